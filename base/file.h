@@ -1,0 +1,45 @@
+/* file.h - files: mapped for reading, replaced atomically when written. */
+#ifndef DC_BASE_FILE_H
+#define DC_BASE_FILE_H
+#include "base/status.h"
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* A whole regular file mapped read-only. TRAP: pages come from the file when touched: a file that somebody
+ * truncates meanwhile raises SIGBUS (dc_map_guard turns that into an error). */
+typedef struct dc_map { const uint8_t *data; uint64_t size; char *path; } dc_map;
+
+/* Errors: NO_INPUT (missing, unreadable, a folder), IO. An empty file maps to data == NULL, size 0. */
+dc_status dc_map_open(dc_map *m, const char *path, dc_error *e);
+void      dc_map_close(dc_map *m); /* zeroes *m; a zeroed map is fine */
+/* The range has been copied: its pages may leave memory (madvise). Safe for any range. */
+void      dc_map_forget(const void *at, size_t bytes);
+
+/* Reads a whole file of at most `limit` bytes into a new NUL-terminated buffer; the caller frees *out.
+ * Errors: NO_INPUT, DATA (larger than limit), NO_MEMORY, IO. */
+dc_status dc_read_file(const char *path, uint64_t limit, char **out, size_t *n, dc_error *e);
+
+/* Writing. A target that is a regular file or does not exist is written under a temporary name in the same
+ * folder, synced and renamed by dc_out_commit; a symbolic link is followed, so its target is replaced. Any other existing target (device, pipe, socket) is opened and
+ * written in place. "-" is stdout. Before commit nothing carries the final name; dc_out_abandon removes the
+ * temporary file. Also removed when the process is stopped by a signal that the program handles. */
+typedef struct dc_out dc_out;
+/* exclusive: fail with NO_CREATE and *exists = true (exists may be NULL) when the name is taken, instead of replacing.
+ * Errors: NO_CREATE (folder missing, read-only, not permitted, is a folder), NO_MEMORY. */
+dc_status dc_out_open(dc_out **out, const char *path, bool exclusive, bool *exists, dc_error *e);
+dc_status dc_out_write(dc_out *o, const void *bytes, size_t n, dc_error *e); /* IO: disk full, ... */
+dc_status dc_out_commit(dc_out *o, dc_error *e); /* write out, fsync, rename, fsync the folder; frees o */
+void      dc_out_abandon(dc_out *o);             /* NULL is fine; frees o */
+/* Would dc_out_open work for this path? Asked before long work, so that a missing folder is told at once. */
+dc_status dc_out_check(const char *path, dc_error *e);
+
+/* path of `name` in `folder`; the caller frees. NULL when memory is out. */
+char *dc_path_join(const char *folder, const char *name);
+bool  dc_is_file(const char *path);
+bool  dc_is_folder(const char *path);
+/* A relative path from a file (shard name, component folder) that stays inside its folder: not empty, not
+ * absolute, no "..", no backslash, no drive letter, no control character. */
+bool  dc_is_safe_relative(const char *path);
+
+#endif

@@ -1,0 +1,40 @@
+/* weights.h - named tensors in mapped files: one safetensors file, several shards, or a component folder of
+ * a diffusers model. (Other containers add one reader each.) */
+#ifndef DC_WEIGHTS_WEIGHTS_H
+#define DC_WEIGHTS_WEIGHTS_H
+#include "backends/ops.h"
+#include "base/status.h"
+
+#define DC_MAX_RANK 8
+
+/* A tensor as stored. Strings and data belong to the dc_weights it came from. */
+typedef struct dc_stored {
+    const char *name;
+    const char *file;   /* path of the file that holds it, for messages */
+    dc_dtype    dtype;
+    int         rank;
+    int64_t     dim[DC_MAX_RANK];
+    const void *data;   /* mapped; not aligned */
+    uint64_t    bytes;
+} dc_stored;
+
+typedef struct dc_weights dc_weights;
+
+/* path: *.safetensors, or *.safetensors.index.json (shards beside it). All checks of the format are made here.
+ * Errors: NO_INPUT, DATA (file, what, where, found, expected), DENIED (a shard name that leaves the folder), NO_MEMORY. */
+dc_status dc_weights_open(dc_weights **out, const char *path, dc_error *e);
+/* The weights of a diffusers component folder: STEM.safetensors, STEM.fp16.safetensors, other .VARIANT., or an
+ * index of shards; stem "diffusion_pytorch_model" or "model". A folder that has only .bin says so. */
+dc_status dc_weights_open_folder(dc_weights **out, const char *folder, const char *stem, dc_error *e);
+void      dc_weights_close(dc_weights *w);
+
+int              dc_weights_count(const dc_weights *w);
+const dc_stored *dc_weights_at(const dc_weights *w, int i);            /* in name order */
+const dc_stored *dc_weights_find(const dc_weights *w, const char *name); /* NULL: not there */
+const char      *dc_weights_path(const dc_weights *w);                 /* as opened */
+/* `__metadata__`: pair i, or the value of a key (NULL: not there). */
+int              dc_weights_metadata_count(const dc_weights *w);
+void             dc_weights_metadata_at(const dc_weights *w, int i, const char **key, const char **value);
+const char      *dc_weights_metadata(const dc_weights *w, const char *key);
+
+#endif
