@@ -1,0 +1,17 @@
+/* commands.h - one function a subcommand; each returns the program's exit code. */
+#ifndef DC_CLI_COMMANDS_H
+#define DC_CLI_COMMANDS_H
+#include "apps/cli/options.h"
+
+int run_txt2img(const settings *s);
+int run_inspect(const settings *s);
+int run_tokenize(const settings *s);
+int run_noise(const settings *s);
+int run_schedule(const settings *s);
+int run_bench(const settings *s);
+int run_version(const settings *s);
+
+/* Opens the model that the options name (their messages go to stderr: warnings always but with -q, notes with -v). 0 or an exit code. */
+int open_model(diffc_model **model, const settings *s);
+
+#endif

@@ -1,0 +1,45 @@
+/* main.c - diffc's command line: finds the command, parses, runs. */
+#include "apps/cli/commands.h"
+#include "apps/cli/options.h"
+#include "apps/cli/report.h"
+#include <stdio.h>
+#include <string.h>
+
+static const command commands[] = {
+    {"txt2img", CMD_TXT2IMG, run_txt2img, "PROMPT [options]", "Makes pictures from text (and, with -i, from a picture).",
+     "Without -m the model that comes with diffc is used: 64x64 icons, best with prompts like \"a red apple, noto style\"."},
+    {"inspect", CMD_INSPECT, run_inspect, "PATH [--json]", "Describes a model file or folder, a picture or a .npy file.", NULL},
+    {"tokenize", CMD_TOKENIZE, run_tokenize, "[-m MODEL | --tokenizer FOLDER] TEXT", "Prints the token ids of a text as a JSON array.", NULL},
+    {"noise", CMD_NOISE, run_noise, "--rng KIND -s SEED --shape 1,4,64,64 -o FILE.npy", "Writes torch's random numbers as .npy.", NULL},
+    {"schedule", CMD_SCHEDULE, run_schedule, "--sampler NAME [--scheduler NAME] --steps N [-m MODEL | --prediction KIND]",
+     "Prints the timesteps and sigmas of a sampler.", NULL},
+    {"bench", CMD_BENCH, run_bench, "unet|vae|taesd|clip-text [-m MODEL] [options]", "Times one part of a model on random input.", NULL},
+    {"version", CMD_VERSION, run_version, "", "Prints version and build.", NULL},
+};
+enum { COMMANDS = sizeof commands / sizeof *commands };
+
+static int usage(FILE *to)
+{
+    fprintf(to, "diffc %s - Stable Diffusion and CLIP in C\n\nusage: diffc COMMAND [options]\n\n", diffc_version());
+    for (int i = 0; i < COMMANDS; i++) fprintf(to, "  %-10s %s\n", commands[i].name, commands[i].summary);
+    fprintf(to, "\n`diffc COMMAND --help` lists a command's options. Start with: diffc txt2img \"a red apple, noto style\"\n");
+    return to == stdout ? 0 : DIFFC_USAGE;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2) return usage(stderr);
+    if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) return usage(stdout);
+    if (!strcmp(argv[1], "--version")) argv[1] = "version";
+    signals_install();
+    settings s;
+    int      code = options_parse(&s, commands, COMMANDS, argc, argv);
+    if (code) return code;
+    if (s.help) {
+        options_help(s.command);
+        return 0;
+    }
+    code = s.command->run(&s);
+    if (!code && (fflush(stdout) || ferror(stdout))) code = report(DIFFC_IO, "", "stdout: writing failed");
+    return code;
+}

@@ -1,0 +1,254 @@
+/* options.c - the option table and what reads it. */
+#include "apps/cli/options.h"
+#include "apps/cli/report.h"
+#include <errno.h>
+#include <math.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef enum kind { FLAG, TEXT, INT, REAL, SEED, BYTES } kind;
+#define NONE ((size_t)-1)
+
+typedef struct option {
+    const char *name;    /* long name; further names after '|' are aliases (stable-diffusion.cpp, A1111) */
+    char        letter;  /* 0: none */
+    kind        kind;
+    size_t      offset;  /* in settings */
+    size_t      has;     /* offset of the flag that tells it was given; NONE: no such flag */
+    unsigned    commands;
+    const char *value;   /* metavariable */
+    const char *help;
+} option;
+
+#define AT(field) offsetof(settings, field)
+#define MODEL_COMMANDS (CMD_TXT2IMG | CMD_BENCH)
+
+static const option table[] = {
+    {"model", 'm', TEXT, AT(model), NONE, MODEL_COMMANDS | CMD_TOKENIZE | CMD_SCHEDULE, "FOLDER", "model: a diffusers folder (default: the model that comes with diffc)"},
+    {"prompt", 'p', TEXT, AT(prompt), NONE, CMD_TXT2IMG, "TEXT", "the prompt (or as the first argument)"},
+    {"negative-prompt|negative|neg-prompt", 'n', TEXT, AT(negative), NONE, CMD_TXT2IMG, "TEXT", "what the picture should not show"},
+    {"init-img|image|init-image", 'i', TEXT, AT(image), NONE, CMD_TXT2IMG, "FILE", "start image (PNG or JPEG): img2img"},
+    {"mask", 0, TEXT, AT(mask), NONE, CMD_TXT2IMG, "FILE", "with an inpaint model and -i: white is painted anew"},
+    {"strength|denoising-strength", 0, REAL, AT(strength), AT(has_strength), CMD_TXT2IMG, "S", "with -i: share of the steps that is run, over 0 to 1 (default 0.75)"},
+    {"width", 'W', INT, AT(width), NONE, MODEL_COMMANDS, "PIXELS", "width, a multiple of the VAE factor (default: the model's)"},
+    {"height", 'H', INT, AT(height), NONE, MODEL_COMMANDS, "PIXELS", "height"},
+    {"size|res", 0, TEXT, AT(size), NONE, MODEL_COMMANDS, "WxH", "both at once"},
+    {"steps", 0, INT, AT(steps), AT(has_steps), CMD_TXT2IMG | CMD_SCHEDULE, "N", "sampling steps, 1 to 1000 (default: the model's)"},
+    {"cfg-scale|cfg|guidance-scale", 'g', REAL, AT(guidance), AT(has_guidance), CMD_TXT2IMG, "C", "classifier-free guidance; 1 or less: none, half the work"},
+    {"guidance-rescale", 0, REAL, AT(rescale), NONE, CMD_TXT2IMG, "R", "0 to 1: rescale guided output to the deviation of the unguided (Lin et al. 2023)"},
+    {"sampler|sampling-method", 0, TEXT, AT(sampler), NONE, CMD_TXT2IMG | CMD_SCHEDULE, "NAME", "sampler; spellings of A1111, ComfyUI and diffusers are taken too"},
+    {"scheduler|schedule", 0, TEXT, AT(schedule), NONE, CMD_TXT2IMG | CMD_SCHEDULE, "NAME", "noise levels: model (the model's own), karras, ..."},
+    {"sigmas", 0, TEXT, AT(sigmas), NONE, CMD_TXT2IMG, "LIST", "own noise levels, descending, separated by commas"},
+    {"eta", 0, REAL, AT(eta), NONE, CMD_TXT2IMG, "E", "share of fresh noise a step (ddim, euler_a)"},
+    {"seed", 's', SEED, AT(seed), AT(has_seed), CMD_TXT2IMG | CMD_NOISE, "N", "seed of the first picture; -1: random (default), always printed"},
+    {"rng", 0, TEXT, AT(rng), NONE, CMD_TXT2IMG | CMD_NOISE, "KIND", "random numbers of torch: cpu (as diffusers, ComfyUI) or cuda (as A1111)"},
+    {"batch-count|count", 'b', INT, AT(count), NONE, CMD_TXT2IMG, "N", "pictures to make, with seeds N, N+1, ..."},
+    {"batch-size|batch", 0, INT, AT(batch), NONE, MODEL_COMMANDS, "N", "pictures in one pass, 1 to 64"},
+    {"clip-skip", 0, INT, AT(clip_skip), NONE, CMD_TXT2IMG, "N", "text layer counted from the last: 1 last, 2 the one before"},
+    {"vae", 0, TEXT, AT(vae), NONE, MODEL_COMMANDS, "PATH", "another VAE: a component folder or a safetensors file"},
+    {"taesd|tae", 0, TEXT, AT(taesd), NONE, MODEL_COMMANDS, "PATH", "a TAESD (AutoencoderTiny) in place of the VAE: faster, less exact"},
+    {"vae-tiling", 0, FLAG, AT(vae_tiling), NONE, CMD_TXT2IMG, NULL, "decode in overlapping tiles: less memory, not the same bytes"},
+    {"precision|type", 0, TEXT, AT(precision), NONE, MODEL_COMMANDS, "P", "arithmetic: auto, f32"},
+    {"device", 0, TEXT, AT(device), NONE, MODEL_COMMANDS, "NAME", "auto, cpu"},
+    {"cpu", 0, TEXT, AT(cpu), NONE, MODEL_COMMANDS, "LEVEL", "forces an instruction set: portable, avx2, avx512"},
+    {"exact", 0, FLAG, AT(exact), NONE, MODEL_COMMANDS, NULL, "only algorithms without approximation"},
+    {"threads", 't', INT, AT(threads), NONE, MODEL_COMMANDS, "N", "threads (default: all usable CPUs); the result does not depend on it"},
+    {"max-memory", 0, BYTES, AT(max_memory), NONE, CMD_TXT2IMG, "BYTES", "refuse a plan that takes more (suffixes k, M, G)"},
+    {"save-latent", 0, TEXT, AT(save_latent), NONE, CMD_TXT2IMG, "FILE", "also the final latent as .npy, float32 [1,C,h,w], as the VAE is given it"},
+    {"trace", 0, TEXT, AT(trace), NONE, CMD_TXT2IMG, "FOLDER", "every named activation as FOLDER/PART/NAME.npy (NCHW)"},
+    {"dry-run", 0, FLAG, AT(dry_run), NONE, CMD_TXT2IMG, NULL, "print what it would take, do nothing"},
+    {"profile", 0, FLAG, AT(profile), NONE, MODEL_COMMANDS, NULL, "print the time of every kind of layer"},
+    {"plan", 0, FLAG, AT(plan), NONE, CMD_BENCH, NULL, "print the table of layers (as --profile)"},
+    {"seconds", 0, REAL, AT(seconds), NONE, CMD_BENCH, "S", "how long to measure (default 5; at least 3 rounds)"},
+    {"tokenizer", 0, TEXT, AT(tokenizer), NONE, CMD_TOKENIZE, "FOLDER", "a tokenizer folder (vocab.json, merges.txt)"},
+    {"shape", 0, TEXT, AT(shape), NONE, CMD_NOISE, "A,B,..", "shape of the array, e.g. 1,4,64,64"},
+    {"prediction", 0, TEXT, AT(prediction), NONE, CMD_SCHEDULE, "KIND", "epsilon, v or sample (default: the model's)"},
+    {"output|out", 'o', TEXT, AT(output), NONE, CMD_TXT2IMG | CMD_NOISE, "FILE", "where to; - is stdout. Pictures: %04d is the next free number, {seed} the seed (default diffc-%04d.png)"},
+    {"json", 0, FLAG, AT(json), NONE, CMD_TXT2IMG | CMD_INSPECT | CMD_SCHEDULE | CMD_BENCH | CMD_VERSION | CMD_TOKENIZE | CMD_NOISE, NULL, "results (and errors) as JSON"},
+    {"quiet", 'q', FLAG, AT(quiet), NONE, MODEL_COMMANDS, NULL, "errors only"},
+    {"verbose", 'v', FLAG, AT(verbose), NONE, MODEL_COMMANDS, NULL, "also notes"},
+    {"help", 'h', FLAG, AT(help), NONE, ~0u, NULL, "this text"},
+};
+enum { OPTIONS = sizeof table / sizeof *table };
+
+/* Does the option carry this long name (length n)? */
+static bool named(const option *o, const char *name, size_t n)
+{
+    for (const char *at = o->name; at; at = strchr(at, '|') ? strchr(at, '|') + 1 : NULL)
+        if (!strncmp(at, name, n) && (at[n] == 0 || at[n] == '|')) return true;
+    return false;
+}
+
+static const option *find_long(const char *name, size_t n, unsigned bit)
+{
+    for (int i = 0; i < OPTIONS; i++)
+        if ((table[i].commands & bit) && named(&table[i], name, n)) return &table[i];
+    return NULL;
+}
+
+static const option *find_letter(char letter, unsigned bit)
+{
+    for (int i = 0; i < OPTIONS; i++)
+        if ((table[i].commands & bit) && table[i].letter == letter) return &table[i];
+    return NULL;
+}
+
+bool parse_bytes(const char *text, uint64_t *out)
+{
+    char  *end;
+    errno    = 0;
+    double v = strtod(text, &end);
+    double unit = 1;
+    if (end == text || errno || !(v >= 0)) return false;
+    switch (*end) {
+    case 'k': case 'K': unit = 1024.0; end++; break;
+    case 'm': case 'M': unit = 1024.0 * 1024; end++; break;
+    case 'g': case 'G': unit = 1024.0 * 1024 * 1024; end++; break;
+    default: break;
+    }
+    if (*end == 'i') end++;
+    if (*end == 'B') end++;
+    if (*end || v * unit >= 1.8e19) return false;
+    *out = (uint64_t)(v * unit);
+    return true;
+}
+
+static int bad_value(const option *o, const char *found, const char *expected)
+{
+    char name[64];
+    snprintf(name, sizeof name, "%.*s", (int)strcspn(o->name, "|"), o->name);
+    return report(DIFFC_USAGE, "", "%s: found \"%s\", expected %s", name, found, expected);
+}
+
+static int store(settings *s, const option *o, const char *text)
+{
+    char *at = (char *)s + o->offset, *end;
+    errno    = 0;
+    switch (o->kind) {
+    case FLAG: *(bool *)at = true; break;
+    case TEXT: *(const char **)at = text; break;
+    case REAL:
+        *(double *)at = strtod(text, &end);
+        if (end == text || *end || errno || !isfinite(*(double *)at)) return bad_value(o, text, "a number");
+        break;
+    case INT: {
+        long v = strtol(text, &end, 10);
+        if (end == text || *end) return bad_value(o, text, "a whole number");
+        if (errno || v > 1000000000L || v < -1000000000L) return bad_value(o, text, "a number of this world");
+        *(int *)at = (int)v;
+        break;
+    }
+    case SEED: {
+        bool negative = text[0] == '-';
+        if (negative) *(int64_t *)at = strtoll(text, &end, 10);
+        else *(int64_t *)at = (int64_t)strtoull(text, &end, 10);
+        if (end == text || *end || errno || (negative && *(int64_t *)at != -1)) return bad_value(o, text, "a whole number from 0 to 2^64-1, or -1 for a random one");
+        if (negative) return 0; /* random: as if not given */
+        break;
+    }
+    case BYTES:
+        if (!parse_bytes(text, (uint64_t *)at)) return bad_value(o, text, "bytes, such as 800M or 2.5G");
+        break;
+    }
+    if (o->has != NONE) *(bool *)((char *)s + o->has) = true;
+    return 0;
+}
+
+static int unknown_option(const char *found, size_t n, const command *c)
+{
+    const char *names[OPTIONS];
+    char        held[OPTIONS][40], word[64], near[256], hint[400];
+    int         k = 0;
+    for (int i = 0; i < OPTIONS; i++)
+        if (table[i].commands & c->bit) {
+            snprintf(held[k], sizeof held[k], "--%.*s", (int)strcspn(table[i].name, "|"), table[i].name);
+            names[k] = held[k];
+            k++;
+        }
+    snprintf(word, sizeof word, "%.*s", (int)(n < 60 ? n : 60), found);
+    diffc_nearest_names(near, sizeof near, word, names, k);
+    snprintf(hint, sizeof hint, *near ? "Did you mean %s? `diffc %s --help` lists all." : "%s`diffc %s --help` lists all options.", near, c->name);
+    return report(DIFFC_USAGE, hint, "option: found %s, which %s does not have", word, c->name);
+}
+
+/* argv[*i] is an option; takes its value too. */
+static int take_option(settings *s, int argc, char **argv, int *i)
+{
+    const char   *word  = argv[*i];
+    bool          dashes = word[1] == '-';
+    const char   *equals = dashes ? strchr(word, '=') : NULL;
+    size_t        n      = dashes ? (equals ? (size_t)(equals - word) : strlen(word)) : 2;
+    const option *o      = dashes ? find_long(word + 2, n - 2, s->command->bit) : find_letter(word[1], s->command->bit);
+    if (!o) return unknown_option(word, n, s->command);
+    const char *value = equals ? equals + 1 : !dashes && word[2] ? word + 2 : NULL;
+    if (o->kind == FLAG) {
+        if (equals || value) return bad_value(o, value, "no value");
+        return store(s, o, NULL);
+    }
+    if (!value && *i + 1 >= argc) return report(DIFFC_USAGE, "", "%.*s: found nothing after it, expected %s", (int)n, word, o->value);
+    if (!value) value = argv[++*i];
+    return store(s, o, value);
+}
+
+static int parse_size(settings *s)
+{
+    int n = 0;
+    if (!s->size) return 0;
+    if (sscanf(s->size, "%dx%d%n", &s->width, &s->height, &n) != 2 || s->size[n]) return report(DIFFC_USAGE, "", "size: found \"%s\", expected WIDTHxHEIGHT, such as 512x768", s->size);
+    return 0;
+}
+
+static const command *find_command(const command *commands, int n, const char *word)
+{
+    for (int i = 0; i < n; i++)
+        if (!strcmp(commands[i].name, word)) return &commands[i];
+    return NULL;
+}
+
+int options_parse(settings *s, const command *commands, int n_commands, int argc, char **argv)
+{
+    *s         = (settings){.eta = -1, .strength = 0.75, .seconds = 5, .count = 1, .batch = 1};
+    s->command = find_command(commands, n_commands, argv[1]);
+    if (!s->command) {
+        const char *names[16];
+        char        near[256], hint[400];
+        for (int i = 0; i < n_commands; i++) names[i] = commands[i].name;
+        diffc_nearest_names(near, sizeof near, argv[1], names, n_commands);
+        snprintf(hint, sizeof hint, *near ? "Did you mean %s? `diffc --help` lists all." : "%s`diffc --help` lists the commands.", near);
+        return report(DIFFC_USAGE, hint, "command: found %s, which diffc does not have", argv[1]);
+    }
+    for (int i = 2; i < argc; i++)
+        if (!strcmp(argv[i], "--json")) report_as_json(true);
+    bool only_words = false;
+    for (int i = 2; i < argc; i++) {
+        const char *word = argv[i];
+        if (!only_words && !strcmp(word, "--")) {
+            only_words = true;
+        } else if (!only_words && word[0] == '-' && word[1]) {
+            int code = take_option(s, argc, argv, &i);
+            if (code) return code;
+        } else if (s->n_words < (int)(sizeof s->word / sizeof *s->word)) {
+            s->word[s->n_words++] = word;
+        } else {
+            return report(DIFFC_USAGE, "Put a prompt of several words in quotes.", "arguments: found more than %d, expected fewer", s->n_words);
+        }
+    }
+    return parse_size(s);
+}
+
+void options_help(const command *c)
+{
+    printf("usage: diffc %s %s\n%s\n", c->name, c->arguments, c->summary);
+    if (c->details) printf("\n%s\n", c->details);
+    printf("\noptions:\n");
+    for (int i = 0; i < OPTIONS; i++) {
+        const option *o = &table[i];
+        if (!(o->commands & c->bit)) continue;
+        char left[80];
+        snprintf(left, sizeof left, "%s%c%s--%.*s%s%s", o->letter ? "-" : " ", o->letter ? o->letter : ' ', o->letter ? ", " : "  ", (int)strcspn(o->name, "|"), o->name,
+                 o->value ? " " : "", o->value ? o->value : "");
+        printf("  %-32s %s\n", left, o->help);
+    }
+}

@@ -1,0 +1,24 @@
+/* report.h - what the program tells: errors on stderr (one line and a hint, or JSON), progress on a terminal. */
+#ifndef DC_CLI_REPORT_H
+#define DC_CLI_REPORT_H
+#include "include/diffc.h"
+#include <stdbool.h>
+
+void report_as_json(bool on);
+/* Tells an error and returns its code. hint may be "". */
+int  report(diffc_status code, const char *hint, const char *format, ...) __attribute__((format(printf, 3, 4)));
+int  report_error(const diffc_error *e); /* the same for an error of the library */
+
+/* A progress line on stderr, when that is a terminal: "sampling 5/20  3.1 it/s  0:05 left". Thread-compatible. */
+typedef struct progress { bool on; double last; } progress;
+void progress_begin(progress *p, bool wanted);
+void progress_tell(progress *p, const diffc_progress *x);
+void progress_clear(progress *p); /* before other output and at the end */
+
+/* SIGINT and SIGTERM stop `model` cleanly; a second one ends the program at once. NULL before the model is open. */
+void signals_install(void);
+void signals_model(diffc_model *model);
+/* Exit code of a stopped run: 130 or 143. */
+int  signals_code(void);
+
+#endif

@@ -1,0 +1,220 @@
+/* tools.c - the small commands: inspect, tokenize, noise, schedule, bench, version; and opening the model for all. */
+#include "apps/cli/commands.h"
+#include "apps/cli/report.h"
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- the model ------------------------------------------------------------------------------------------------ */
+
+static void on_log(void *user, diffc_log_level level, const char *line)
+{
+    const settings *s = user;
+    if (s->quiet || (level < DIFFC_LOG_WARNING && !s->verbose)) return;
+    fprintf(stderr, "diffc: %s%s\n", level == DIFFC_LOG_WARNING ? "warning: " : "", line);
+}
+
+int open_model(diffc_model **model, const settings *s)
+{
+    diffc_error   e = {0};
+    diffc_options o = {.model = s->model, .vae = s->vae, .taesd = s->taesd, .device = s->device, .cpu_level = s->cpu, .precision = s->precision, .exact = s->exact,
+                       .threads = s->threads, .max_memory = s->max_memory, .log = on_log, .log_user = (void *)s};
+    if (s->threads < 0 || s->threads > 1024) return report(DIFFC_USAGE, "", "threads: found %d, expected 1 to 1024 (0: all usable CPUs)", s->threads);
+    if (diffc_open(model, &o, &e)) return report_error(&e);
+    signals_model(*model);
+    return 0;
+}
+
+static int dump(json_t *o)
+{
+    json_dumpf(o, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(17));
+    putchar('\n');
+    json_decref(o);
+    return 0;
+}
+
+/* ---- inspect --------------------------------------------------------------------------------------------------- */
+
+/* JSON as indented "key: value" text; long lists of tensors one a line. */
+static void print_value(const json_t *v, int indent);
+
+static void print_scalar(const json_t *v)
+{
+    char *s = json_is_string(v) ? NULL : json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT | JSON_PRESERVE_ORDER);
+    printf("%s", json_is_string(v) ? json_string_value(v) : s ? s : "");
+    free(s);
+}
+
+static bool is_flat(const json_t *v)
+{
+    size_t        i;
+    json_t       *x;
+    const char   *key;
+    if (json_is_array(v)) json_array_foreach(v, i, x) if (json_is_object(x) || json_is_array(x)) return false;
+    if (json_is_object(v)) json_object_foreach((json_t *)v, key, x) if (json_is_object(x)) return false;
+    return true;
+}
+
+/* One row of a list of objects: its scalars side by side. */
+static void print_row(const json_t *v)
+{
+    const char *key;
+    json_t     *x;
+    int         i = 0;
+    json_object_foreach((json_t *)v, key, x)
+    {
+        printf("%s", i++ ? "  " : "");
+        print_scalar(x);
+    }
+}
+
+static void print_value(const json_t *v, int indent)
+{
+    const char *key;
+    json_t     *x;
+    size_t      i;
+    if (json_is_object(v)) {
+        json_object_foreach((json_t *)v, key, x)
+        {
+            bool nested = (json_is_object(x) || json_is_array(x)) && !(json_is_array(x) && is_flat(x));
+            printf("%*s%s:%s", indent, "", key, nested ? "\n" : " ");
+            if (nested) print_value(x, indent + 2);
+            else print_scalar(x), putchar('\n');
+        }
+    } else if (json_is_array(v)) {
+        json_array_foreach(v, i, x)
+        {
+            printf("%*s", indent, "");
+            if (json_is_object(x) && is_flat(x)) print_row(x), putchar('\n');
+            else if (json_is_object(x)) putchar('\n'), print_value(x, indent + 2);
+            else print_scalar(x), putchar('\n');
+        }
+    }
+}
+
+int run_inspect(const settings *s)
+{
+    diffc_error e    = {0};
+    char       *text = NULL;
+    if (s->n_words != 1) return report(DIFFC_USAGE, "", "inspect: found %d paths, expected one", s->n_words);
+    if (diffc_inspect(s->word[0], &text, &e)) return report_error(&e);
+    json_t *root = s->json ? NULL : json_loads(text, 0, NULL);
+    if (root) print_value(root, 0);
+    else printf("%s\n", text);
+    json_decref(root);
+    diffc_free(text);
+    return 0;
+}
+
+/* ---- tokenize, noise, schedule ------------------------------------------------------------------------------------ */
+
+int run_tokenize(const settings *s)
+{
+    diffc_error e   = {0};
+    int32_t    *ids = NULL;
+    int         n = 0, cut = 0;
+    if (s->n_words != 1) return report(DIFFC_USAGE, "Put a text of several words in quotes.", "tokenize: found %d texts, expected one", s->n_words);
+    if (diffc_tokenize(s->tokenizer ? s->tokenizer : s->model, s->word[0], &ids, &n, &cut, &e)) return report_error(&e);
+    putchar('[');
+    for (int i = 0; i < n; i++) printf("%s%d", i ? ", " : "", ids[i]);
+    printf("]\n");
+    if (cut) fprintf(stderr, "diffc: warning: the last %d tokens do not fit and were cut off\n", cut);
+    diffc_free(ids);
+    return 0;
+}
+
+/* "1,4,8,8" -> dims; 0 or an exit code. */
+static int parse_shape(const char *text, int64_t *dim, int *rank, size_t *n)
+{
+    *rank = 0;
+    *n    = 1;
+    for (const char *p = text;; p++) {
+        char     *end;
+        long long v = strtoll(p, &end, 10);
+        if (end == p || v < 1 || *rank >= 8 || (size_t)v > ((size_t)1 << 31) / *n)
+            return report(DIFFC_USAGE, "", "shape: found \"%s\", expected up to 8 whole numbers such as 1,4,64,64, at most 2^31 values", text);
+        dim[(*rank)++] = v;
+        *n *= (size_t)v;
+        if (!*end) return 0;
+        if (*end != ',' && *end != 'x') return report(DIFFC_USAGE, "", "shape: found \"%s\", expected whole numbers separated by commas", text);
+        p = end;
+    }
+}
+
+int run_noise(const settings *s)
+{
+    diffc_error e = {0};
+    int64_t     dim[8];
+    int         rank;
+    size_t      n;
+    if (!s->shape || !s->output || !s->has_seed) return report(DIFFC_USAGE, "", "noise: expected --shape, -s SEED and -o FILE");
+    int code = parse_shape(s->shape, dim, &rank, &n);
+    if (code) return code;
+    float *data = malloc(n * sizeof *data);
+    if (!data) return report(DIFFC_NO_MEMORY, "", "noise: out of memory (%zu bytes)", n * sizeof *data);
+    if (diffc_noise(s->rng ? s->rng : "cpu", (uint64_t)s->seed, data, n, &e) || diffc_npy_write(s->output, data, rank, dim, &e)) code = report_error(&e);
+    free(data);
+    return code;
+}
+
+static json_t *reals(const double *v, int n)
+{
+    json_t *a = json_array();
+    for (int i = 0; i < n; i++) json_array_append_new(a, json_real(v[i]));
+    return a;
+}
+
+int run_schedule(const settings *s)
+{
+    diffc_error    e = {0};
+    diffc_schedule t;
+    if (diffc_schedule_make(s->model, s->prediction, s->sampler, s->schedule, s->has_steps ? s->steps : 20, &t, &e)) return report_error(&e);
+    if (s->json) {
+        dump(json_pack("{s:s,s:s,s:o,s:o}", "sampler", t.sampler, "scheduler", t.schedule ? t.schedule : "model", "timesteps", reals(t.timesteps, t.n_timesteps), "sigmas",
+                       reals(t.sigmas, t.n_sigmas)));
+    } else {
+        printf("%s, %s schedule\n%4s %12s %12s\n", t.sampler, t.schedule ? t.schedule : "model", "", "timestep", "sigma");
+        for (int i = 0; i < t.n_timesteps || i < t.n_sigmas; i++) {
+            printf("%4d ", i);
+            if (i < t.n_timesteps) printf("%12.4f", t.timesteps[i]);
+            else printf("%12s", "");
+            if (i < t.n_sigmas) printf(" %12.6f", t.sigmas[i]);
+            putchar('\n');
+        }
+    }
+    diffc_free(t.timesteps);
+    diffc_free(t.sigmas);
+    return 0;
+}
+
+/* ---- bench, version ------------------------------------------------------------------------------------------------- */
+
+int run_bench(const settings *s)
+{
+    diffc_error  e = {0};
+    diffc_model *m = NULL;
+    diffc_bench  b = {0};
+    if (s->n_words != 1) return report(DIFFC_USAGE, "", "bench: found %d parts, expected one of unet, vae, taesd, clip-text", s->n_words);
+    int code = open_model(&m, s);
+    if (!code && diffc_bench_run(m, s->word[0], s->batch, s->width, s->height, s->seconds, s->profile || s->plan, &b, &e)) code = report_error(&e);
+    if (!code && s->json) {
+        dump(json_pack("{s:s,s:s,s:f,s:f,s:i,s:f,s:I,s:I,s:o}", "what", s->word[0], "device", diffc_device_summary(m), "seconds", b.best, "median", b.median, "rounds", b.n, "gflop",
+                       b.gflop, "weight_bytes", (json_int_t)b.weight_bytes, "buffer_bytes", (json_int_t)b.buffer_bytes, "all", reals(b.seconds, b.n)));
+    } else if (!code) {
+        printf("%s on %s: best %.4f s, median %.4f s of %d; %.1f GFLOP, %.1f GFLOP/s; weights %.1f MB, buffers %.1f MB\n", s->word[0], diffc_device_summary(m), b.best, b.median,
+               b.n, b.gflop, b.gflop / b.best, (double)b.weight_bytes / 1e6, (double)b.buffer_bytes / 1e6);
+        if (b.profile) printf("%s", b.profile);
+    }
+    diffc_bench_free(&b);
+    signals_model(NULL);
+    diffc_close(m);
+    return code;
+}
+
+int run_version(const settings *s)
+{
+    if (s->json) return dump(json_pack("{s:s,s:s}", "version", diffc_version(), "build", diffc_build_info()));
+    printf("diffc %s (%s)\n", diffc_version(), diffc_build_info());
+    return 0;
+}

@@ -1,0 +1,225 @@
+/* api.c - the public functions that are thin: opening, cancelling, files, names, text. */
+#include "base/file.h"
+#include "base/npy.h"
+#include "image/image.h"
+#include "pipeline/model.h"
+#include "weights/inspect.h"
+#include <stdlib.h>
+#include <string.h>
+
+#ifndef DIFFC_VERSION
+#define DIFFC_VERSION "0.1.0"
+#endif
+
+_Static_assert((int)DIFFC_USAGE == (int)DC_USAGE && (int)DIFFC_DATA == (int)DC_DATA && (int)DIFFC_NO_INPUT == (int)DC_NO_INPUT &&
+                   (int)DIFFC_UNAVAILABLE == (int)DC_UNAVAILABLE && (int)DIFFC_INTERNAL == (int)DC_INTERNAL && (int)DIFFC_NO_MEMORY == (int)DC_NO_MEMORY &&
+                   (int)DIFFC_NO_CREATE == (int)DC_NO_CREATE && (int)DIFFC_IO == (int)DC_IO && (int)DIFFC_DENIED == (int)DC_DENIED &&
+                   (int)DIFFC_CANCELLED == (int)DC_CANCELLED,
+               "public and inner codes are one numbering");
+
+diffc_status give_error(diffc_error *to, const dc_error *from)
+{
+    if (to) {
+        to->code = (diffc_status)from->code;
+        memcpy(to->text, from->text, sizeof to->text);
+        memcpy(to->hint, from->hint, sizeof to->hint);
+    }
+    return (diffc_status)from->code;
+}
+
+const char *diffc_version(void) { return DIFFC_VERSION; }
+
+const char *diffc_build_info(void)
+{
+    return "compiler " __VERSION__ ", devices cpu ref, CPU levels portable"
+#if defined(__x86_64__)
+           " avx2 avx512"
+#endif
+        ;
+}
+
+diffc_status diffc_open(diffc_model **out, const diffc_options *o, diffc_error *error)
+{
+    static const diffc_options none;
+    dc_error                   e = {0};
+    model_open(out, o ? o : &none, &e);
+    return give_error(error, &e);
+}
+
+void        diffc_close(diffc_model *m) { model_close(m); }
+void        diffc_cancel(diffc_model *m) { atomic_store(&m->cancel, 1); }
+const char *diffc_model_summary(const diffc_model *m) { return m->summary; }
+const char *diffc_device_summary(const diffc_model *m) { return dc_device_summary(m->device); }
+char       *diffc_profile_text(const diffc_model *m) { return dc_strdup(m->profile.at ? m->profile.at : ""); }
+void        diffc_free(void *p) { free(p); }
+
+const char *const *diffc_sampler_names(int *n) { return dc_sampler_names(n); }
+const char *const *diffc_schedule_names(int *n) { return dc_schedule_names(n); }
+
+void diffc_nearest_names(char *out, size_t size, const char *word, const char *const *names, int n) { dc_nearest_names(out, size, word, names, n); }
+
+/* ---- pictures and files ------------------------------------------------------------------------------------ */
+
+diffc_status diffc_image_read(diffc_image *out, const char *path, bool gray, diffc_error *error)
+{
+    dc_error e    = {0};
+    dc_image read = {0};
+    dc_image_read(&read, path, gray ? 1 : 3, &e);
+    *out = (diffc_image){read.width, read.height, read.channels, read.pixels};
+    return give_error(error, &e);
+}
+
+void diffc_image_free(diffc_image *m)
+{
+    if (!m) return;
+    free(m->pixels);
+    *m = (diffc_image){0};
+}
+
+diffc_status diffc_png_write(const char *path, const diffc_image *m, const char *parameters, bool exclusive, bool *exists, diffc_error *error)
+{
+    dc_error    e    = {0};
+    dc_image    view = {m->width, m->height, m->channels, m->pixels};
+    dc_png_text text = {"parameters", parameters};
+    dc_png_write(path, &view, &text, parameters ? 1 : 0, exclusive, exists, &e);
+    return give_error(error, &e);
+}
+
+diffc_status diffc_output_check(const char *path, diffc_error *error)
+{
+    dc_error e = {0};
+    dc_out_check(path, &e);
+    return give_error(error, &e);
+}
+
+void diffc_output_remove_pending(void) { dc_out_remove_pending(); }
+
+diffc_status diffc_npy_write(const char *path, const float *data, int rank, const int64_t *dim, diffc_error *error)
+{
+    dc_error e = {0};
+    dc_npy_write_f32(path, data, rank, dim, &e);
+    return give_error(error, &e);
+}
+
+diffc_status diffc_inspect(const char *path, char **json, diffc_error *error)
+{
+    dc_error e    = {0};
+    json_t  *root = NULL;
+    *json         = NULL;
+    if (!dc_inspect(&root, path, &e)) {
+        *json = json_dumps(root, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
+        if (!*json) dc_fail_memory(&e, "the description", 0);
+    }
+    json_decref(root);
+    return give_error(error, &e);
+}
+
+/* ---- tokens, noise, schedules -------------------------------------------------------------------------------- */
+
+/* folder itself when it holds a tokenizer, FOLDER/tokenizer of a model, or (NULL) CLIP's own vocabulary. */
+static dc_status find_tokenizer(dc_tokenizer **t, const char *folder, dc_error *e)
+{
+    char     *path = NULL;
+    dc_status s;
+    if (!folder) {
+        s = asset_path(&path, "clip_merges.txt.gz", e);
+        if (!s) s = dc_tokenizer_open_merges(t, path, 49408, e);
+    } else {
+        path = dc_path_join(folder, "tokenizer");
+        s    = path ? dc_tokenizer_open(t, dc_is_folder(path) ? path : folder, e) : dc_fail_memory(e, "a path", strlen(folder));
+    }
+    free(path);
+    return s;
+}
+
+diffc_status diffc_tokenize(const char *folder, const char *text, int32_t **ids, int *n, int *cut, diffc_error *error)
+{
+    dc_error      e = {0};
+    dc_tokenizer *t = NULL;
+    *ids            = NULL;
+    *n = *cut   = 0;
+    dc_status s = find_tokenizer(&t, folder, &e);
+    if (!s) {
+        int length = dc_tokenizer_max_length(t), inner = 0;
+        *ids       = calloc((size_t)length, sizeof **ids);
+        s          = *ids ? dc_tokenize_padded(t, text, length, *ids, cut, &e) : dc_fail_memory(&e, "ids", (size_t)length * 4);
+        int32_t *plain = NULL; /* the padded form does not tell padding from end tokens, so its length comes from the plain one */
+        if (!s) s = dc_tokenize(t, text, strlen(text), &plain, &inner, &e);
+        free(plain);
+        *n = inner + 2 < length ? inner + 2 : length;
+    }
+    if (s) {
+        free(*ids);
+        *ids = NULL;
+    }
+    dc_tokenizer_close(t);
+    return give_error(error, &e);
+}
+
+diffc_status diffc_noise(const char *rng, uint64_t seed, float *out, size_t n, diffc_error *error)
+{
+    dc_error e = {0};
+    dc_rng   g;
+    if (strcmp(rng, "cpu") && strcmp(rng, "cuda")) {
+        dc_fail(&e, DC_USAGE, "rng: found %s, expected cpu or cuda", rng);
+    } else {
+        dc_rng_seed(&g, strcmp(rng, "cuda") ? DC_RNG_CPU : DC_RNG_CUDA, seed);
+        dc_rng_normal(&g, out, n);
+    }
+    return give_error(error, &e);
+}
+
+/* scheduler_config.json of a model folder, or the file or scheduler folder itself. */
+static dc_status read_noise_config(dc_noise_config *c, const char *model, dc_error *e)
+{
+    dc_noise_config_default(c);
+    if (!model) return DC_OK;
+    static const char *const below[] = {"scheduler/scheduler_config.json", "scheduler_config.json"};
+    char                    *path    = dc_is_file(model) ? dc_strdup(model) : NULL;
+    for (int i = 0; !path && i < 2; i++) {
+        path = dc_path_join(model, below[i]);
+        if (i == 0 && path && !dc_is_file(path)) {
+            free(path);
+            path = NULL;
+        }
+    }
+    json_t   *root = NULL;
+    dc_status s    = path ? dc_json_read(&root, path, DC_JSON_CONFIG_LIMIT, e) : dc_fail_memory(e, "a path", strlen(model));
+    if (!s) s = dc_noise_config_read(c, root, path, e);
+    json_decref(root);
+    free(path);
+    return s;
+}
+
+static dc_status set_prediction(dc_noise_config *c, const char *name, dc_error *e)
+{
+    static const struct { const char *name; dc_prediction value; } known[] = {{"epsilon", DC_PREDICT_EPSILON}, {"eps", DC_PREDICT_EPSILON}, {"v", DC_PREDICT_V}, {"v_prediction", DC_PREDICT_V}, {"sample", DC_PREDICT_SAMPLE}};
+    for (size_t i = 0; name && i < sizeof known / sizeof *known; i++)
+        if (!strcmp(name, known[i].name)) {
+            c->prediction = known[i].value;
+            return DC_OK;
+        }
+    return name ? dc_fail(e, DC_USAGE, "prediction: found %s, expected epsilon, v or sample", name) : DC_OK;
+}
+
+diffc_status diffc_schedule_make(const char *model, const char *prediction, const char *sampler, const char *schedule, int steps, diffc_schedule *out,
+                                 diffc_error *error)
+{
+    dc_error           e = {0};
+    dc_noise_config    c;
+    dc_plan            p = {0};
+    dc_sampler_request q = {.steps = steps, .strength = 1.0, .eta = -1};
+    *out                 = (diffc_schedule){0};
+    dc_status s          = read_noise_config(&c, model, &e);
+    if (!s) s = set_prediction(&c, prediction, &e);
+    if (!s && (steps < 1 || steps > 1000)) s = dc_fail(&e, DC_USAGE, "steps: found %d, expected 1 to 1000", steps);
+    if (!s) s = resolve_sampler(sampler, schedule, &q, &e);
+    if (!s) s = dc_plan_build(&p, &c, &q, &e);
+    if (!s) {
+        *out        = (diffc_schedule){p.timesteps, p.sigmas, p.n_timesteps, p.n_sigmas, p.sampler, p.schedule};
+        p.timesteps = p.sigmas = NULL; /* handed over */
+    }
+    dc_plan_free(&p);
+    dc_noise_config_free(&c);
+    return give_error(error, &e);
+}

@@ -1,0 +1,58 @@
+/* metadata.c - the "parameters" text that A1111 puts into its pictures, and that other programs read. */
+#include "pipeline/model.h"
+#include <jansson.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ", Key: value", quoted as A1111's infotext_utils.quote: a value with a comma, a colon or a line break becomes a JSON string. */
+static void add(dc_text *t, const char *key, const char *value)
+{
+    if (t->length && t->at[t->length - 1] != '\n') dc_text_append(t, ", ", 2);
+    if (!strpbrk(value, ",:\n")) {
+        dc_text_printf(t, "%s: %s", key, value);
+        return;
+    }
+    json_t *string = json_string(value);
+    char   *quoted = string ? json_dumps(string, JSON_ENCODE_ANY) : NULL;
+    if (quoted) dc_text_printf(t, "%s: %s", key, quoted);
+    else t->failed = true;
+    free(quoted);
+    json_decref(string);
+}
+
+__attribute__((format(printf, 3, 4))) static void addf(dc_text *t, const char *key, const char *format, ...)
+{
+    char    value[512];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(value, sizeof value, format, args);
+    va_end(args);
+    add(t, key, value);
+}
+
+char *parameters_text(const job *j, uint64_t seed)
+{
+    const diffc_request *q = j->q;
+    dc_text              t = {0};
+    dc_text_printf(&t, "%s", q->prompt ? q->prompt : "");
+    if (q->negative && *q->negative) dc_text_printf(&t, "\nNegative prompt: %s", q->negative);
+    dc_text_append(&t, "\n", 1);
+
+    addf(&t, "Steps", "%d", q->n_sigmas > 0 ? q->n_sigmas : q->steps);
+    add(&t, "Sampler", dc_sampler_label(j->plan.sampler));
+    if (j->plan.schedule && strcmp(j->plan.schedule, "model")) add(&t, "Schedule type", dc_schedule_label(j->plan.schedule));
+    addf(&t, "CFG scale", "%.10g", j->guidance);
+    addf(&t, "Seed", "%llu", (unsigned long long)seed);
+    addf(&t, "Size", "%dx%d", j->width, j->height);
+    add(&t, "Model", j->m->name);
+    if (q->image) addf(&t, "Denoising strength", "%.10g", j->strength);
+    if (q->clip_skip > 1) addf(&t, "Clip skip", "%d", q->clip_skip);
+    if (j->rng == DC_RNG_CPU) add(&t, "RNG", "CPU");
+    if (q->eta >= 0) addf(&t, "Eta", "%.10g", q->eta);
+    if (j->rescale > 0) addf(&t, "Guidance rescale", "%.10g", j->rescale);
+    addf(&t, "Version", "diffc %s", diffc_version());
+    if (t.failed) dc_text_free(&t);
+    return t.at;
+}
