@@ -7,12 +7,14 @@
 #include <stdint.h>
 
 /* A whole regular file mapped read-only. TRAP: pages come from the file when touched: a file that somebody
- * truncates meanwhile raises SIGBUS (dc_map_guard turns that into an error). */
-typedef struct dc_map { const uint8_t *data; uint64_t size; char *path; } dc_map;
+ * truncates meanwhile raises SIGBUS (dc_map_check before a long read tells). */
+typedef struct dc_map { const uint8_t *data; uint64_t size; char *path; int fd; } dc_map;
 
 /* Errors: NO_INPUT (missing, unreadable, a folder), IO. An empty file maps to data == NULL, size 0. */
 dc_status dc_map_open(dc_map *m, const char *path, dc_error *e);
 void      dc_map_close(dc_map *m); /* zeroes *m; a zeroed map is fine */
+/* Is the file still as long as the mapping? DATA when somebody has cut it short meanwhile. */
+dc_status dc_map_check(const dc_map *m, dc_error *e);
 /* The range has been copied: its pages may leave memory (madvise). Safe for any range. */
 void      dc_map_forget(const void *at, size_t bytes);
 
@@ -33,6 +35,9 @@ dc_status dc_out_commit(dc_out *o, dc_error *e); /* write out, fsync, rename, fs
 void      dc_out_abandon(dc_out *o);             /* NULL is fine; frees o */
 /* Would dc_out_open work for this path? Asked before long work, so that a missing folder is told at once. */
 dc_status dc_out_check(const char *path, dc_error *e);
+
+/* Removes the temporary files of all writes under way: only calls unlink, so a signal handler may use it. */
+void      dc_out_remove_pending(void);
 
 /* path of `name` in `folder`; the caller frees. NULL when memory is out. */
 char *dc_path_join(const char *folder, const char *name);
