@@ -1,0 +1,38 @@
+/* device.c - the devices there are, and opening one by name. */
+#include "backends/backend.h"
+#include <stdlib.h>
+#include <string.h>
+
+static const dc_backend *const backends[] = {&dc_backend_cpu, &dc_backend_ref};
+
+dc_status dc_device_open(dc_device **out, const dc_device_options *o, dc_error *e)
+{
+    const char *name = o->name ? o->name : "auto";
+    *out             = NULL;
+    if (!strcmp(name, "cuda")) {
+        dc_status s = dc_fail(e, DC_UNAVAILABLE, "device cuda: not part of this build, expected auto or cpu");
+        return s;
+    }
+    if (!strcmp(name, "auto")) name = "cpu";
+    const dc_backend *be = NULL;
+    for (size_t i = 0; i < sizeof backends / sizeof *backends; i++)
+        if (!strcmp(backends[i]->name, name)) be = backends[i];
+    if (!be) return dc_fail(e, DC_USAGE, "device: found %s, expected auto, cpu or cuda", name);
+    dc_device *d = calloc(1, sizeof *d);
+    if (!d) return dc_fail_memory(e, "a device", sizeof *d);
+    *d          = (dc_device){.be = be, .cancel = o->cancel, .log = o->log};
+    dc_status s = be->open(d, o, e);
+    if (s) free(d);
+    else *out = d;
+    return s;
+}
+
+void dc_device_close(dc_device *d)
+{
+    if (!d) return;
+    d->be->close(d);
+    free(d);
+}
+
+const char *dc_device_name(const dc_device *d) { return d->be->name; }
+const char *dc_device_summary(const dc_device *d) { return d->summary; }
