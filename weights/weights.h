@@ -37,4 +37,7 @@ int              dc_weights_metadata_count(const dc_weights *w);
 void             dc_weights_metadata_at(const dc_weights *w, int i, const char **key, const char **value);
 const char      *dc_weights_metadata(const dc_weights *w, const char *key);
 
+/* What the names in the file look like: "a UNet", "a LoRA", ...; NULL: nothing we know. For messages and `inspect`. */
+const char      *dc_weights_looks_like(const dc_weights *w);
+
 #endif

@@ -1,0 +1,233 @@
+/* bind.c - binding tables against stored tensors. */
+#include "weights/bind.h"
+#include "base/checked.h"
+#include "base/text.h"
+#include "weights/weights.h"
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define NAMED 20 /* problems told by name; the others are counted */
+
+struct dc_binder {
+    const dc_weights *w;
+    dc_params        *params;
+    const char       *what;
+    bool             *used;     /* by index of the stored tensor */
+    dc_text           problems;
+    int               missing, misshaped;
+    bool              no_memory;
+};
+
+dc_binder *dc_binder_new(const dc_weights *w, dc_params *params, const char *what)
+{
+    dc_binder *b = dc_calloc(1, sizeof *b);
+    if (!b) return NULL;
+    *b      = (dc_binder){.w = w, .params = params, .what = what, .used = dc_calloc((size_t)dc_weights_count(w), sizeof(bool))};
+    if (b->used) return b;
+    free(b);
+    return NULL;
+}
+
+/* ---- shapes ------------------------------------------------------------------------------------------------------ */
+
+typedef struct shape { int rank, dim[4]; } shape;
+
+/* "O I 3 3" with the letters' values. */
+static shape read_shape(const char *text, const dc_dims *dims)
+{
+    shape s = {0};
+    for (const char *at = text; *at;) {
+        while (*at == ' ') at++;
+        if (!*at) break;
+        if (*at >= 'A' && *at <= 'Z') s.dim[s.rank++] = dims->at[*at++ - 'A'];
+        else s.dim[s.rank++] = (int)strtol(at, (char **)&at, 10);
+    }
+    return s;
+}
+
+static void shape_text(char *out, size_t size, const dc_stored *t)
+{
+    size_t at = (size_t)snprintf(out, size, "[");
+    for (int i = 0; i < t->rank && at < size; i++) at += (size_t)snprintf(out + at, size - at, "%s%lld", i ? "," : "", (long long)t->dim[i]);
+    if (at < size) snprintf(out + at, size - at, "]");
+}
+
+static void want_text(char *out, size_t size, const shape *s)
+{
+    size_t at = (size_t)snprintf(out, size, "[");
+    for (int i = 0; i < s->rank && at < size; i++) at += (size_t)snprintf(out + at, size - at, "%s%d", i ? "," : "", s->dim[i]);
+    if (at < size) snprintf(out + at, size - at, "]");
+}
+
+/* Does the stored tensor have the wanted shape? `loose`: trailing ones may be there or not (1x1 convolutions as linears). */
+static bool fits(const dc_stored *t, const shape *s, bool loose)
+{
+    int most = t->rank > s->rank ? t->rank : s->rank;
+    if (!loose && t->rank != s->rank) return false;
+    for (int i = 0; i < most; i++) {
+        int64_t a = i < t->rank ? t->dim[i] : 1, b = i < s->rank ? s->dim[i] : 1;
+        if (a != b) return false;
+    }
+    return true;
+}
+
+/* ---- one tensor ----------------------------------------------------------------------------------------------------- */
+
+static void note_missing(dc_binder *b, const char *name)
+{
+    if (b->missing++ + b->misshaped < NAMED) dc_text_printf(&b->problems, "%s%s missing", b->problems.length ? "; " : "", name);
+}
+
+static void note_misshaped(dc_binder *b, const dc_stored *t, const shape *want)
+{
+    char found[128], expected[64];
+    shape_text(found, sizeof found, t);
+    want_text(expected, sizeof expected, want);
+    if (b->misshaped++ + b->missing < NAMED) dc_text_printf(&b->problems, "%s%s: found %s, expected %s", b->problems.length ? "; " : "", t->name, found, expected);
+}
+
+/* Finds NAME; NULL when it is missing or mis-shaped (noted, unless `optional` and missing). */
+static const dc_stored *find(dc_binder *b, const char *name, const shape *want, bool loose, bool optional)
+{
+    const dc_stored *t = dc_weights_find(b->w, name);
+    if (!t) {
+        if (!optional) note_missing(b, name);
+        return NULL;
+    }
+    b->used[t - dc_weights_at(b->w, 0)] = true;
+    if (fits(t, want, loose)) return t;
+    note_misshaped(b, t, want);
+    return NULL;
+}
+
+/* ---- one layer --------------------------------------------------------------------------------------------------------- */
+
+/* The parts of "a|b|c" below the prefix, each with `tail` (".weight"); their number. Sources are filled for those found. */
+static int find_parts(dc_binder *b, const char *prefix, const dc_bind *row, const char *tail, shape want, bool loose, bool optional, dc_source *out, const char **first)
+{
+    int parts = 1, found = 0, at = 0;
+    for (const char *p = row->name; *p; p++) parts += *p == '|';
+    bool transposed = row->flags & DC_BIND_TRANSPOSED && want.rank == 2;
+    want.dim[0] /= parts;
+    shape stored = transposed ? (shape){2, {want.dim[1], want.dim[0]}} : want;
+    for (const char *name = row->name; at < parts && at < DC_MAX_PARTS; at++) {
+        size_t n = strcspn(name, "|");
+        char   full[1200];
+        snprintf(full, sizeof full, "%s%s%.*s%s", prefix, *prefix && n ? "." : "", (int)n, name, tail);
+        const dc_stored *t = find(b, full, &stored, loose, optional);
+        if (t) {
+            if (!found && first) *first = t->file;
+            out[found++] = (dc_source){t->data, t->dtype, stored.dim[0]};
+        }
+        name += n + (name[n] == '|');
+    }
+    return found == parts ? found : 0;
+}
+
+static dc_param_kind kind_of(const shape *s, unsigned flags)
+{
+    if (flags & DC_BIND_TABLE) return DC_PARAM_TABLE;
+    return s->rank == 4 ? DC_PARAM_CONV : s->rank == 2 ? DC_PARAM_LINEAR : DC_PARAM_NORM;
+}
+
+static void bind_layer(dc_binder *b, void *layer, const dc_bind *row, const dc_dims *dims, const char *prefix)
+{
+    shape       want     = read_shape(row->shape, dims), bias = {1, {want.dim[0]}};
+    bool        bare     = row->flags & DC_BIND_BARE, optional = row->flags & DC_BIND_OPTIONAL;
+    const char *file     = NULL;
+    char        name[1400];
+    dc_param  **field    = (dc_param **)((char *)layer + row->offset);
+    *field               = NULL;
+    dc_param_desc d      = {.kind       = kind_of(&want, row->flags),
+                            .out        = want.dim[0],
+                            .in         = want.rank > 1 ? want.dim[1] : 1,
+                            .kh         = want.rank > 2 ? want.dim[2] : 1,
+                            .kw         = want.rank > 3 ? want.dim[3] : 1,
+                            .geglu      = row->flags & DC_BIND_GEGLU,
+                            .transposed = (row->flags & DC_BIND_TRANSPOSED) != 0};
+    d.n_weight = find_parts(b, prefix, row, bare ? "" : ".weight", want, row->flags & DC_BIND_AS_LINEAR, optional, d.weight, &file);
+    if (!bare && !(row->flags & DC_BIND_NO_BIAS))
+        d.n_bias = find_parts(b, prefix, row, ".bias", bias, false, optional || (row->flags & DC_BIND_BIAS_OPTIONAL), d.bias, NULL);
+    if (!d.n_weight) return;
+    if (!d.n_bias && !bare && !(row->flags & (DC_BIND_NO_BIAS | DC_BIND_BIAS_OPTIONAL | DC_BIND_OPTIONAL))) return; /* noted as missing */
+    snprintf(name, sizeof name, "%s: %s%s%s", file, prefix, *prefix && *row->name ? "." : "", row->name);
+    d.name = name;
+    *field = dc_params_add(b->params, &d);
+    if (!*field) b->no_memory = true;
+}
+
+void dc_bind_layers(dc_binder *b, void *layer, const dc_bind *rows, int n, dc_dims dims, const char *prefix_format, ...)
+{
+    char    prefix[512];
+    va_list args;
+    va_start(args, prefix_format);
+    vsnprintf(prefix, sizeof prefix, prefix_format, args);
+    va_end(args);
+    for (int i = 0; i < n; i++) bind_layer(b, layer, &rows[i], &dims, prefix);
+}
+
+bool dc_bind_has(const dc_binder *b, const char *format, ...)
+{
+    char    name[512];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(name, sizeof name, format, args);
+    va_end(args);
+    return dc_weights_find(b->w, name) != NULL;
+}
+
+/* ---- the verdict ------------------------------------------------------------------------------------------------------------ */
+
+const char *dc_weights_looks_like(const dc_weights *w)
+{
+    static const struct { const char *begins, *is; } known[] = {
+        {"model.diffusion_model.", "a whole Stable Diffusion model in one file (CompVis names)"},
+        {"first_stage_model.", "a VAE in CompVis names"},
+        {"cond_stage_model.", "a text encoder in CompVis names"},
+        {"lora_", "a LoRA"},
+        {"text_model.encoder.", "a CLIP text encoder"},
+        {"vision_model.", "a CLIP vision encoder"},
+        {"down_blocks.", "a UNet"},
+        {"mid_block.", "a UNet"},
+        {"decoder.layers.", "a TAESD"},
+        {"decoder.up_blocks.", "a VAE"},
+        {"decoder.conv_in.", "a VAE"},
+        {"double_blocks.", "a Flux transformer"},
+        {"transformer_blocks.", "a diffusion transformer"},
+    };
+    for (size_t k = 0; k < sizeof known / sizeof *known; k++)
+        for (int i = 0; i < dc_weights_count(w); i++)
+            if (!strncmp(dc_weights_at(w, i)->name, known[k].begins, strlen(known[k].begins))) return known[k].is;
+    return NULL;
+}
+
+static void note_unused(const dc_binder *b, const dc_log *log)
+{
+    int         n     = 0;
+    const char *first = "";
+    for (int i = 0; i < dc_weights_count(b->w); i++)
+        if (!b->used[i] && n++ == 0) first = dc_weights_at(b->w, i)->name;
+    if (n) dc_log_write(log, DC_LOG_DEBUG, "%s: %d tensors are not used by the %s, the first is %s", dc_weights_path(b->w), n, b->what, first);
+}
+
+dc_status dc_binder_finish(dc_binder *b, const dc_log *log, dc_error *e)
+{
+    dc_status s        = DC_OK;
+    int       problems = b->missing + b->misshaped;
+    if (b->no_memory || b->problems.failed) {
+        s = dc_fail_memory(e, b->what, 0);
+    } else if (problems) {
+        if (problems > NAMED) dc_text_printf(&b->problems, "; and %d more", problems - NAMED);
+        s = dc_fail(e, DC_DATA, "%s: %s: found %d tensors missing and %d of another shape: %s", dc_weights_path(b->w), b->what, b->missing, b->misshaped, b->problems.at);
+        const char *like = dc_weights_looks_like(b->w);
+        if (like) dc_hint(e, "The file looks like %s, with %d tensors.", like, dc_weights_count(b->w));
+    } else {
+        note_unused(b, log);
+    }
+    dc_text_free(&b->problems);
+    free(b->used);
+    free(b);
+    return s;
+}
