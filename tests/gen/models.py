@@ -64,6 +64,10 @@ def main():
     src, out = sys.argv[1:3]
     for m in FOLDERS:
         copy(f"{src}/models/{m}", f"{out}/models/{m}")
+    for new, old in json.load(open(f"{src}/models/links.json")).items():  # parts shared between models
+        link = f"{out}/models/{new}"
+        if new.startswith("sd1-inpaint/") and not os.path.lexists(link):
+            os.symlink(os.path.relpath(f"{out}/models/{old}", os.path.dirname(link)), link)
     for m, files in MODULES.items():
         os.makedirs(f"{out}/modules/{m}", exist_ok=True)
         for f in files:
