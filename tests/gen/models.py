@@ -66,7 +66,8 @@ def main():
         copy(f"{src}/models/{m}", f"{out}/models/{m}")
     for new, old in json.load(open(f"{src}/models/links.json")).items():  # parts shared between models
         link = f"{out}/models/{new}"
-        if new.startswith("sd1-inpaint/") and not os.path.lexists(link):
+        if new.startswith("sd1-inpaint/"):
+            os.path.lexists(link) and os.remove(link)  # a copy that lost its links holds their text
             os.symlink(os.path.relpath(f"{out}/models/{old}", os.path.dirname(link)), link)
     for m, files in MODULES.items():
         os.makedirs(f"{out}/modules/{m}", exist_ok=True)
