@@ -1,0 +1,109 @@
+/* transformer.c - attention over the pixels of a picture (tokens) and from them to the text. */
+#include "base/checked.h"
+#include "unet/layers.h"
+#include <stdlib.h>
+
+static const float GROUP_EPS = 1e-6f, LAYER_EPS = 1e-5f; /* fixed in Transformer2DModel and BasicTransformerBlock; not norm_eps */
+
+/* C: width; stored as [C,C] or [C,C,1,1], whatever use_linear_projection says. */
+static const dc_bind transformer_binds[] = {
+    {"norm", offsetof(unet_transformer, norm), "C", 0},
+    {"proj_in", offsetof(unet_transformer, proj_in), "C C", DC_BIND_AS_LINEAR},
+    {"proj_out", offsetof(unet_transformer, proj_out), "C C", DC_BIND_AS_LINEAR},
+};
+/* C: width, D: 2 C, X: text width, F: 4 C, G: 2 F (values and gates), Q: 3 C. */
+static const dc_bind layer_binds[] = {
+    {"norm1", offsetof(unet_layer, norm1), "C", 0},
+    {"attn1.to_out.0", offsetof(unet_layer, out1), "C C", 0},
+    {"norm2", offsetof(unet_layer, norm2), "C", 0},
+    {"attn2.to_q", offsetof(unet_layer, q2), "C C", DC_BIND_NO_BIAS},
+    {"attn2.to_k|attn2.to_v", offsetof(unet_layer, kv2), "D X", DC_BIND_NO_BIAS},
+    {"attn2.to_out.0", offsetof(unet_layer, out2), "C C", 0},
+    {"norm3", offsetof(unet_layer, norm3), "C", 0},
+    {"ff.net.0.proj", offsetof(unet_layer, ff1), "G C", DC_BIND_GEGLU},
+    {"ff.net.2", offsetof(unet_layer, ff2), "C F", 0},
+};
+static const dc_bind self_binds[] = {
+    {"attn1.to_q|attn1.to_k|attn1.to_v", offsetof(unet_layer, qkv1), "Q C", DC_BIND_NO_BIAS},
+};
+static const dc_bind only_cross_binds[] = {
+    {"attn1.to_q", offsetof(unet_layer, q1), "C C", DC_BIND_NO_BIAS},
+    {"attn1.to_k|attn1.to_v", offsetof(unet_layer, kv1), "D X", DC_BIND_NO_BIAS},
+};
+#define ROWS(table) table, (int)(sizeof table / sizeof *table)
+
+bool unet_transformer_bind(unet_transformer *m, dc_binder *b, const dc_unet_config *c, const dc_unet_block *block, const char *prefix, int index, int width)
+{
+    const dc_dims dims = {.C = width, .D = 2 * width, .F = 4 * width, .G = 8 * width, .Q = 3 * width, .X = c->context};
+    m->heads  = block->heads;
+    m->depth  = block->depth[index];
+    m->layers = dc_calloc((size_t)m->depth, sizeof *m->layers);
+    if (!m->layers) return false;
+    dc_bind_layers(b, m, ROWS(transformer_binds), dims, "%s.attentions.%d", prefix, index);
+    for (int i = 0; i < m->depth; i++) {
+        unet_layer *layer = &m->layers[i];
+        dc_bind_layers(b, layer, ROWS(layer_binds), dims, "%s.attentions.%d.transformer_blocks.%d", prefix, index, i);
+        if (block->only_cross) dc_bind_layers(b, layer, ROWS(only_cross_binds), dims, "%s.attentions.%d.transformer_blocks.%d", prefix, index, i);
+        else dc_bind_layers(b, layer, ROWS(self_binds), dims, "%s.attentions.%d.transformer_blocks.%d", prefix, index, i);
+    }
+    return true;
+}
+
+void unet_transformer_free(unet_transformer *m) { free(m->layers); }
+
+/* x W' + bias + residual. The name is that of the module that ends with this layer; diffusers adds the residual outside of
+ * it, so its tap has not got it. */
+static dc_tensor add_branch(dc_run *r, dc_tensor residual, dc_tensor x, const dc_param *k, const char *name)
+{
+    if (!dc_tapping(r)) return dc_linear(r, x, k, (dc_linear_opt){.residual = residual});
+    dc_tensor branch = dc_linear(r, x, k, (dc_linear_opt){0});
+    dc_tap(r, name, branch);
+    return dc_lincomb(r, (dc_term[]){{1, branch}, {1, residual}}, 2);
+}
+
+/* Queries from the picture, keys and values from the text. */
+static dc_tensor cross_attention(dc_run *r, dc_tensor x, dc_tensor context, const dc_param *q, const dc_param *kv, int heads)
+{
+    dc_tensor queries = dc_linear(r, x, q, (dc_linear_opt){0}), both = dc_linear(r, context, kv, (dc_linear_opt){0});
+    int64_t   C = dc_param_out(q);
+    return dc_attention(r, queries, dc_view_channels(both, 0, C), dc_view_channels(both, C, C), (dc_attention_opt){.heads = heads});
+}
+
+static dc_tensor self_attention(dc_run *r, dc_tensor x, const dc_param *qkv, int heads)
+{
+    dc_tensor all = dc_linear(r, x, qkv, (dc_linear_opt){0});
+    int64_t   C   = dc_param_in(qkv);
+    return dc_attention(r, dc_view_channels(all, 0, C), dc_view_channels(all, C, C), dc_view_channels(all, 2 * C, C), (dc_attention_opt){.heads = heads});
+}
+
+/* x [N,T,C] -> [N,T,C]. Ref: diffusers BasicTransformerBlock, norm_type "layer_norm", GEGLU. */
+static dc_tensor layer_forward(const unet_layer *m, const unet_pass *p, dc_tensor x, int heads)
+{
+    dc_run   *r = p->r;
+    dc_tensor h = dc_layer_norm(r, x, m->norm1, LAYER_EPS);
+    h = m->qkv1 ? self_attention(r, h, m->qkv1, heads) : cross_attention(r, h, p->context, m->q1, m->kv1, heads);
+    x = add_branch(r, x, h, m->out1, "attn1");
+
+    h = dc_layer_norm(r, x, m->norm2, LAYER_EPS);
+    h = cross_attention(r, h, p->context, m->q2, m->kv2, heads);
+    x = add_branch(r, x, h, m->out2, "attn2");
+
+    h = dc_layer_norm(r, x, m->norm3, LAYER_EPS);
+    h = dc_linear(r, h, m->ff1, (dc_linear_opt){0});
+    return add_branch(r, x, h, m->ff2, "ff");
+}
+
+dc_tensor unet_transformer_forward(const unet_transformer *m, const unet_pass *p, dc_tensor x)
+{
+    const dc_pre norm   = {.norm = m->norm, .groups = p->c->groups, .eps = GROUP_EPS};
+    dc_tensor    tokens = dc_view_tokens(x);
+    dc_tensor    h      = dc_linear(p->r, tokens, m->proj_in, (dc_linear_opt){.pre = norm});
+    for (int i = 0; i < m->depth; i++) {
+        dc_scope(p->r, "transformer_blocks.%d", i);
+        h = layer_forward(&m->layers[i], p, h, m->heads);
+        dc_tap(p->r, "", h);
+        dc_scope_end(p->r);
+    }
+    h = dc_linear(p->r, h, m->proj_out, (dc_linear_opt){.residual = tokens});
+    return dc_view_image(h, x.dim[1], x.dim[2]);
+}
