@@ -19,23 +19,26 @@ typedef struct dc_vae_config {
     double scaling_factor, shift_factor;/* model latent = (vae latent - shift) * scaling                      */
     dc_act act;                         /* tiny: act_fn (relu)                                                */
     int    factor;                      /* pixels per latent: 2^(levels-1)                                    */
+    int    sample_size;                 /* picture size it was trained at: the tile of vae/tile.h             */
 } dc_vae_config;
-/* The class is decided by `_class_name`, or by the keys. Errors: DATA. */
+/* The class is decided by `_class_name`, or by the keys. Absent keys have diffusers' defaults. Errors: DATA. */
 dc_status dc_vae_config_read(dc_vae_config *c, const json_t *root, const char *path, dc_error *e);
 
 typedef struct dc_vae dc_vae;
-/* encoder: also bind the encoding half (img2img, inpaint); else only what decoding needs must be in the file. */
+/* encoder: also bind the encoding half (img2img, inpaint); else only what decoding needs must be in the file. The names may be
+ * diffusers', old (attention query/key/value/proj_attn) or new, or those of the original taesd_decoder.safetensors.
+ * Errors: DATA, one message with everything that is missing; NO_MEMORY. */
 dc_status  dc_vae_open(dc_vae **out, const dc_vae_config *c, const dc_weights *w, bool encoder, dc_device *d, const dc_log *log, dc_error *e);
 void       dc_vae_close(dc_vae *m);
 dc_params *dc_vae_params(dc_vae *m);        /* the decoding half */
 dc_params *dc_vae_encoder_params(dc_vae *m);/* NULL without encoder */
 const dc_vae_config *dc_vae_configuration(const dc_vae *m);
 
-/* latent [N,h,w,L] in the model's (scaled) units -> picture [N,h*f,w*f,3], about [-1,1], unclamped. */
+/* latent [N,h,w,L] in the model's (scaled) units -> picture [N,h*f,w*f,3], about [-1,1], unclamped.
+ * Taps: diffusers' module names below the scope "decoder" ("encoder" in dc_vae_encode). */
 dc_tensor dc_vae_decode(const dc_vae *m, dc_run *r, dc_tensor latent);
 /* picture [N,H,W,3] in [-1,1] -> mean and logvar (clamped to [-30,20] by the caller that samples) [N,h,w,L], unscaled VAE
- * units; for tiny: mean = the latent in model units, logvar = DC_NONE.
- * Taps: "decode.tap.*" / "encode.tap.*" modules as the goldens name them, without that prefix: scopes "decoder", "encoder". */
+ * units; for tiny: mean = the latent in model units, logvar = DC_NONE. */
 typedef struct dc_vae_moments { dc_tensor mean, logvar; } dc_vae_moments;
 dc_vae_moments dc_vae_encode(const dc_vae *m, dc_run *r, dc_tensor picture);
 
