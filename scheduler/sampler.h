@@ -47,7 +47,7 @@ typedef struct dc_noise_config {
     bool          clip_sample, thresholding;
     double       *trained_betas;       /* NULL, or train_steps values (owned) */
 } dc_noise_config;
-void      dc_noise_config_default(dc_noise_config *c); /* SD: scaled_linear 0.00085..0.012, epsilon */
+void      dc_noise_config_default(dc_noise_config *c); /* as published with Stable Diffusion 1.5 */
 dc_status dc_noise_config_read(dc_noise_config *c, const json_t *root, const char *path, dc_error *e);
 void      dc_noise_config_free(dc_noise_config *c);
 
@@ -65,7 +65,8 @@ typedef struct dc_sampler_request {
     const char *sampler;    /* canonical; NULL: the model's own */
     const char *schedule;   /* "model" (NULL), "karras", ... */
     int         steps;      /* 1..1000 */
-    double      strength;   /* img2img: share of the schedule that is run, (0,1]; 1 (or 0): from pure noise */
+    bool        image_start;/* img2img: X starts from image and noise, not from noise alone */
+    double      strength;   /* with image_start: share of the schedule that is run, (0,1] */
     double      eta;        /* < 0: the sampler's default */
     const double *sigmas;   /* custom sigmas, descending, n_sigmas of them (without the final 0); NULL */
     int         n_sigmas;

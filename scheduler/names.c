@@ -1,0 +1,110 @@
+/* names.c - what samplers and schedules are called elsewhere. A1111 also writes both in one name: "DPM++ 2M Karras". */
+#include "scheduler/sampler.h"
+#include <string.h>
+
+typedef struct name_row {
+    const char *canonical, *label; /* ours; A1111's */
+    const char *aliases;           /* '|' between; compared without case, blanks, '-' and '_' */
+} name_row;
+
+static const name_row samplers[] = {
+    {"euler", "Euler", "EulerDiscreteScheduler|k_euler|sample_euler"},
+    {"euler_a", "Euler a", "euler_ancestral|EulerAncestralDiscreteScheduler|k_euler_a|k_euler_ancestral|sample_euler_ancestral"},
+    {"ddim", "DDIM", "DDIMScheduler|ddim_trailing"},
+    {"heun", "Heun", "HeunDiscreteScheduler|k_heun|sample_heun"},
+    {"dpm++2m", "DPM++ 2M", "dpmpp2m|dpmpp_2m|DPMSolverMultistepScheduler|k_dpmpp_2m|sample_dpmpp_2m|dpm++ 2m"},
+    {"lms", "LMS", "LMSDiscreteScheduler|k_lms|sample_lms"},
+    {"pndm", "PLMS", "plms|PNDMScheduler"},
+    {"unipc", "UniPC", "uni_pc|uni_pc_bh2|UniPCMultistepScheduler"},
+    {"lcm", "LCM", "LCMScheduler|sample_lcm"},
+};
+static const name_row schedules[] = {
+    {"model", "Automatic", "discrete|default|auto"},
+    {"karras", "Karras", "use_karras_sigmas"},
+    {"exponential", "Exponential", "use_exponential_sigmas"},
+};
+enum { SAMPLERS = sizeof samplers / sizeof *samplers, SCHEDULES = sizeof schedules / sizeof *schedules };
+
+/* Copies `in` (n bytes) in small letters, without blanks, '-' and '_'. */
+static void fold(char *out, size_t size, const char *in, size_t n)
+{
+    size_t k = 0;
+    for (size_t i = 0; i < n && k + 1 < size; i++)
+        if (!strchr(" -_", in[i])) out[k++] = in[i] >= 'A' && in[i] <= 'Z' ? (char)(in[i] + 32) : in[i];
+    out[k] = 0;
+}
+
+static const name_row *find(const name_row *rows, int n, const char *folded)
+{
+    char one[64];
+    for (int i = 0; i < n; i++) {
+        fold(one, sizeof one, rows[i].canonical, strlen(rows[i].canonical));
+        if (!strcmp(one, folded)) return &rows[i];
+        fold(one, sizeof one, rows[i].label, strlen(rows[i].label));
+        if (!strcmp(one, folded)) return &rows[i];
+        for (const char *a = rows[i].aliases; *a;) {
+            size_t k = strcspn(a, "|");
+            fold(one, sizeof one, a, k);
+            if (!strcmp(one, folded)) return &rows[i];
+            a += k + (a[k] == '|');
+        }
+    }
+    return NULL;
+}
+
+const char *dc_schedule_find(const char *name)
+{
+    char folded[64];
+    fold(folded, sizeof folded, name, strlen(name));
+    const name_row *row = find(schedules, SCHEDULES, folded);
+    return row ? row->canonical : NULL;
+}
+
+const char *dc_sampler_find(const char *name, const char **schedule)
+{
+    char folded[64];
+    *schedule = NULL;
+    fold(folded, sizeof folded, name, strlen(name));
+    const name_row *row = find(samplers, SAMPLERS, folded);
+    if (row) return row->canonical;
+    for (int i = 1; i < SCHEDULES; i++) { /* "dpm++2mkarras" */
+        size_t n = strlen(folded), k = strlen(schedules[i].canonical);
+        if (n <= k || strcmp(folded + n - k, schedules[i].canonical)) continue;
+        folded[n - k] = 0;
+        row           = find(samplers, SAMPLERS, folded);
+        if (row) *schedule = schedules[i].canonical;
+        return row ? row->canonical : NULL;
+    }
+    return NULL;
+}
+
+static const char *label(const name_row *rows, int n, const char *canonical)
+{
+    for (int i = 0; i < n; i++)
+        if (!strcmp(rows[i].canonical, canonical)) return rows[i].label;
+    return canonical;
+}
+const char *dc_sampler_label(const char *canonical) { return label(samplers, SAMPLERS, canonical); }
+const char *dc_schedule_label(const char *canonical) { return label(schedules, SCHEDULES, canonical); }
+
+const char *const *dc_sampler_names(int *n)
+{
+    static const char *const names[] = {"euler", "euler_a", "ddim", "heun", "dpm++2m", "lms", "pndm", "unipc", "lcm"};
+    _Static_assert(sizeof names / sizeof *names == SAMPLERS, "one name a row");
+    *n = SAMPLERS;
+    return names;
+}
+
+const char *const *dc_schedule_names(int *n)
+{
+    static const char *const names[] = {"model", "karras", "exponential"};
+    _Static_assert(sizeof names / sizeof *names == SCHEDULES, "one name a row");
+    *n = SCHEDULES;
+    return names;
+}
+
+const char *dc_sampler_of_class(const char *class_name)
+{
+    const char *schedule;
+    return *class_name ? dc_sampler_find(class_name, &schedule) : NULL;
+}

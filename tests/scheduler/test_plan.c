@@ -1,0 +1,268 @@
+/* Samplers and schedules against diffusers: timesteps, sigmas, and whole trajectories on an analytic denoiser.
+ * Golden: tests/gen/scheduler.py (float64 runs of diffusers 0.42.1). */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "base/json.h"
+#include "base/npy.h"
+#include "scheduler/sampler.h"
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define GOLDEN TEST_DATA "/golden/scheduler/"
+#define DIM 16
+#define ROWS 2
+
+static json_t *read_json(const char *name)
+{
+    dc_error e    = {0};
+    json_t  *root = NULL;
+    char     path[512];
+    snprintf(path, sizeof path, GOLDEN "%s", name);
+    if (dc_json_read(&root, path, 64u << 20, &e)) fail_msg("%s", e.text);
+    return root;
+}
+
+static dc_npy read_npy(const char *name)
+{
+    dc_error e = {0};
+    dc_npy   n;
+    char     path[512];
+    snprintf(path, sizeof path, GOLDEN "%s", name);
+    if (dc_npy_read(&n, path, &e)) fail_msg("%s", e.text);
+    return n;
+}
+
+/* The class's config over Stable Diffusion's betas, which the list leaves out. */
+static void read_config(dc_noise_config *c, const json_t *entry)
+{
+    dc_error e    = {0};
+    json_t  *conf = json_deep_copy(json_object_get(entry, "config"));
+    json_object_set_new(conf, "beta_start", json_real(0.00085));
+    json_object_set_new(conf, "beta_end", json_real(0.012));
+    json_object_set_new(conf, "beta_schedule", json_string("scaled_linear"));
+    json_object_set(conf, "_class_name", json_object_get(entry, "class"));
+    if (dc_noise_config_read(c, conf, "config", &e)) fail_msg("%s", e.text);
+    json_decref(conf);
+}
+
+static dc_plan build(const json_t *entry, double eta)
+{
+    dc_noise_config    c;
+    dc_error           e = {0};
+    dc_plan            p;
+    dc_sampler_request q = {.steps = (int)json_integer_value(json_object_get(entry, "steps")), .strength = 1, .eta = eta};
+    read_config(&c, entry);
+    if (dc_plan_build(&p, &c, &q, &e)) fail_msg("%s", e.text);
+    dc_noise_config_free(&c);
+    return p;
+}
+
+static void compare_list(const char *what, const char *label, const json_t *want, const double *got, int n, double relative, double absolute)
+{
+    if ((int)json_array_size(want) != n) fail_msg("%s: %s: %d values, want %zu", label, what, n, json_array_size(want));
+    for (int i = 0; i < n; i++) {
+        double w = json_number_value(json_array_get(want, (size_t)i));
+        if (!(fabs(got[i] - w) <= relative * fabs(w) + absolute)) fail_msg("%s: %s[%d]: %.9g, want %.9g", label, what, i, got[i], w);
+    }
+}
+
+static void schedules_match_diffusers(void **state)
+{
+    (void)state;
+    json_t *all = read_json("schedules.json"), *entry;
+    size_t  i;
+    assert_true(json_array_size(all) > 100);
+    json_array_foreach(all, i, entry)
+    {
+        dc_plan     p = build(entry, -1);
+        char        label[96];
+        const char *sampler = json_string_value(json_object_get(entry, "label"));
+        snprintf(label, sizeof label, "%s, %d steps, %s", sampler, (int)json_integer_value(json_object_get(entry, "steps")),
+                 json_string_value(json_object_get(json_object_get(entry, "config"), "timestep_spacing")));
+        /* diffusers' tables are float32: sigma moves by up to 1.3e-5, the fractional timestep of a sigma with it */
+        compare_list("timesteps", label, json_object_get(entry, "timesteps"), p.timesteps, p.n_timesteps, 1e-6, 2e-2);
+        if (json_object_get(entry, "sigmas")) compare_list("sigmas", label, json_object_get(entry, "sigmas"), p.sigmas, p.n_sigmas, 3e-5, 1e-9);
+        dc_plan_free(&p);
+    }
+    json_decref(all);
+}
+
+/* ---- the analytic denoiser: a mixture of Gaussians ------------------------------------------------------------------ */
+
+typedef struct mixture { int n; double log_w[64], mu[64][DIM], v[64][DIM]; } mixture;
+
+static mixture read_mixture(void)
+{
+    static mixture m;
+    json_t        *root = read_json("mixture.json"), *w = json_object_get(root, "w");
+    double         sum  = 0;
+    m.n = (int)json_array_size(w);
+    assert_true(m.n <= 64);
+    for (int k = 0; k < m.n; k++) sum += json_number_value(json_array_get(w, (size_t)k));
+    for (int k = 0; k < m.n; k++) {
+        m.log_w[k] = log(json_number_value(json_array_get(w, (size_t)k)) / sum);
+        for (int j = 0; j < DIM; j++) {
+            m.mu[k][j] = json_number_value(json_array_get(json_array_get(json_object_get(root, "mu"), (size_t)k), (size_t)j));
+            m.v[k][j]  = json_number_value(json_array_get(json_array_get(json_object_get(root, "v"), (size_t)k), (size_t)j));
+        }
+    }
+    json_decref(root);
+    return m;
+}
+
+/* The optimal eps or v for x = a x0 + s eps. */
+static void denoise(const mixture *m, const double *x, double a, double s, bool v, double *out)
+{
+    double r[64], most = -INFINITY, sum = 0;
+    for (int k = 0; k < m->n; k++) {
+        r[k] = m->log_w[k];
+        for (int j = 0; j < DIM; j++) {
+            double c = a * a * m->v[k][j] + s * s, d = x[j] - a * m->mu[k][j];
+            r[k] -= 0.5 * (d * d / c + log(c));
+        }
+        most = fmax(most, r[k]);
+    }
+    for (int k = 0; k < m->n; k++) sum += r[k] = exp(r[k] - most);
+    for (int j = 0; j < DIM; j++) {
+        double x0 = 0, eps = 0;
+        for (int k = 0; k < m->n; k++) {
+            double c = a * a * m->v[k][j] + s * s, d = x[j] - a * m->mu[k][j];
+            x0 += r[k] / sum * (m->mu[k][j] + a * m->v[k][j] / c * d);
+            eps += r[k] / sum * s / c * d;
+        }
+        out[j] = v ? a * eps - s * x0 : eps;
+    }
+}
+
+typedef double states[ROWS][DIM];
+
+/* The one loop of scheduler/sampler.h, in float64; keeps X before every row and the last one in out. Returns the noises drawn. */
+static int run(const dc_plan *p, const json_t *levels, const mixture *m, const float *noise, bool v, states *out)
+{
+    static states reg[DC_REGS];
+    int          used = 1;
+    for (int k = 0; k < ROWS * DIM; k++) ((double *)reg[DC_REG_X])[k] = p->c_noise * (double)noise[k];
+    for (int i = 0; i < p->n_rows; i++) {
+        const dc_row *row   = &p->rows[i];
+        const json_t *level = json_array_get(levels, (size_t)i);
+        double        a = json_number_value(json_array_get(level, 0)), s = json_number_value(json_array_get(level, 1));
+        states        x = {{0}}, saved = {{0}};
+        memcpy(out[i], reg[DC_REG_X], sizeof(states));
+        for (int n = 0; n < ROWS; n++) {
+            double M[DIM];
+            denoise(m, reg[DC_REG_X][n], a, s, v, M);
+            for (int j = 0; j < DIM; j++) reg[DC_REG_O][n][j] = row->kx * reg[DC_REG_X][n][j] + row->km * M[j];
+        }
+        if (row->draw) {
+            for (int k = 0; k < ROWS * DIM; k++) ((double *)reg[DC_REG_Z])[k] = noise[used * ROWS * DIM + k];
+            used++;
+        }
+        for (int q = 0; q < DC_REGS; q++)
+            for (int n = 0; n < ROWS; n++)
+                for (int j = 0; j < DIM; j++) {
+                    if (row->x[q] != 0) x[n][j] += row->x[q] * reg[q][n][j];
+                    if (row->s[q] != 0) saved[n][j] += row->s[q] * reg[q][n][j];
+                }
+        if (row->slot >= 0) memcpy(reg[DC_REG_H0 + row->slot], reg[DC_REG_O], sizeof(states));
+        memcpy(reg[DC_REG_X], x, sizeof(states));
+        if (row->save) memcpy(reg[DC_REG_S], saved, sizeof(states));
+    }
+    memcpy(out[p->n_rows], reg[DC_REG_X], sizeof(states));
+    return used - 1;
+}
+
+/* States of the reference are in its own space: sigma-space classes keep x = x0 + sigma eps, ours have unit variance. */
+static void trajectory_matches(const json_t *entry, const mixture *m, const float *noise)
+{
+    const char *id  = json_string_value(json_object_get(entry, "id"));
+    double      eta = json_number_value(json_object_get(json_object_get(entry, "step_arguments"), "eta"));
+    dc_plan     p   = build(entry, json_object_get(json_object_get(entry, "step_arguments"), "eta") ? eta : -1);
+    dc_npy      ref = read_npy(json_string_value(json_object_get(entry, "file_f8")));
+    bool        v   = !strcmp(json_string_value(json_object_get(json_object_get(entry, "config"), "prediction_type")), "v_prediction");
+    bool        own = json_number_value(json_object_get(entry, "init_noise_sigma")) != 1.0;
+    states     *out = calloc((size_t)p.n_rows + 1, sizeof *out);
+    int         used = run(&p, json_object_get(entry, "model_alpha_sigma"), m, noise, v, out);
+    if (ref.dim[0] != p.n_rows + 1) fail_msg("%s: %d rows, want %d", id, p.n_rows, (int)ref.dim[0] - 1);
+    if (used != json_integer_value(json_object_get(entry, "noises_used"))) fail_msg("%s: %d noises drawn, want %d", id, used, (int)json_integer_value(json_object_get(entry, "noises_used")));
+    double most = 0;
+    for (int i = 0; i <= p.n_rows; i++)
+        for (int k = 0; k < ROWS * DIM; k++) {
+            double sigma = i < p.n_rows ? p.rows[i].sigma : p.sigmas[p.n_sigmas - 1], scale = own ? hypot(1, sigma) : 1;
+            most = fmax(most, fabs(((double *)out[i])[k] * scale - ((double *)ref.data)[i * ROWS * DIM + k]));
+        }
+    /* measured 1e-13 to 1e-11; Euler at zero SNR starts at sigma 4096 */
+    if (!(most < 1e-9)) fail_msg("%s: off by %.3g", id, most);
+    free(out);
+    free(ref.data);
+    dc_plan_free(&p);
+}
+
+static void trajectories_match_diffusers(void **unused)
+{
+    (void)unused;
+    mixture m     = read_mixture();
+    dc_npy  noise = read_npy("noise_f4.npy");
+    json_t *all   = read_json("trajectories.json"), *entry;
+    size_t  i;
+    assert_true(json_array_size(all) > 30);
+    json_array_foreach(all, i, entry) trajectory_matches(entry, &m, noise.data);
+    json_decref(all);
+    free(noise.data);
+}
+
+/* ---- names and refusals ------------------------------------------------------------------------------------------------ */
+
+static void names_of_other_programs_are_known(void **state)
+{
+    (void)state;
+    static const char *const rows[][3] = {
+        {"Euler a", "euler_a", NULL},  {"euler_ancestral", "euler_a", NULL}, {"DPM++ 2M Karras", "dpm++2m", "karras"}, {"dpmpp_2m", "dpm++2m", NULL},
+        {"PLMS", "pndm", NULL},        {"UniPC", "unipc", NULL},             {"uni_pc_bh2", "unipc", NULL},            {"LMS Karras", "lms", "karras"},
+        {"DDIMScheduler", "ddim", NULL}, {"dpm++2m", "dpm++2m", NULL},       {"Heun", "heun", NULL},                   {"LCM", "lcm", NULL},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        const char *schedule, *got = dc_sampler_find(rows[i][0], &schedule);
+        assert_non_null(got);
+        assert_string_equal(got, rows[i][1]);
+        if (rows[i][2]) assert_string_equal(schedule, rows[i][2]);
+        else assert_null(schedule);
+    }
+    const char *schedule;
+    assert_null(dc_sampler_find("eulre", &schedule));
+    assert_null(dc_sampler_find("karras", &schedule));
+    assert_string_equal(dc_schedule_find("Karras"), "karras");
+}
+
+static void impossible_requests_are_refused(void **state)
+{
+    (void)state;
+    dc_noise_config c;
+    dc_noise_config_default(&c);
+    double bad[] = {5, 7};
+    const dc_sampler_request requests[] = {
+        {.sampler = "euler", .steps = 0, .strength = 1}, {.sampler = "euler", .steps = 1001, .strength = 1},
+        {.sampler = "ddim", .schedule = "karras", .steps = 5, .strength = 1}, {.sampler = "lcm", .steps = 51, .strength = 1},
+        {.sampler = "nothing", .steps = 5, .strength = 1}, {.sampler = "euler", .steps = 5, .image_start = true, .strength = 0.1},
+        {.sampler = "euler", .sigmas = bad, .n_sigmas = 2, .strength = 1},
+    };
+    for (size_t i = 0; i < sizeof requests / sizeof *requests; i++) {
+        dc_error e = {0};
+        dc_plan  p;
+        assert_int_equal(dc_plan_build(&p, &c, &requests[i], &e), DC_USAGE);
+        assert_true(strlen(e.text) > 10);
+        assert_null(p.rows);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(schedules_match_diffusers), cmocka_unit_test(trajectories_match_diffusers),
+                                       cmocka_unit_test(names_of_other_programs_are_known), cmocka_unit_test(impossible_requests_are_refused)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
