@@ -1,0 +1,8 @@
+/* rows_avx2.c - loops over rows for this instruction set (flags: levels.cmake). */
+#if defined __x86_64__
+#define ROWS_LANES 4
+#define ROWS_NAME  cpu_rows_avx2
+#include "backends/cpu/rows_kernel.h"
+#else
+typedef int cpu_rows_avx2_unused; /* an empty file is not C */
+#endif
