@@ -1,0 +1,105 @@
+/* cpu.c - the CPU device: its table of functions, its threads and its instruction set. */
+#include "backends/cpu/cpu.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- instruction sets ----------------------------------------------------------------------------------------- */
+
+static const char *const level_names[CPU_LEVELS] = {"portable", "avx2", "avx512"};
+
+#if defined(__x86_64__)
+#include <cpuinfo.h>
+
+/* The best level this CPU has; on other machines portable. */
+static cpu_level best_level(void)
+{
+    if (!cpuinfo_initialize()) return CPU_PORTABLE;
+    bool avx2 = cpuinfo_has_x86_avx2() && cpuinfo_has_x86_fma3() && cpuinfo_has_x86_f16c();
+    if (avx2 && cpuinfo_has_x86_avx512f() && cpuinfo_has_x86_avx512bw() && cpuinfo_has_x86_avx512dq() && cpuinfo_has_x86_avx512vl()) return CPU_AVX512;
+    return avx2 ? CPU_AVX2 : CPU_PORTABLE;
+}
+
+static void take_kernels(cpu_device *c)
+{
+    static const cpu_gemm *const gemm[]   = {&cpu_gemm_portable, &cpu_gemm_avx2, &cpu_gemm_avx512};
+    static const cpu_rows *const rows[]   = {&cpu_rows_portable, &cpu_rows_avx2, &cpu_rows_avx512};
+    static cpu_attn_fn *const    attend[] = {cpu_attn_portable, cpu_attn_avx2, cpu_attn_avx512};
+    c->gemm   = gemm[c->level];
+    c->rows   = rows[c->level];
+    c->attend = attend[c->level];
+}
+#else
+static cpu_level best_level(void) { return CPU_PORTABLE; }
+
+static void take_kernels(cpu_device *c)
+{
+    c->gemm   = &cpu_gemm_portable;
+    c->rows   = &cpu_rows_portable;
+    c->attend = cpu_attn_portable;
+}
+#endif
+
+static dc_status choose_level(cpu_device *c, const char *wanted, dc_error *e)
+{
+    cpu_level best = best_level();
+    c->level       = best;
+    if (!wanted || !strcmp(wanted, "auto")) return DC_OK;
+    for (int l = 0; l < CPU_LEVELS; l++)
+        if (!strcmp(wanted, level_names[l])) {
+            if ((cpu_level)l > best) return dc_fail(e, DC_UNAVAILABLE, "cpu level %s: this machine has %s at most", wanted, level_names[best]);
+            c->level = (cpu_level)l;
+            return DC_OK;
+        }
+    return dc_fail(e, DC_USAGE, "cpu level: found %s, expected auto, portable, avx2 or avx512", wanted);
+}
+
+/* ---- device and memory --------------------------------------------------------------------------------------------- */
+
+static void cpu_close(dc_device *d)
+{
+    cpu_device *c = cpu_of(d);
+    if (c) dc_pool_free(c->pool);
+    free(c);
+}
+
+static dc_status cpu_open(dc_device *d, const dc_device_options *o, dc_error *e)
+{
+    cpu_device *c = calloc(1, sizeof *c);
+    if (!c) return dc_fail_memory(e, "the CPU device", sizeof *c);
+    d->impl     = c;
+    dc_status s = choose_level(c, o->cpu_level, e);
+    if (!s && !(c->pool = dc_pool_new(o->threads))) s = dc_fail(e, DC_NO_MEMORY, "threads: cannot start %d of them", o->threads);
+    if (s) {
+        cpu_close(d);
+        return s;
+    }
+    c->threads = dc_pool_threads(c->pool);
+    take_kernels(c);
+    snprintf(d->summary, sizeof d->summary, "cpu %s, %d thread%s", level_names[c->level], c->threads, c->threads == 1 ? "" : "s");
+    return DC_OK;
+}
+
+static void *cpu_alloc(dc_device *d, uint64_t bytes) { return (void)d, cpu_memory(bytes); }
+
+static void cpu_free(dc_device *d, void *p, uint64_t bytes)
+{
+    (void)d;
+    cpu_memory_free(p, bytes);
+}
+
+static dc_status cpu_copy(dc_device *d, void *to, const void *from, uint64_t bytes)
+{
+    (void)d;
+    memcpy(to, from, bytes);
+    return DC_OK;
+}
+
+const dc_backend dc_backend_cpu = {
+    .name = "cpu", .open = cpu_open, .close = cpu_close, .alloc = cpu_alloc, .free = cpu_free, .upload = cpu_copy, .download = cpu_copy,
+    .param_bytes = cpu_param_bytes, .param_prepare = cpu_param_prepare, .param_drop = cpu_param_drop,
+    .conv2d_scratch = cpu_conv2d_scratch, .conv2d = cpu_conv2d, .linear_scratch = cpu_linear_scratch, .linear = cpu_linear,
+    .norm_scratch = cpu_norm_scratch, .norm = cpu_norm, .attention_scratch = cpu_attention_scratch, .attention = cpu_attention,
+    .embed = cpu_embed, .gather_rows = cpu_gather_rows, .timestep_embedding = cpu_timestep_embedding, .lincomb = cpu_lincomb,
+    .activate = cpu_activate, .rescale_std = cpu_rescale_std, .stats = cpu_stats, .to_rgb8 = cpu_to_rgb8,
+};

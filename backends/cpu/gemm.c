@@ -1,0 +1,66 @@
+/* gemm.c - the driver of the matrix kernels: one tile of rows against a range of panels. */
+#include "backends/cpu/gemm.h"
+
+int cpu_panel_outs(const cpu_panels *w, int p)
+{
+    int left = w->outs - p * w->full;
+    return left < w->full ? left : w->full;
+}
+
+int cpu_panel_width(const cpu_panels *w, const cpu_gemm *g, int p)
+{
+    int outs = (cpu_panel_outs(w, p) + g->lanes - 1) / g->lanes * g->lanes;
+    return w->geglu ? 2 * outs : outs;
+}
+
+int cpu_panel_parts(int64_t tiles, int panels, int threads)
+{
+    int64_t wanted = threads > 1 ? (4 * threads + tiles - 1) / tiles : 1; /* some four tasks a thread even out */
+    return (int)(wanted < 1 ? 1 : wanted > panels ? panels : wanted);
+}
+
+uint64_t cpu_product_scratch(const cpu_gemm *g) { return sizeof(float) * (uint64_t)g->panel * (CPU_TILE_ROWS + CPU_BLOCK_K); }
+
+static size_t element(dc_dtype t) { return t == DC_F32 ? 4 : 2; }
+
+/* All sums of one panel for all rows of the tile: acc [rows][width]. */
+static void sum_panel(const cpu_product *p, const cpu_tile *t, const char *panel, int width, float *acc, float *block)
+{
+    bool add = false;
+    for (int tap = 0; tap < p->taps; tap++)
+        for (int k = 0; k < p->per_tap; k += CPU_BLOCK_K) {
+            int          n    = p->per_tap - k < CPU_BLOCK_K ? p->per_tap - k : CPU_BLOCK_K;
+            const char  *from = panel + (size_t)(tap * p->per_tap + k) * (size_t)width * element(p->w->type);
+            const float *b    = (const float *)from;
+            if (p->w->type != DC_F32) {
+                p->g->widen(from, p->w->type, (int64_t)n * width, block);
+                b = block;
+            }
+            p->g->block(t->row, t->rows, p->tap_offset[tap] + k, b, n, width, acc, add);
+            add = true;
+        }
+}
+
+static void finish_panel(const cpu_product *p, const cpu_tile *t, int panel, int width, const float *acc)
+{
+    const cpu_panels *w    = p->w;
+    int               outs = cpu_panel_outs(w, panel), first = panel * w->full;
+    const float      *bias = w->bias ? w->bias + first : NULL;
+    for (int r = 0; r < t->rows; r++, acc += width) {
+        float       *y        = (float *)p->y.data + t->to[r] * p->y.stride + first;
+        const float *residual = dc_is_none(p->residual) ? NULL : (const float *)p->residual.data + t->to[r] * p->residual.stride + first;
+        if (w->geglu) p->g->finish_geglu(y, acc, acc + width / 2, bias, bias ? bias + w->outs : NULL, residual, outs, p->act);
+        else p->g->finish(y, acc, bias, t->add ? t->add + first : NULL, residual, outs, p->act);
+    }
+}
+
+void cpu_product_tile(const cpu_product *p, const cpu_tile *t, int from, int to, void *scratch)
+{
+    float *acc = scratch, *block = acc + CPU_TILE_ROWS * p->g->panel;
+    size_t each = (size_t)p->w->k * (size_t)p->g->panel * element(p->w->type);
+    for (int panel = from; panel < to; panel++) {
+        int width = cpu_panel_width(p->w, p->g, panel);
+        sum_panel(p, t, (const char *)p->w->data + (size_t)panel * each, width, acc, block);
+        finish_panel(p, t, panel, width, acc);
+    }
+}

@@ -1,0 +1,68 @@
+/* gemm.h - the matrix kernels of one instruction set, and the driver that convolutions and linear layers share.
+ *
+ * y[row][o] = epilogue(sum over k of A[row][k] W[o][k]). Rows of A are given by pointers, so that tokens and the pixels of a padded
+ * patch are the same thing; a convolution's taps are offsets to all of them. Weights lie in panels [K][width] of neighbouring outputs,
+ * in their storage type; a block of a panel is widened to float once and used for all rows of a tile. */
+#ifndef DC_BACKENDS_CPU_GEMM_H
+#define DC_BACKENDS_CPU_GEMM_H
+#include "backends/backend.h"
+
+enum {
+    CPU_TILE_ROWS = 192, /* most rows of a tile */
+    CPU_PANEL     = 64,  /* widest panel of any level */
+    CPU_BLOCK_K   = 128  /* rows of a panel widened at once: 32 KB of floats */
+};
+
+typedef struct cpu_gemm {
+    int lanes, panel; /* floats in a vector, in a full panel (a multiple) */
+    /* acc [rows][width] (+)= A[rows][k] B[k][width]; A's row r begins at row[r] + offset; add: acc has earlier sums. width <= panel,
+     * a multiple of lanes. */
+    void (*block)(const float *const *row, int rows, int64_t offset, const float *b, int k, int width, float *acc, bool add);
+    /* n numbers of a storage type (F32, F16, BF16) to float. */
+    void (*widen)(const void *from, dc_dtype t, int64_t n, float *to);
+    /* y[i] = act(acc[i] + bias[i] + add[i] + residual[i]); bias, add, residual may be NULL. */
+    void (*finish)(float *y, const float *acc, const float *bias, const float *add, const float *residual, int n, dc_act act);
+    /* y[i] = (value[i] + bias[i]) * gelu(gate[i] + gate_bias[i]) + residual[i], then act. */
+    void (*finish_geglu)(float *y, const float *value, const float *gate, const float *bias, const float *gate_bias, const float *residual, int n, dc_act act);
+} cpu_gemm;
+extern const cpu_gemm cpu_gemm_portable, cpu_gemm_avx2, cpu_gemm_avx512;
+
+/* A layer's weights in panels. */
+typedef struct cpu_panels {
+    dc_dtype     type;    /* F32, F16 or BF16 */
+    int          k;       /* in * kh * kw, ordered (ky, kx, channel) */
+    int          outs;    /* of y: half of the weight's rows with geglu */
+    int          full;    /* outputs in a full panel */
+    int          count;
+    bool         geglu;   /* a panel holds the values of its outputs, then their gates */
+    const float *bias;    /* [all rows of the weight] or NULL */
+    const void  *data;    /* panel p begins at element p * k * panel width */
+} cpu_panels;
+/* Columns of panel p, and how many outputs they are. */
+int  cpu_panel_width(const cpu_panels *w, const cpu_gemm *g, int p);
+int  cpu_panel_outs(const cpu_panels *w, int p);
+
+/* One tile: rows of A and where they go. */
+typedef struct cpu_tile {
+    const float  *row[CPU_TILE_ROWS]; /* A */
+    int64_t       to[CPU_TILE_ROWS];  /* row of y and of the residual */
+    int           rows;
+    const float  *add;                /* [O] for all rows of the tile, or NULL */
+} cpu_tile;
+
+/* What is common to the tiles of an op. */
+typedef struct cpu_product {
+    const cpu_gemm   *g;
+    const cpu_panels *w;
+    int               taps, per_tap;  /* k = taps * per_tap */
+    int64_t           tap_offset[64]; /* added to every row pointer */
+    dc_tensor         y, residual;
+    dc_act            act;
+} cpu_product;
+/* Panels from .. to of the product for one tile. scratch: cpu_product_scratch() bytes of this thread's own. */
+uint64_t cpu_product_scratch(const cpu_gemm *g);
+void     cpu_product_tile(const cpu_product *p, const cpu_tile *t, int from, int to, void *scratch);
+/* In how many parts the panels of each of `tiles` tiles are best cut, so that all threads have work. */
+int      cpu_panel_parts(int64_t tiles, int panels, int threads);
+
+#endif
