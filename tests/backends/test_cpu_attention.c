@@ -27,6 +27,9 @@ static const attn_case cases[] = {
     {"head 37, causal, fewer queries than keys", 2, 131, 333, 2, 37, 2, 3, true, 0, 0, 2},
     {"causal over several tiles", 1, 450, 450, 1, 16, 1, 0, true, 0, 0, 2},
     {"causal, more queries than keys", 1, 300, 129, 1, 20, 1, 0, true, 0, 0, 2},
+    {"33 queries: two vectors and one", 1, 33, 70, 2, 12, 1, 0, false, 0, 0, 2},
+    {"50 causal: two queries in the last group", 1, 50, 50, 2, 12, 1, 0, true, 0, 0, 2},
+    {"small scores, one head of 4", 1, 100, 128, 1, 4, 1, 0, false, 0, 0, 0.8f},
     {"key limit", 2, 77, 77, 2, 64, 2, 0, false, 9, 0, 2},
     {"key limit and causal", 1, 77, 77, 2, 64, 1, 0, true, 40, 0, 2},
     {"own scale", 1, 40, 50, 1, 24, 1, 0, false, 0, 0.7f, 1},
@@ -101,7 +104,7 @@ static void check_case(const attn_data *a, const char *level)
             for (int64_t i = 0; i < c->tq; i++) {
                 const double size = expected_row(a, n, h, i, out);
                 snprintf(what, sizeof what, "%s, %s, image %d head %d query %d", level, c->name, (int)n, (int)h, (int)i);
-                check_close(what, a->y + ((n * c->tq + i) * c->heads + h) * c->d, out, c->d, 0, 1e-6 + 1e-6 * size);
+                check_close(what, a->y + ((n * c->tq + i) * c->heads + h) * c->d, out, c->d, 0, 5e-7 + 2.5e-7 * size);
             }
 }
 
