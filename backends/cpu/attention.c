@@ -7,26 +7,30 @@ typedef struct plan {
     int     head;    /* channels of one head */
     int64_t queries; /* of a tile */
     int64_t tiles;   /* of one head of one image */
+    int64_t step;    /* keys: equal steps, so that the last one is not a few keys only */
     int64_t ld;      /* floats from key to key in a packed tile: a multiple of 16 but not of 64, so rows do not share cache sets */
     size_t  q, state, kv, s; /* floats of the scratch's parts */
     size_t  thread;          /* floats of all of them */
 } plan;
 
-static int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+static int64_t pieces(int64_t n, int64_t size) { return (n + size - 1) / size; }
+static int64_t round_up(int64_t n, int64_t to) { return pieces(n, to) * to; }
 
 static plan plan_of(dc_device *d, const dc_attention_args *a)
 {
     const int64_t smallest = 48, T = a->q.dim[1];
     plan          p = {.head = (int)(dc_channels(a->q) / a->o.heads)};
-    p.queries = p.head <= 80 ? CPU_ATTN_QUERIES : p.head <= 512 ? CPU_ATTN_QUERIES / 2 : smallest;
-    while (p.queries > smallest && a->q.dim[0] * a->o.heads * ((T + p.queries - 1) / p.queries) < 4 * cpu_of(d)->threads) p.queries /= 2;
+    p.queries = p.head <= 512 ? CPU_ATTN_QUERIES : smallest;
+    while (p.queries > smallest && a->q.dim[0] * a->o.heads * pieces(T, p.queries) < 4 * cpu_of(d)->threads) p.queries /= 2;
     if (p.queries > T) p.queries = round_up(T, smallest);
-    p.tiles = (T + p.queries - 1) / p.queries;
+    p.tiles = pieces(T, p.queries);
+    const int64_t most = p.head <= 160 ? CPU_ATTN_KEYS : CPU_ATTN_KEYS / 2; /* K and V of a step stay in the second-level cache */
+    p.step = round_up(pieces(a->o.keys, pieces(a->o.keys, most)), 8);
     p.ld = round_up(p.head, 16) + (round_up(p.head, 16) % 64 ? 0 : 16);
     p.q = (size_t)p.queries * (size_t)p.head;
     p.state = 3 * (size_t)p.queries;
-    p.kv = CPU_ATTN_KEYS * (size_t)p.ld;
-    p.s = CPU_ATTN_KEYS * (size_t)smallest;
+    p.kv = (size_t)p.step * (size_t)p.ld;
+    p.s = (size_t)p.step * (size_t)smallest;
     p.thread = 2 * p.q + p.state + 2 * p.kv + p.s;
     return p;
 }
@@ -57,7 +61,7 @@ static void attention_task(void *ctx, int64_t i, int thread)
         .q = row_of(a->q, n, first) + c, .q_stride = a->q.stride, .y = row_of(a->y, n, first) + c, .y_stride = a->y.stride,
         .k = row_of(a->k, a->k.dim[0] == 1 ? 0 : n, 0) + c, .k_stride = a->k.stride,
         .v = row_of(a->v, a->v.dim[0] == 1 ? 0 : n, 0) + c, .v_stride = a->v.stride,
-        .queries = left < p->queries ? left : p->queries, .keys = a->o.keys, .first = first, .d = p->head,
+        .queries = left < p->queries ? left : p->queries, .keys = a->o.keys, .step = p->step, .first = first, .d = p->head,
         .scale = (float)(a->o.scale * 1.4426950408889634), .causal = a->o.causal, .cancel = j->d->cancel, .ld = p->ld,
     };
     t.k_tile = s;

@@ -8,7 +8,7 @@
 
 enum {
     CPU_ATTN_QUERIES = 192, /* at most, in a tile; a multiple of every level's group (48, 24, 12) */
-    CPU_ATTN_KEYS = 128     /* keys a step: their scores for one group stay in the first-level cache */
+    CPU_ATTN_KEYS = 128     /* at most, in a step: their scores for one group stay in the first-level cache */
 };
 
 /* Up to CPU_ATTN_QUERIES queries of one head of one image. The *_tile buffers are scratch, 64-byte aligned. */
@@ -17,6 +17,7 @@ typedef struct cpu_attn_tile {
     float            *y;
     int64_t           q_stride, k_stride, v_stride, y_stride;
     int64_t           queries, keys;
+    int64_t           step;  /* keys a step, at most CPU_ATTN_KEYS; bytes depend on it, so it follows from the number of keys alone */
     int64_t           first; /* number of the first query, for the causal mask */
     int               d;     /* channels of the head */
     float             scale; /* softmax scale times log2(e): scores are exponents of 2 */
@@ -24,8 +25,8 @@ typedef struct cpu_attn_tile {
     const atomic_int *cancel; /* may be NULL; polled between steps, the tile is then left unfinished */
     float            *q_tile, *o_tile; /* [queries / group][d][group] */
     float            *state;           /* [queries / group][3][group] */
-    float            *k_tile, *v_tile; /* [CPU_ATTN_KEYS][ld] */
-    float            *s_tile;          /* [CPU_ATTN_KEYS][group] */
+    float            *k_tile, *v_tile; /* [step][ld] */
+    float            *s_tile;          /* [step][group] */
     int64_t           ld;
 } cpu_attn_tile;
 

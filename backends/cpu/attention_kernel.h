@@ -118,43 +118,47 @@ INLINE void transpose4(vec4 r[4])
     r[3] = __builtin_shufflevector(b, d, 2, 3, 6, 7);
 }
 
-/* n <= GROUP queries of d channels -> to[d][GROUP], scaled; the other lanes become 0. */
+/* n <= GROUP queries of d channels -> to[d][GROUP], scaled; the other lanes become 0. Four rows at a time: many rows a
+ * power of two apart would push each other out of the cache. */
 static void pack_queries(float *to, const float *q, int64_t stride, int64_t n, int d, float scale)
 {
     const vec4 k = {scale, scale, scale, scale};
-    int        c = 0;
-    for (; c + 4 <= d; c += 4) {
-        int64_t i = 0;
-        for (; i + 4 <= n; i += 4) {
+    int64_t    i = 0;
+    for (; i + 4 <= n; i += 4) {
+        int c = 0;
+        for (; c + 4 <= d; c += 4) {
             vec4 r[4];
             UNROLL for (int j = 0; j < 4; j++) r[j] = load4(q + (i + j) * stride + c) * k;
             transpose4(r);
             UNROLL for (int j = 0; j < 4; j++) store4(to + (c + j) * GROUP + i, r[j]);
         }
-        for (; i < GROUP; i++)
-            for (int j = 0; j < 4; j++) to[(c + j) * GROUP + i] = i < n ? q[i * stride + c + j] * scale : 0.0f;
+        for (; c < d; c++)
+            for (int j = 0; j < 4; j++) to[c * GROUP + i + j] = q[(i + j) * stride + c] * scale;
     }
-    for (; c < d; c++)
-        for (int64_t i = 0; i < GROUP; i++) to[c * GROUP + i] = i < n ? q[i * stride + c] * scale : 0.0f;
+    for (; i < n; i++)
+        for (int c = 0; c < d; c++) to[c * GROUP + i] = q[i * stride + c] * scale;
+    if (n < GROUP)
+        for (int c = 0; c < d; c++) memset(to + c * GROUP + n, 0, sizeof *to * (size_t)(GROUP - n));
 }
 
 /* from[d][GROUP] times inverse[GROUP] -> n rows of d channels. */
 static void unpack_output(float *y, int64_t stride, int64_t n, int d, const float *from, const float *inverse)
 {
-    int c = 0;
-    for (; c + 4 <= d; c += 4) {
-        int64_t i = 0;
-        for (; i + 4 <= n; i += 4) {
+    int64_t i = 0;
+    for (; i + 4 <= n; i += 4) {
+        const vec4 k = load4(inverse + i);
+        int        c = 0;
+        for (; c + 4 <= d; c += 4) {
             vec4 r[4];
-            UNROLL for (int j = 0; j < 4; j++) r[j] = load4(from + (c + j) * GROUP + i) * load4(inverse + i);
+            UNROLL for (int j = 0; j < 4; j++) r[j] = load4(from + (c + j) * GROUP + i) * k;
             transpose4(r);
             UNROLL for (int j = 0; j < 4; j++) store4(y + (i + j) * stride + c, r[j]);
         }
-        for (; i < n; i++)
-            for (int j = 0; j < 4; j++) y[i * stride + c + j] = from[(c + j) * GROUP + i] * inverse[i];
+        for (; c < d; c++)
+            for (int j = 0; j < 4; j++) y[(i + j) * stride + c] = from[c * GROUP + i + j] * inverse[i + j];
     }
-    for (; c < d; c++)
-        for (int64_t i = 0; i < n; i++) y[i * stride + c] = from[c * GROUP + i] * inverse[i];
+    for (; i < n; i++)
+        for (int c = 0; c < d; c++) y[i * stride + c] = from[c * GROUP + i] * inverse[i];
 }
 
 /* n rows of d floats, brought together: `ld` apart instead of `stride`. */
@@ -297,8 +301,8 @@ void ATTN_NAME(const cpu_attn_tile *t)
             t->state[g * 3 * GROUP + GROUP + i] = 0.0f;
         }
     }
-    for (int64_t j = 0; j < keys; j += CPU_ATTN_KEYS) {
-        const int64_t n = keys - j < CPU_ATTN_KEYS ? keys - j : CPU_ATTN_KEYS;
+    for (int64_t j = 0; j < keys; j += t->step) {
+        const int64_t n = keys - j < t->step ? keys - j : t->step;
         if (t->cancel && atomic_load_explicit(t->cancel, memory_order_relaxed)) return;
         copy_rows(t->k_tile, t->ld, t->k + j * t->k_stride, t->k_stride, n, d);
         copy_rows(t->v_tile, t->ld, t->v + j * t->v_stride, t->v_stride, n, d);

@@ -1,6 +1,7 @@
 /* test_cpu_math.c - exp and the activations over the whole float range, norms and element-wise ops at every instruction
  * set of this machine, against plain loops in double. */
 #include "backends/cpu/act.h"
+#include "backends/cpu/cpu.h"
 #include "cpu_cases.h"
 
 /* Runs `body` once for every level, on one and on five threads; the results must have the same bytes. */
@@ -169,6 +170,46 @@ static void test_norms(void **state)
         }
         free(x), free(w), free(b), free(expected), free(c.out);
     }
+}
+
+/* The prologue's form, over two joined inputs whose border cuts a group in two: x * scale + shift is the norm. */
+static void test_joined_groups(void **state)
+{
+    (void)state;
+    enum { N = 2, P = 333, A = 22, B = 14, C = A + B, GROUPS = 4 };
+    float  *a = random_floats(N * P * (A + 2), 1, 0.5f, 1), *b = random_floats(N * P * B, 2, -0.5f, 2), w[C], bias[C], out[N][2][C];
+    double *scratch = NULL, worst = 0;
+    for (int c = 0; c < C; c++) w[c] = 0.5f + 0.1f * (float)c, bias[c] = 1 - 0.05f * (float)c;
+    for (int l = 0; l < 3; l++) {
+        dc_device *d = cpu_open(cpu_levels[l], 3, NULL);
+        if (!d) continue;
+        dc_params      *params = dc_params_new(d, "test");
+        const dc_param *k = dc_params_add(params, &(dc_param_desc){.name = "norm", .kind = DC_PARAM_NORM, .out = C, .in = 1, .kh = 1, .kw = 1,
+                                                                   .n_weight = 1, .n_bias = 1, .weight = {{w, DC_F32, C}}, .bias = {{bias, DC_F32, C}}});
+        assert_int_equal(dc_params_prepare(params, NULL, NULL, NULL), DC_OK);
+        const dc_tensor x = {.data = a, .dim = {N, P, A}, .stride = A + 2, .id = -1, .rank = 3}, x2 = {.data = b, .dim = {N, P, B}, .stride = B, .id = -1, .rank = 3};
+        scratch = malloc(cpu_group_scratch(d, x, x2));
+        assert_int_equal(cpu_group_scale_shift(d, x, x2, k, GROUPS, 1e-5f, &out[0][0][0], scratch), DC_OK);
+        for (int n = 0; n < N; n++)
+            for (int c = 0; c < C; c++) {
+                const int from = c / (C / GROUPS) * (C / GROUPS), to = from + C / GROUPS;
+                double    sum = 0, square = 0;
+                for (int round = 0; round < 2; round++)
+                    for (int r = n * P; r < (n + 1) * P; r++)
+                        for (int i = from; i < to; i++) {
+                            const double v = i < A ? a[r * (A + 2) + i] : b[r * B + i - A];
+                            if (round) square += (v - sum) * (v - sum);
+                            else sum += v / (P * (C / GROUPS));
+                        }
+                const double scale = w[c] / sqrt(square / (P * (C / GROUPS)) + 1e-5);
+                worst = fmax(worst, fmax(fabs(out[n][0][c] - scale), fabs(out[n][1][c] - (bias[c] - sum * scale))));
+            }
+        assert_true(worst < 3e-7);
+        free(scratch);
+        dc_params_free(params);
+        dc_device_close(d);
+    }
+    free(a), free(b);
 }
 
 /* ---- linear combinations ----------------------------------------------------------------------------------------------------- */
@@ -398,7 +439,7 @@ static void test_embed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_exp),     cmocka_unit_test(test_activations), cmocka_unit_test(test_norms), cmocka_unit_test(test_lincomb),
+        cmocka_unit_test(test_exp),     cmocka_unit_test(test_activations), cmocka_unit_test(test_norms), cmocka_unit_test(test_joined_groups), cmocka_unit_test(test_lincomb),
         cmocka_unit_test(test_stats),   cmocka_unit_test(test_rescale),     cmocka_unit_test(test_rgb8),  cmocka_unit_test(test_timesteps),
         cmocka_unit_test(test_embed),
     };
