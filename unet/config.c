@@ -7,7 +7,9 @@
 /* ---- every key of diffusers' class, and what becomes of it ------------------------------------------------------- */
 
 /* must: the values we can run, separated by blanks; NULL: read below, or without effect on the block types that we run. */
-static const struct { const char *key, *must; } keys[] = {
+static const struct {
+    const char *key, *must;
+} keys[] = {
     {"_class_name", "UNet2DConditionModel"},
     {"act_fn", "silu swish"},
     {"addition_embed_type", "null text_time"},
@@ -61,8 +63,9 @@ static const struct { const char *key, *must; } keys[] = {
 enum { KEYS = sizeof keys / sizeof *keys };
 
 /* Words of an unknown key that say that it is about the network, not about how somebody ran it. */
-static const char *const network_words[] = {"attention", "attn", "block", "channels", "class", "concat", "cond", "conv",   "cross", "depth",  "embed", "encoder",
-                                            "head",      "kernel", "layer", "mlp",     "norm",  "proj",   "resnet", "sample", "scale", "skip", "time",  "transformer"};
+static const char *const network_words[] = {"attention", "attn",  "block",  "channels", "class", "concat", "cond",  "conv",
+                                            "cross",     "depth", "embed",  "encoder",  "head",  "kernel", "layer", "mlp",
+                                            "norm",      "proj",  "resnet", "sample",   "scale", "skip",   "time",  "transformer"};
 
 static const char *value_text(const json_t *v, char *out, size_t size)
 {
@@ -111,8 +114,10 @@ static void check_keys(const dc_config *c)
         char found[80];
         int  i = 0;
         while (i < KEYS && strcmp(keys[i].key, key)) i++;
-        if (i < KEYS && keys[i].must && !json_is_null(v) && !is_one_of(value_text(v, found, sizeof found), keys[i].must)) refuse(c, key, found, keys[i].must);
-        else if (i == KEYS && changes_network(key, v)) refuse(c, key, value_text(v, found, sizeof found), "no such key");
+        if (i < KEYS && keys[i].must && !json_is_null(v) && !is_one_of(value_text(v, found, sizeof found), keys[i].must))
+            refuse(c, key, found, keys[i].must);
+        else if (i == KEYS && changes_network(key, v))
+            refuse(c, key, value_text(v, found, sizeof found), "no such key");
     }
 }
 
@@ -133,7 +138,8 @@ static bool bool_of_level(const dc_config *c, const char *key, int levels, int l
     if (!json_is_array(v)) return dc_config_bool(c, key, false);
     const json_t *one = json_array_get(v, (size_t)level);
     if (json_array_size(v) != (size_t)levels || !json_is_boolean(one))
-        dc_fail(c->e, DC_DATA, "%s: %s: found a list of %zu values, expected true or false for each of %d levels", c->path, key, json_array_size(v), levels);
+        dc_fail(c->e, DC_DATA, "%s: %s: found a list of %zu values, expected true or false for each of %d levels", c->path, key,
+                json_array_size(v), levels);
     return json_is_true(one);
 }
 
@@ -142,10 +148,11 @@ static int read_types(const dc_config *c, const char *key, const char *without, 
 {
     static const char *const defaults[][4] = {{"CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"},
                                               {"UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"}};
-    const json_t *v = json_object_get(c->root, key);
-    size_t        n = json_is_array(v) ? json_array_size(v) : 4;
+    const json_t            *v             = json_object_get(c->root, key);
+    size_t                   n             = json_is_array(v) ? json_array_size(v) : 4;
     if ((v && !json_is_array(v)) || n < 1 || n > DC_UNET_LEVELS) {
-        dc_fail(c->e, DC_DATA, "%s: %s: found %s, expected a list of 1 to %d block types", c->path, key, json_is_array(v) ? "a list of another length" : "something else", DC_UNET_LEVELS);
+        dc_fail(c->e, DC_DATA, "%s: %s: found %s, expected a list of 1 to %d block types", c->path, key,
+                json_is_array(v) ? "a list of another length" : "something else", DC_UNET_LEVELS);
         return 0;
     }
     for (size_t i = 0; i < n; i++) {
@@ -165,7 +172,8 @@ static void block_depth(const dc_config *c, const char *key, const json_t *v, in
         const json_t *one = json_is_array(v) ? json_array_get(v, (size_t)j) : v;
         json_int_t    n   = json_integer_value(one);
         if (!json_is_integer(one) || n < 0 || n > 64) {
-            dc_fail(c->e, DC_DATA, "%s: %s: found a block without a depth of 0 to 64 for transformer %d, expected one for each of %d", c->path, key, j, transformers);
+            dc_fail(c->e, DC_DATA, "%s: %s: found a block without a depth of 0 to 64 for transformer %d, expected one for each of %d",
+                    c->path, key, j, transformers);
             return;
         }
         b->depth[j] = (int)n;
@@ -184,12 +192,15 @@ static void read_depths(const dc_config *c, dc_unet_config *u)
     if (json_is_array(down) && json_array_size(down) != (size_t)u->levels)
         dc_fail(c->e, DC_DATA, "%s: %s: found %zu values, expected %d (one a level)", c->path, KEY, json_array_size(down), u->levels);
     if (has_up && (!json_is_array(up) || json_array_size(up) != (size_t)u->levels))
-        dc_fail(c->e, DC_DATA, "%s: %s: found %zu values, expected a list of %d (one a level)", c->path, REVERSE, json_array_size(up), u->levels);
+        dc_fail(c->e, DC_DATA, "%s: %s: found %zu values, expected a list of %d (one a level)", c->path, REVERSE, json_array_size(up),
+                u->levels);
     for (int i = 0; i < u->levels; i++) {
         int           mirror = u->levels - 1 - i;
-        const json_t *d = json_is_array(down) ? json_array_get(down, (size_t)i) : down, *m = json_is_array(down) ? json_array_get(down, (size_t)mirror) : down;
+        const json_t *d      = json_is_array(down) ? json_array_get(down, (size_t)i) : down,
+                     *m      = json_is_array(down) ? json_array_get(down, (size_t)mirror) : down;
         if (u->down[i].attention) block_depth(c, KEY, d, u->down[i].resnets, &u->down[i]);
-        if (u->up[i].attention) block_depth(c, has_up ? REVERSE : KEY, has_up ? json_array_get(up, (size_t)i) : m, u->up[i].resnets, &u->up[i]);
+        if (u->up[i].attention)
+            block_depth(c, has_up ? REVERSE : KEY, has_up ? json_array_get(up, (size_t)i) : m, u->up[i].resnets, &u->up[i]);
         if (u->mid.attention && !mirror) block_depth(c, KEY, d, 1, &u->mid);
     }
     json_decref(one);
@@ -219,7 +230,9 @@ static void read_blocks(const dc_config *c, dc_unet_config *u)
     memcpy(u->width, widths, sizeof widths);
     int n = dc_config_has(c, "block_out_channels") ? dc_config_ints(c, "block_out_channels", u->width, DC_UNET_LEVELS, 2, 16384) : 4;
     if (up != u->levels || n != u->levels)
-        dc_fail(c->e, DC_DATA, "%s: levels: found %d down_block_types, %d up_block_types and %d block_out_channels, expected the same number", c->path, u->levels, up, n);
+        dc_fail(c->e, DC_DATA,
+                "%s: levels: found %d down_block_types, %d up_block_types and %d block_out_channels, expected the same number", c->path,
+                u->levels, up, n);
     if (c->e->code) return;
 
     per_level(c, "layers_per_block", u->levels, 2, 1, DC_UNET_LAYERS - 1, layers);
@@ -230,7 +243,8 @@ static void read_blocks(const dc_config *c, dc_unet_config *u)
         d->heads = p->heads = heads[i];
         d->only_cross = p->only_cross = bool_of_level(c, "only_cross_attention", u->levels, i);
         if (heads[i] > 0 && u->width[i] % heads[i] && (d->attention || p->attention))
-            dc_fail(c->e, DC_DATA, "%s: attention_head_dim: found %d heads for %d channels, expected a divisor", c->path, heads[i], u->width[i]);
+            dc_fail(c->e, DC_DATA, "%s: attention_head_dim: found %d heads for %d channels, expected a divisor", c->path, heads[i],
+                    u->width[i]);
     }
     read_mid(c, u);
     u->mid.heads = heads[u->levels - 1];
@@ -249,7 +263,8 @@ static void read_time(const dc_config *c, dc_unet_config *u)
     u->add_time_dim = (int)dc_config_int(c, "addition_time_embed_dim", 0, 2, 1 << 16);
     u->add_input    = (int)dc_config_int(c, "projection_class_embeddings_input_dim", 0, 1, 1 << 20);
     if (!c->e->code && (!u->add_time_dim || u->add_input <= 6 * u->add_time_dim))
-        dc_fail(c->e, DC_DATA, "%s: projection_class_embeddings_input_dim: found %d, expected more than 6 x addition_time_embed_dim %d", c->path, u->add_input, u->add_time_dim);
+        dc_fail(c->e, DC_DATA, "%s: projection_class_embeddings_input_dim: found %d, expected more than 6 x addition_time_embed_dim %d",
+                c->path, u->add_input, u->add_time_dim);
 }
 
 /* cross_attention_dim: one width, or the same for every level. */
@@ -259,7 +274,9 @@ static void read_context(const dc_config *c, dc_unet_config *u)
     per_level(c, "cross_attention_dim", u->levels, 1280, 1, 1 << 16, width);
     u->context = width[0];
     for (int i = 1; i < u->levels; i++)
-        if (width[i] != width[0]) dc_fail(c->e, DC_DATA, "%s: cross_attention_dim: found %d and %d, expected the same for all levels", c->path, width[0], width[i]);
+        if (width[i] != width[0])
+            dc_fail(c->e, DC_DATA, "%s: cross_attention_dim: found %d and %d, expected the same for all levels", c->path, width[0],
+                    width[i]);
 }
 
 static int odd(const dc_config *c, const char *key)
@@ -275,7 +292,8 @@ static void check_widths(const dc_config *c, const dc_unet_config *u)
     if (json_is_null(json_object_get(c->root, "norm_num_groups"))) refuse(c, "norm_num_groups", "null", "a number");
     for (int i = 0; i < u->levels; i++)
         if (u->width[i] % u->groups)
-            dc_fail(c->e, DC_DATA, "%s: norm_num_groups: found %d groups for %d channels, expected a divisor", c->path, u->groups, u->width[i]);
+            dc_fail(c->e, DC_DATA, "%s: norm_num_groups: found %d groups for %d channels, expected a divisor", c->path, u->groups,
+                    u->width[i]);
 }
 
 dc_status dc_unet_config_read(dc_unet_config *u, const json_t *root, const char *path, dc_error *e)

@@ -42,8 +42,9 @@ typedef struct unet_transformer {
     unet_layer *layers; /* owned */
 } unet_transformer;
 
-/* NO_MEMORY is reported as false; the caller still frees. */
-bool unet_transformer_bind(unet_transformer *m, dc_binder *b, const dc_unet_config *c, const dc_unet_block *block, const char *prefix, int index, int width);
+/* false: memory is out; the caller still frees. */
+bool unet_transformer_bind(unet_transformer *m, dc_binder *b, const dc_unet_config *c, const dc_unet_block *block, const char *prefix,
+                           int index, int width);
 void unet_transformer_free(unet_transformer *m);
 /* x [N,H,W,C] -> [N,H,W,C]. Ref: diffusers Transformer2DModel (continuous input). */
 dc_tensor unet_transformer_forward(const unet_transformer *m, const unet_pass *p, dc_tensor x);

@@ -10,7 +10,8 @@ static const dc_bind mlp_binds[] = {
 
 void unet_time_bind(unet_time *m, dc_binder *b, const dc_unet_config *c)
 {
-    dc_bind_layers(b, &m->time, mlp_binds, c->time_cond ? 3 : 2, (dc_dims){.I = c->width[0], .O = c->time_dim, .G = c->time_cond}, "time_embedding");
+    dc_bind_layers(b, &m->time, mlp_binds, c->time_cond ? 3 : 2, (dc_dims){.I = c->width[0], .O = c->time_dim, .G = c->time_cond},
+                   "time_embedding");
     if (c->text_time) dc_bind_layers(b, &m->add, mlp_binds, 2, (dc_dims){.I = c->add_input, .O = c->time_dim}, "add_embedding");
 }
 
@@ -43,8 +44,9 @@ static dc_tensor guidance_embedding(dc_run *r, const dc_unet_config *c, dc_tenso
 /* Each of the six sizes as sinusoids, behind the pooled text. */
 static dc_tensor text_time(const unet_time *m, dc_run *r, const dc_unet_config *c, const dc_unet_in *in)
 {
-    int64_t   n     = in->time_ids.dim[0], ids = dc_channels(in->time_ids);
-    dc_tensor sines = dc_timestep_embedding(r, reshape(in->time_ids, n * ids, 1), (dc_timestep_opt){c->add_time_dim, c->flip_sin_to_cos, c->freq_shift});
+    int64_t   n = in->time_ids.dim[0], ids = dc_channels(in->time_ids);
+    dc_tensor sines =
+        dc_timestep_embedding(r, reshape(in->time_ids, n * ids, 1), (dc_timestep_opt){c->add_time_dim, c->flip_sin_to_cos, c->freq_shift});
     return mlp(&m->add, r, in->pooled, reshape(sines, n, ids * c->add_time_dim));
 }
 

@@ -33,10 +33,10 @@ static const dc_bind upsampler_bind   = {"upsamplers.0.conv", offsetof(unet_stag
 
 static bool bind_down(dc_unet *m, dc_binder *b, int i)
 {
-    const dc_unet_config *c    = &m->c;
-    const dc_unet_block  *d    = &c->down[i];
-    unet_stage           *s    = &m->down[i];
-    int                   in   = c->width[i ? i - 1 : 0], out = c->width[i];
+    const dc_unet_config *c  = &m->c;
+    const dc_unet_block  *d  = &c->down[i];
+    unet_stage           *s  = &m->down[i];
+    int                   in = c->width[i ? i - 1 : 0], out = c->width[i];
     bool                  fine = true;
     char                  prefix[32];
     snprintf(prefix, sizeof prefix, "down_blocks.%d", i);
@@ -51,10 +51,10 @@ static bool bind_down(dc_unet *m, dc_binder *b, int i)
 /* The resnets of up block i take the skips of its level, last one first, and then the output of the level above. */
 static bool bind_up(dc_unet *m, dc_binder *b, int i)
 {
-    const dc_unet_config *c    = &m->c;
-    const dc_unet_block  *u    = &c->up[i];
-    unet_stage           *s    = &m->up[i];
-    int                   at   = c->levels - 1 - i, out = c->width[at];
+    const dc_unet_config *c  = &m->c;
+    const dc_unet_block  *u  = &c->up[i];
+    unet_stage           *s  = &m->up[i];
+    int                   at = c->levels - 1 - i, out = c->width[at];
     int                   below = c->width[i ? at + 1 : at], above = c->width[at ? at - 1 : 0];
     bool                  fine = true;
     char                  prefix[32];
@@ -101,8 +101,10 @@ dc_status dc_unet_open(dc_unet **out, const dc_unet_config *c, const dc_weights 
         dc_status bound = dc_binder_finish(b, log, e); /* frees b, so always */
         if (!s) s = bound;
     }
-    if (!s) *out = m;
-    else dc_unet_close(m);
+    if (!s)
+        *out = m;
+    else
+        dc_unet_close(m);
     return s;
 }
 
@@ -126,7 +128,10 @@ const dc_unet_config *dc_unet_configuration(const dc_unet *m) { return &m->c; }
 /* ---- forward -------------------------------------------------------------------------------------------------------- */
 
 /* The outputs of the way down, in order; the way up takes them back from the end. */
-typedef struct skips { dc_tensor at[DC_UNET_LEVELS * DC_UNET_LAYERS + 1]; int n; } skips;
+typedef struct skips {
+    dc_tensor at[DC_UNET_LEVELS * DC_UNET_LAYERS + 1];
+    int       n;
+} skips;
 
 static void push(skips *s, dc_tensor x)
 {

@@ -67,7 +67,8 @@ bool kl_bind_decoder(kl_half *m, dc_binder *b, const dc_vae_config *c)
 {
     int last = c->levels - 1;
     if (c->post_quant_conv) dc_bind_layers(b, m, &post_quant_bind, 1, (dc_dims){.L = c->latent_channels}, "%s", "");
-    dc_bind_layers(b, m, outer_binds, 3, (dc_dims){.I = c->latent_channels, .S = c->width[last], .E = c->width[0], .O = c->image_channels}, "decoder");
+    dc_bind_layers(b, m, outer_binds, 3, (dc_dims){.I = c->latent_channels, .S = c->width[last], .E = c->width[0], .O = c->image_channels},
+                   "decoder");
     bind_mid(m, b, c, "decoder.mid_block");
     for (int i = 0; i < c->levels; i++) {
         char prefix[48];
@@ -87,7 +88,8 @@ bool kl_bind_encoder(kl_half *m, dc_binder *b, const dc_vae_config *c)
     for (int i = 0; i < c->levels; i++) {
         char prefix[48];
         snprintf(prefix, sizeof prefix, "encoder.down_blocks.%d", i);
-        if (!bind_level(&m->level[i], b, prefix, c->layers, c->width[i ? i - 1 : 0], c->width[i], i < last ? &downsampler_bind : NULL)) return false;
+        if (!bind_level(&m->level[i], b, prefix, c->layers, c->width[i ? i - 1 : 0], c->width[i], i < last ? &downsampler_bind : NULL))
+            return false;
     }
     return true;
 }

@@ -10,11 +10,11 @@ typedef struct tiling {
     const dc_vae *vae;
     dc_run       *r;
     bool          encode;
-    int           h, w, tile, step;   /* latents */
-    int           in_scale, out_scale;/* pixels per latent on either side, or 1 */
+    int           h, w, tile, step;    /* latents */
+    int           in_scale, out_scale; /* pixels per latent on either side, or 1 */
     int           in_channels, out_channels, parts;
     const float  *in;
-    float        *cut;                /* one tile of the input */
+    float        *cut; /* one tile of the input */
     float        *out[PARTS];
     int           planned_h, planned_w;
 } tiling;
@@ -39,18 +39,21 @@ static tiling make_tiling(const dc_vae *m, dc_run *r, bool encode, int h, int w)
 {
     const dc_vae_config *c = dc_vae_configuration(m);
     tiling               t = {.vae = m, .r = r, .encode = encode, .h = h, .w = w, .tile = tile_size(c)};
-    t.step         = t.tile / 4 * 3;
-    t.in_scale     = encode ? c->factor : 1;
-    t.out_scale    = encode ? 1 : c->factor;
-    t.in_channels  = encode ? c->image_channels : c->latent_channels;
-    t.out_channels = encode ? c->latent_channels : c->image_channels;
-    t.parts        = encode && !c->tiny ? 2 : 1;
+    t.step                 = t.tile / 4 * 3;
+    t.in_scale             = encode ? c->factor : 1;
+    t.out_scale            = encode ? 1 : c->factor;
+    t.in_channels          = encode ? c->image_channels : c->latent_channels;
+    t.out_channels         = encode ? c->latent_channels : c->image_channels;
+    t.parts                = encode && !c->tiny ? 2 : 1;
     return t;
 }
 
 /* ---- one tile ------------------------------------------------------------------------------------------------------- */
 
-typedef struct tile_pass { const tiling *t; const tile *out; } tile_pass;
+typedef struct tile_pass {
+    const tiling *t;
+    const tile   *out;
+} tile_pass;
 
 static void run_tile(void *ctx, dc_run *r)
 {
@@ -76,7 +79,8 @@ dc_status dc_vae_tiled_plan(const dc_vae *m, dc_run *r, bool encode, int h, int 
 
 static void cut(const tiling *t, int y, int x, const tile *size)
 {
-    size_t row = (size_t)size->w * (size_t)t->in_scale * (size_t)t->in_channels, stride = (size_t)t->w * (size_t)t->in_scale * (size_t)t->in_channels;
+    size_t row        = (size_t)size->w * (size_t)t->in_scale * (size_t)t->in_channels,
+           stride     = (size_t)t->w * (size_t)t->in_scale * (size_t)t->in_channels;
     const float *from = t->in + (size_t)y * (size_t)t->in_scale * stride + (size_t)x * (size_t)t->in_scale * (size_t)t->in_channels;
     for (int i = 0; i < size->h * t->in_scale; i++) memcpy(t->cut + (size_t)i * row, from + (size_t)i * stride, row * sizeof *t->cut);
 }
@@ -115,15 +119,16 @@ static void blend_rows(const float *a, int a_rows, float *b, int b_rows, int ext
 static void blend_columns(const float *a, int a_columns, float *b, int b_columns, int lines, int extent, int channels)
 {
     for (int y = 0; y < lines; y++)
-        blend_rows(a + (size_t)y * (size_t)a_columns * (size_t)channels, a_columns, b + (size_t)y * (size_t)b_columns * (size_t)channels, b_columns, extent,
-                   (size_t)channels);
+        blend_rows(a + (size_t)y * (size_t)a_columns * (size_t)channels, a_columns, b + (size_t)y * (size_t)b_columns * (size_t)channels,
+                   b_columns, extent, (size_t)channels);
 }
 
 static void blend(const tiling *t, tile *b, const tile *above, const tile *left)
 {
     int s = t->out_scale, extent = (t->tile - t->step) * s;
     for (int k = 0; k < t->parts; k++) {
-        if (above) blend_rows(above->part[k], above->h * s, b->part[k], b->h * s, extent, (size_t)b->w * (size_t)s * (size_t)t->out_channels);
+        if (above)
+            blend_rows(above->part[k], above->h * s, b->part[k], b->h * s, extent, (size_t)b->w * (size_t)s * (size_t)t->out_channels);
         if (left) blend_columns(left->part[k], left->w * s, b->part[k], b->w * s, b->h * s, extent, t->out_channels);
     }
 }
@@ -135,7 +140,8 @@ static void paste(const tiling *t, const tile *from, int y, int x)
     size_t rows = (size_t)smaller(from->h, t->step) * s, columns = (size_t)smaller(from->w, t->step) * s;
     for (int k = 0; k < t->parts; k++)
         for (size_t i = 0; i < rows; i++)
-            memcpy(t->out[k] + (((size_t)y * s + i) * (size_t)t->w + (size_t)x) * s * C, from->part[k] + i * (size_t)from->w * s * C, columns * C * sizeof(float));
+            memcpy(t->out[k] + (((size_t)y * s + i) * (size_t)t->w + (size_t)x) * s * C, from->part[k] + i * (size_t)from->w * s * C,
+                   columns * C * sizeof(float));
 }
 
 /* ---- the whole --------------------------------------------------------------------------------------------------------------- */

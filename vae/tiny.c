@@ -9,7 +9,11 @@
 
 /* Where we are in the sequence. diffusers numbers "decoder.layers.0"; the original files hold one half each, without a
  * prefix, and their decoder begins with the clamp as number 0. */
-typedef struct sequence { dc_binder *b; const char *prefix; int index; } sequence;
+typedef struct sequence {
+    dc_binder  *b;
+    const char *prefix;
+    int         index;
+} sequence;
 
 static sequence begin(dc_binder *b, const char *prefix, int original_first)
 {
@@ -57,11 +61,11 @@ static dc_param *range_layer(dc_params *params, const float weight[9], const flo
 bool tiny_bind_decoder(tiny_half *m, dc_binder *b, dc_params *params, const dc_vae_config *c)
 {
     static const float twice[9] = {2, 0, 0, 0, 2, 0, 0, 0, 2}, minus_one[3] = {-1, -1, -1};
-    sequence           s        = begin(b, "decoder.layers.", 1);
+    sequence           s = begin(b, "decoder.layers.", 1);
     bind_conv(&m->conv, &s, c->latent_channels, c->decoder_width[0], true);
     s.index++; /* the activation */
     for (int i = 0; i < c->levels; i++) {
-        bool last = i + 1 == c->levels;
+        bool last  = i + 1 == c->levels;
         int  width = c->decoder_width[i];
         if (!bind_blocks(&m->level[i], &s, c->decoder_blocks[i], width)) return false;
         s.index += !last; /* the upsampling */
@@ -74,7 +78,7 @@ bool tiny_bind_decoder(tiny_half *m, dc_binder *b, dc_params *params, const dc_v
 bool tiny_bind_encoder(tiny_half *m, dc_binder *b, dc_params *params, const dc_vae_config *c)
 {
     static const float half[9] = {0.5f, 0, 0, 0, 0.5f, 0, 0, 0, 0.5f}, plus_half[3] = {0.5f, 0.5f, 0.5f};
-    sequence           s       = begin(b, "encoder.layers.", 0);
+    sequence           s = begin(b, "encoder.layers.", 0);
     for (int i = 0; i < c->levels; i++) {
         int width = c->width[i];
         bind_conv(&m->level[i].before, &s, i ? width : c->image_channels, width, i == 0);

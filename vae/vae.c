@@ -47,9 +47,11 @@ static dc_status open_half(half *h, const dc_vae_config *c, const dc_weights *w,
     dc_binder *b     = h->params ? dc_binder_new(w, h->params, what) : NULL;
     if (!b) return dc_fail_memory(e, what, 0);
     bool fine;
-    if (c->tiny) fine = encoder ? tiny_bind_encoder(&h->tiny, b, h->params, c) : tiny_bind_decoder(&h->tiny, b, h->params, c);
-    else fine = encoder ? kl_bind_encoder(&h->kl, b, c) : kl_bind_decoder(&h->kl, b, c);
-    dc_status s = fine ? DC_OK : dc_fail_memory(e, what, 0);
+    if (c->tiny)
+        fine = encoder ? tiny_bind_encoder(&h->tiny, b, h->params, c) : tiny_bind_decoder(&h->tiny, b, h->params, c);
+    else
+        fine = encoder ? kl_bind_encoder(&h->kl, b, c) : kl_bind_decoder(&h->kl, b, c);
+    dc_status s     = fine ? DC_OK : dc_fail_memory(e, what, 0);
     dc_status bound = dc_binder_finish(b, NULL, e); /* no log: the other half's tensors are not unused */
     return s ? s : bound;
 }
@@ -64,8 +66,10 @@ dc_status dc_vae_open(dc_vae **out, const dc_vae_config *c, const dc_weights *w,
     dc_status s = open_half(&m->decoder, c, w, false, d, e);
     if (!s && encoder) s = open_half(&m->encoder, c, w, true, d, e);
     if (!s && c->shift_factor != 0 && !add_unshift(m)) s = dc_fail_memory(e, "vae", 0);
-    if (!s) *out = m;
-    else dc_vae_close(m);
+    if (!s)
+        *out = m;
+    else
+        dc_vae_close(m);
     return s;
 }
 
@@ -95,8 +99,10 @@ dc_tensor dc_vae_decode(const dc_vae *m, dc_run *r, dc_tensor latent)
 {
     const dc_vae_config *c = &m->c;
     dc_tensor            z = latent;
-    if (m->unshift) z = dc_linear(r, z, m->unshift, (dc_linear_opt){0});
-    else if (c->scaling_factor != 1) z = dc_lincomb(r, &(dc_term){(float)(1 / c->scaling_factor), z}, 1);
+    if (m->unshift)
+        z = dc_linear(r, z, m->unshift, (dc_linear_opt){0});
+    else if (c->scaling_factor != 1)
+        z = dc_lincomb(r, &(dc_term){(float)(1 / c->scaling_factor), z}, 1);
     dc_scope(r, "decoder");
     dc_tensor picture = c->tiny ? tiny_decode(&m->decoder.tiny, r, c, z) : kl_decode(&m->decoder.kl, r, c, z);
     dc_scope_end(r);
@@ -105,7 +111,7 @@ dc_tensor dc_vae_decode(const dc_vae *m, dc_run *r, dc_tensor latent)
 
 dc_vae_moments dc_vae_encode(const dc_vae *m, dc_run *r, dc_tensor picture)
 {
-    const dc_vae_config *c = &m->c;
+    const dc_vae_config *c   = &m->c;
     dc_vae_moments       out = {0};
     dc_scope(r, "encoder");
     if (c->tiny) {

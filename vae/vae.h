@@ -28,7 +28,8 @@ typedef struct dc_vae dc_vae;
 /* encoder: also bind the encoding half (img2img, inpaint); else only what decoding needs must be in the file. The names may be
  * diffusers', old (attention query/key/value/proj_attn) or new, or those of the original taesd_decoder.safetensors.
  * Errors: DATA, one message with everything that is missing; NO_MEMORY. */
-dc_status  dc_vae_open(dc_vae **out, const dc_vae_config *c, const dc_weights *w, bool encoder, dc_device *d, const dc_log *log, dc_error *e);
+dc_status  dc_vae_open(dc_vae **out, const dc_vae_config *c, const dc_weights *w, bool encoder, dc_device *d, const dc_log *log,
+                       dc_error *e);
 void       dc_vae_close(dc_vae *m);
 dc_params *dc_vae_params(dc_vae *m);        /* the decoding half */
 dc_params *dc_vae_encoder_params(dc_vae *m);/* NULL without encoder */

@@ -1,7 +1,7 @@
 /* golden.h - for the tests of models: tensors and tolerances of a golden file, and taps compared with it. */
 #ifndef TESTS_UNET_GOLDEN_H
 #define TESTS_UNET_GOLDEN_H
-#include "backends/ops.h"
+#include "backends/run.h"
 #include "base/json.h"
 #include "weights/weights.h"
 #include <math.h>
@@ -11,13 +11,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <cmocka.h>
+
+#include <cmocka.h> /* wants those above first */
 
 typedef struct golden {
     dc_weights   *w;
-    json_t       *root;      /* case.json, or NULL */
-    const json_t *tolerance; /* name -> largest allowed difference */
-    char          prefix[64];/* of tap names in the file: "tap.", "decode.tap." */
+    json_t       *root;       /* case.json, or NULL */
+    const json_t *tolerance;  /* name -> largest allowed difference */
+    char          prefix[64]; /* of tap names in the file: "tap.", "decode.tap." */
     const char   *device;
     int           compared;
 } golden;
@@ -112,10 +113,11 @@ static inline dc_device *open_device(const char *name)
     return d;
 }
 
-/* Plans, reserves and runs one pass. */
+/* Plans, reserves and runs one pass, in memory full of NaN. */
 static inline void run_once(dc_run *r, dc_pass_fn *pass, void *ctx)
 {
     dc_error e = {0};
+    dc_run_set_guard(r, true);
     must(dc_run_plan(r, pass, ctx, &e), &e);
     must(dc_run_reserve(r, &e), &e);
     must(dc_run_pass(r, pass, ctx, &e), &e);

@@ -5,9 +5,9 @@
 #include <unistd.h>
 
 typedef struct shapes {
-    unsigned long long count;   /* parameters */
+    unsigned long long count; /* parameters */
     json_t            *config;
-    char               path[64];/* of the file written; to be unlinked */
+    char               path[64]; /* of the file written; to be unlinked */
 } shapes;
 
 /* One tensor a line: shared length, rest of the name, dimensions. Returns the bytes of data (F16). */
@@ -39,7 +39,7 @@ static inline shapes shapes_write(const char *list_path)
     shapes   s = {0};
     char     line[4096], *text = NULL;
     size_t   size = 0;
-    dc_error e = {0};
+    dc_error e    = {0};
     FILE    *list = fopen(list_path, "r"), *header = open_memstream(&text, &size);
     if (!list || !fgets(line, sizeof line, list)) fail_msg("%s cannot be read", list_path);
     s.count = strtoull(line, NULL, 10);

@@ -35,7 +35,7 @@ static void open_fixture(fixture *f, const char *device, const char *model)
 
     const dc_stored *x = golden_find(&f->g, "in.sample");
     f->n = x->dim[0], f->h = x->dim[2], f->w = x->dim[3];
-    f->x = to_nhwc(x->data, f->n, f->c.in_channels, f->h, f->w, 0, f->c.out_channels);
+    f->x     = to_nhwc(x->data, f->n, f->c.in_channels, f->h, f->w, 0, f->c.out_channels);
     f->extra = to_nhwc(x->data, f->n, f->c.in_channels, f->h, f->w, f->c.out_channels, f->c.in_channels - f->c.out_channels);
     f->out   = malloc((size_t)(f->n * f->h * f->w * f->c.out_channels) * sizeof(float));
 }
@@ -52,12 +52,12 @@ static void close_fixture(fixture *f)
 
 static void pass(void *ctx, dc_run *r)
 {
-    fixture *f = ctx;
+    fixture         *f    = ctx;
     const dc_stored *text = golden_find(&f->g, "in.encoder_hidden_states"), *t = golden_find(&f->g, "in.timestep");
-    int64_t    image[4] = {f->n, f->h, f->w, f->c.out_channels}, extra[4] = {f->n, f->h, f->w, f->c.in_channels - f->c.out_channels};
-    dc_unet_in in = {.x        = dc_upload(r, DC_F32, 4, image, f->x),
-                     .timestep = dc_upload(r, DC_F32, 1, t->dim, t->data),
-                     .context  = dc_upload(r, DC_F32, 3, text->dim, text->data)};
+    int64_t          image[4] = {f->n, f->h, f->w, f->c.out_channels}, extra[4] = {f->n, f->h, f->w, f->c.in_channels - f->c.out_channels};
+    dc_unet_in       in = {.x        = dc_upload(r, DC_F32, 4, image, f->x),
+                           .timestep = dc_upload(r, DC_F32, 1, t->dim, t->data),
+                           .context  = dc_upload(r, DC_F32, 3, text->dim, text->data)};
     if (extra[3]) in.extra = dc_upload(r, DC_F32, 4, extra, f->extra);
     if (f->c.text_time) {
         const dc_stored *pooled = golden_find(&f->g, "in.text_embeds"), *ids = golden_find(&f->g, "in.time_ids");
@@ -95,6 +95,7 @@ static void cpu_fused(void **state) { (void)state, all_models("cpu", false); }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(ref_taps), cmocka_unit_test(ref_fused), cmocka_unit_test(cpu_taps), cmocka_unit_test(cpu_fused)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(ref_taps), cmocka_unit_test(ref_fused), cmocka_unit_test(cpu_taps),
+                                       cmocka_unit_test(cpu_fused)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -11,13 +11,13 @@ static void unused(void *user, dc_log_level level, const char *line)
 
 static void check(const char *name)
 {
-    char            path[512], left_over[512] = "";
-    dc_error        e   = {0};
-    dc_log          log = {unused, left_over};
-    dc_weights     *w   = NULL;
-    dc_unet        *u   = NULL;
-    dc_unet_config  c;
-    dc_device      *d = open_device("ref");
+    char           path[512], left_over[512] = "";
+    dc_error       e   = {0};
+    dc_log         log = {unused, left_over};
+    dc_weights    *w   = NULL;
+    dc_unet       *u   = NULL;
+    dc_unet_config c;
+    dc_device     *d = open_device("ref");
     snprintf(path, sizeof path, TEST_DATA "/golden/unet/shapes-%s.txt", name);
     shapes s = shapes_write(path);
     must(dc_unet_config_read(&c, s.config, path, &e), &e);
@@ -34,7 +34,8 @@ static void check(const char *name)
 
 static void published(void **state)
 {
-    static const char *const names[] = {"sd15", "sd15-inpaint", "sd21", "sdxl", "lcm-dreamshaper", "ssd-1b", "vega", "bk-sdm-base", "bk-sdm-small", "tiny-sd"};
+    static const char *const names[] = {"sd15",   "sd15-inpaint", "sd21",        "sdxl",         "lcm-dreamshaper",
+                                        "ssd-1b", "vega",         "bk-sdm-base", "bk-sdm-small", "tiny-sd"};
     (void)state;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) check(names[i]);
 }

@@ -2,8 +2,8 @@
 #include "tests/unet/golden.h"
 #include "unet/unet.h"
 
-static const char *const names[] = {"per-level",   "odd-size",   "lcm",        "nested-depths",  "depth-list",
-                                    "no-mid",      "layers-list", "only-cross", "eight-channels", "kernels"};
+static const char *const names[] = {"per-level", "odd-size",    "lcm",        "nested-depths",  "depth-list",
+                                    "no-mid",    "layers-list", "only-cross", "eight-channels", "kernels"};
 
 typedef struct fixture {
     golden         g;
@@ -20,10 +20,11 @@ static dc_tensor up(dc_run *r, const fixture *f, const char *name)
 
 static void pass(void *ctx, dc_run *r)
 {
-    fixture         *f = ctx;
-    const dc_stored *x = golden_find(&f->g, "in.sample");
+    fixture         *f      = ctx;
+    const dc_stored *x      = golden_find(&f->g, "in.sample");
     int64_t          dim[4] = {x->dim[0], x->dim[2], x->dim[3], f->c.out_channels};
-    dc_unet_in       in = {.x = dc_upload(r, DC_F32, 4, dim, f->x), .timestep = up(r, f, "in.timestep"), .context = up(r, f, "in.encoder_hidden_states")};
+    dc_unet_in       in     = {
+                  .x = dc_upload(r, DC_F32, 4, dim, f->x), .timestep = up(r, f, "in.timestep"), .context = up(r, f, "in.encoder_hidden_states")};
     dim[3] = f->c.in_channels - f->c.out_channels;
     if (dim[3]) in.extra = dc_upload(r, DC_F32, 4, dim, f->extra);
     if (f->c.text_time) in.pooled = up(r, f, "in.text_embeds"), in.time_ids = up(r, f, "in.time_ids");
@@ -61,9 +62,9 @@ static void check(const char *device, const char *name)
 
     const dc_stored *x = golden_find(&f.g, "in.sample");
     int              C = f.c.in_channels, L = f.c.out_channels;
-    f.x                = to_nhwc(x->data, x->dim[0], C, x->dim[2], x->dim[3], 0, L);
-    f.extra            = to_nhwc(x->data, x->dim[0], C, x->dim[2], x->dim[3], L, C - L);
-    f.out              = malloc(golden_find(&f.g, "out")->bytes);
+    f.x     = to_nhwc(x->data, x->dim[0], C, x->dim[2], x->dim[3], 0, L);
+    f.extra = to_nhwc(x->data, x->dim[0], C, x->dim[2], x->dim[3], L, C - L);
+    f.out   = malloc(golden_find(&f.g, "out")->bytes);
     print_message("%s\n", name);
     run(&f, d, true);
     run(&f, d, false);

@@ -3,13 +3,13 @@
 #include "vae/vae.h"
 
 typedef struct fixture {
-    golden         g;
-    dc_device     *device;
-    dc_weights    *weights;
-    dc_vae        *vae;
-    dc_vae_config  c;
-    const dc_stored *in;   /* latent or picture */
-    float         *x, *out, *logvar;
+    golden           g;
+    dc_device       *device;
+    dc_weights      *weights;
+    dc_vae          *vae;
+    dc_vae_config    c;
+    const dc_stored *in; /* latent or picture */
+    float           *x, *out, *logvar;
 } fixture;
 
 static void open_vae(fixture *f, const char *device, const char *config_path, const char *weights, bool encoder)
@@ -19,8 +19,10 @@ static void open_vae(fixture *f, const char *device, const char *config_path, co
     must(dc_vae_config_read(&f->c, config, config_path, &e), &e);
     json_decref(config);
     f->device = open_device(device);
-    if (strstr(weights, ".safetensors")) must(dc_weights_open(&f->weights, weights, &e), &e);
-    else must(dc_weights_open_folder(&f->weights, weights, "diffusion_pytorch_model", &e), &e);
+    if (strstr(weights, ".safetensors"))
+        must(dc_weights_open(&f->weights, weights, &e), &e);
+    else
+        must(dc_weights_open_folder(&f->weights, weights, "diffusion_pytorch_model", &e), &e);
     must(dc_vae_open(&f->vae, &f->c, f->weights, encoder, f->device, NULL, &e), &e);
     if (dc_vae_params(f->vae)) must(dc_params_prepare(dc_vae_params(f->vae), NULL, NULL, &e), &e);
     if (encoder) must(dc_params_prepare(dc_vae_encoder_params(f->vae), NULL, NULL, &e), &e);
@@ -51,7 +53,10 @@ static dc_tensor input(fixture *f, dc_run *r)
 {
     return dc_upload(r, DC_F32, 4, (int64_t[4]){f->in->dim[0], f->in->dim[2], f->in->dim[3], f->in->dim[1]}, f->x);
 }
-static void decode_pass(void *ctx, dc_run *r) { dc_download(r, dc_vae_decode(((fixture *)ctx)->vae, r, input(ctx, r)), ((fixture *)ctx)->out); }
+static void decode_pass(void *ctx, dc_run *r)
+{
+    dc_download(r, dc_vae_decode(((fixture *)ctx)->vae, r, input(ctx, r)), ((fixture *)ctx)->out);
+}
 static void encode_pass(void *ctx, dc_run *r)
 {
     fixture       *f = ctx;

@@ -20,7 +20,8 @@ static void published(void **state)
     must(dc_vae_config_read(&c, s.config, "config", &e), &e);
     must(dc_weights_open(&w, s.path, &e), &e);
     must(dc_vae_open(&v, &c, w, true, d, NULL, &e), &e);
-    print_message("%llu + %llu parameters, published %llu\n", (unsigned long long)dc_params_count(dc_vae_params(v)), (unsigned long long)dc_params_count(dc_vae_encoder_params(v)), s.count);
+    print_message("%llu + %llu parameters, published %llu\n", (unsigned long long)dc_params_count(dc_vae_params(v)),
+                  (unsigned long long)dc_params_count(dc_vae_encoder_params(v)), s.count);
     assert_true(dc_params_count(dc_vae_params(v)) + dc_params_count(dc_vae_encoder_params(v)) == s.count);
     assert_true(c.factor == 8 && c.scaling_factor == 0.18215);
 

@@ -27,8 +27,10 @@ static void open_fixture(fixture *f, const char *device, const char *name)
     bool encoder = strcmp(name, "tiny-original-names") != 0; /* such files hold one half */
     must(dc_vae_open(&f->vae, &f->c, f->g.w, encoder, f->device, NULL, &e), &e);
     must(dc_params_prepare(dc_vae_params(f->vae), NULL, NULL, &e), &e);
-    if (encoder) must(dc_params_prepare(dc_vae_encoder_params(f->vae), NULL, NULL, &e), &e);
-    else assert_null(dc_vae_encoder_params(f->vae));
+    if (encoder)
+        must(dc_params_prepare(dc_vae_encoder_params(f->vae), NULL, NULL, &e), &e);
+    else
+        assert_null(dc_vae_encoder_params(f->vae));
 
     const dc_stored *z = golden_find(&f->g, "decode.in"), *p = golden_find(&f->g, "encode.in");
     f->h = (int)z->dim[2], f->w = (int)z->dim[3];
@@ -60,13 +62,15 @@ static void compare_out(fixture *f, const char *name, const float *got)
 static void decode_pass(void *ctx, dc_run *r)
 {
     fixture *f = ctx;
-    dc_download(r, dc_vae_decode(f->vae, r, dc_upload(r, DC_F32, 4, (int64_t[4]){1, f->h, f->w, f->c.latent_channels}, f->latent)), f->decoded);
+    dc_download(r, dc_vae_decode(f->vae, r, dc_upload(r, DC_F32, 4, (int64_t[4]){1, f->h, f->w, f->c.latent_channels}, f->latent)),
+                f->decoded);
 }
 
 static void encode_pass(void *ctx, dc_run *r)
 {
     fixture       *f = ctx;
-    dc_vae_moments m = dc_vae_encode(f->vae, r, dc_upload(r, DC_F32, 4, (int64_t[4]){1, f->h * f->c.factor, f->w * f->c.factor, 3}, f->picture));
+    dc_vae_moments m =
+        dc_vae_encode(f->vae, r, dc_upload(r, DC_F32, 4, (int64_t[4]){1, f->h * f->c.factor, f->w * f->c.factor, 3}, f->picture));
     dc_download(r, m.mean, f->mean);
     dc_download(r, m.logvar, f->logvar);
 }
@@ -104,7 +108,8 @@ static double step_at(const fixture *f, bool seams)
     int    n   = 0;
     for (int x = 1; x < W; x++) {
         if ((x % first == 0) != seams) continue;
-        for (int i = 0; i < H * 3; i++) sum += fabs((double)f->decoded[(i / 3 * W + x) * 3 + i % 3] - (double)f->decoded[(i / 3 * W + x - 1) * 3 + i % 3]);
+        for (int i = 0; i < H * 3; i++)
+            sum += fabs((double)f->decoded[(i / 3 * W + x) * 3 + i % 3] - (double)f->decoded[(i / 3 * W + x - 1) * 3 + i % 3]);
         n += H * 3;
     }
     return sum / n;
@@ -157,6 +162,7 @@ static void cpu_tiles(void **state) { (void)state, tiles("cpu"), one_tile("cpu")
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(ref_variants), cmocka_unit_test(ref_tiles), cmocka_unit_test(cpu_variants), cmocka_unit_test(cpu_tiles)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(ref_variants), cmocka_unit_test(ref_tiles), cmocka_unit_test(cpu_variants),
+                                       cmocka_unit_test(cpu_tiles)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
