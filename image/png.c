@@ -1,0 +1,239 @@
+/* png.c - PNG through libpng's ordinary interface (the simplified one has had most of its bugs). */
+#include "base/checked.h"
+#include "base/file.h"
+#include "base/text.h"
+#include "image/codec.h"
+#include <png.h>
+#include <setjmp.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MAX_TEXT_CHUNK (1u << 20)
+
+/* What libpng's callbacks work on. libpng reports errors by longjmp to `jump`. */
+typedef struct png_work {
+    jmp_buf        jump;
+    const char    *name;
+    dc_error      *e;
+    const uint8_t *at;
+    size_t         left;
+    dc_out        *out;
+    bool           failed; /* the error is already in e */
+    png_bytep     *rows;
+} png_work;
+
+static void on_error(png_structp png, png_const_charp message)
+{
+    png_work *w = png_get_error_ptr(png);
+    if (!w->failed) dc_fail(w->e, DC_DATA, "%s: PNG: %s", w->name, message);
+    w->failed = true;
+    longjmp(w->jump, 1);
+}
+static void on_warning(png_structp png, png_const_charp message) { (void)png, (void)message; }
+
+static void on_read(png_structp png, png_bytep to, size_t n)
+{
+    png_work *w = png_get_io_ptr(png);
+    if (n > w->left) png_error(png, "found the end of the file, expected more data");
+    memcpy(to, w->at, n);
+    w->at += n;
+    w->left -= n;
+}
+
+/* ---- reading ------------------------------------------------------------------------------------------------------- */
+
+static void set_limits(png_structp png)
+{
+    png_set_user_limits(png, DC_IMAGE_SIDE, DC_IMAGE_SIDE);
+    png_set_chunk_cache_max(png, 128);
+    png_set_chunk_malloc_max(png, 8u << 20);
+    png_set_crc_action(png, PNG_CRC_ERROR_QUIT, PNG_CRC_WARN_DISCARD);
+}
+
+/* 8 bits, no palette, alpha kept: 1, 3 or 4 channels (gray with alpha becomes RGBA). */
+static int set_transforms(png_structp png, png_infop info)
+{
+    int  type  = png_get_color_type(png, info);
+    bool trans = png_get_valid(png, info, PNG_INFO_tRNS) != 0;
+    if (png_get_bit_depth(png, info) == 16) png_set_strip_16(png);
+    if (type == PNG_COLOR_TYPE_PALETTE) png_set_palette_to_rgb(png);
+    if (type == PNG_COLOR_TYPE_GRAY) png_set_expand_gray_1_2_4_to_8(png);
+    if (trans) png_set_tRNS_to_alpha(png);
+    if (type == PNG_COLOR_TYPE_GRAY_ALPHA || (type == PNG_COLOR_TYPE_GRAY && trans)) png_set_gray_to_rgb(png);
+    png_set_interlace_handling(png);
+    png_read_update_info(png, info);
+    return png_get_channels(png, info);
+}
+
+static void read_picture(png_work *w, png_structp png, png_infop info, dc_image *out, int *orientation)
+{
+    png_set_read_fn(png, w, on_read);
+    set_limits(png);
+    png_read_info(png, info);
+    int channels = set_transforms(png, info);
+    if (dc_image_make(out, w->name, png_get_image_width(png, info), png_get_image_height(png, info), channels, w->e)) {
+        w->failed = true;
+        longjmp(w->jump, 1);
+    }
+    if (png_get_rowbytes(png, info) != (size_t)out->width * (size_t)channels) png_error(png, "rows of an unexpected size");
+    w->rows = dc_calloc((size_t)out->height, sizeof *w->rows);
+    if (!w->rows) png_error(png, "out of memory");
+    for (int y = 0; y < out->height; y++) w->rows[y] = out->pixels + (size_t)y * (size_t)out->width * (size_t)channels;
+    png_read_image(png, w->rows);
+#ifdef PNG_eXIf_SUPPORTED
+    png_bytep   exif = NULL;
+    png_uint_32 size = 0;
+    if (png_get_eXIf_1(png, info, &size, &exif)) *orientation = dc_exif_orientation(exif, size);
+#endif
+    (void)orientation;
+}
+
+dc_status dc_png_decode(dc_image *out, const char *name, const uint8_t *bytes, size_t n, int *orientation, dc_error *e)
+{
+    dc_error    own  = {0};
+    png_work    w    = {.name = name, .e = e ? e : &own, .at = bytes, .left = n};
+    png_structp png  = png_create_read_struct(PNG_LIBPNG_VER_STRING, &w, on_error, on_warning);
+    png_infop   info = png ? png_create_info_struct(png) : NULL;
+    if (!info) {
+        png_destroy_read_struct(&png, NULL, NULL);
+        return dc_fail_memory(e, name, n);
+    }
+    if (!setjmp(w.jump)) read_picture(&w, png, info, out, orientation);
+    png_destroy_read_struct(&png, &info, NULL);
+    free(w.rows);
+    if (w.failed) dc_image_free(out);
+    return w.failed ? w.e->code : DC_OK;
+}
+
+/* ---- text ------------------------------------------------------------------------------------------------------------ */
+
+/* Latin-1 to UTF-8. */
+static char *from_latin1(const char *s, size_t n)
+{
+    char *out = malloc(2 * n + 1), *p = out;
+    if (!out) return NULL;
+    for (size_t i = 0; i < n; i++) {
+        unsigned char c = (unsigned char)s[i];
+        if (c < 0x80) *p++ = (char)c;
+        else *p++ = (char)(0xc0 | c >> 6), *p++ = (char)(0x80 | (c & 63));
+    }
+    *p = 0;
+    return out;
+}
+
+static void read_text(png_work *w, png_structp png, png_infop info, const char *key, char **out)
+{
+    png_textp text;
+    int       n = 0;
+    png_set_read_fn(png, w, on_read);
+    set_limits(png);
+    png_set_chunk_malloc_max(png, MAX_TEXT_CHUNK);
+    png_read_info(png, info);
+    png_get_text(png, info, &text, &n);
+    for (int i = 0; i < n && !*out; i++) {
+        if (strcmp(text[i].key, key)) continue;
+        bool   utf8   = text[i].compression >= PNG_ITXT_COMPRESSION_NONE;
+        size_t length = utf8 ? text[i].itxt_length : text[i].text_length;
+        if (utf8 && !dc_utf8_valid(text[i].text, length)) png_error(png, "a text chunk that is not UTF-8");
+        *out = utf8 ? strndup(text[i].text, length) : from_latin1(text[i].text, length);
+        if (!*out) png_error(png, "out of memory");
+    }
+}
+
+dc_status dc_png_read_text(const char *path, const char *key, char **out, dc_error *e)
+{
+    char  *file = NULL;
+    size_t n    = 0;
+    *out        = NULL;
+    dc_status s = dc_read_file(path, DC_IMAGE_FILE, &file, &n, e);
+    if (s) return s;
+    dc_error    own  = {0};
+    png_work    w    = {.name = path, .e = e ? e : &own, .at = (const uint8_t *)file, .left = n};
+    png_structp png  = png_create_read_struct(PNG_LIBPNG_VER_STRING, &w, on_error, on_warning);
+    png_infop   info = png ? png_create_info_struct(png) : NULL;
+    if (!info) s = dc_fail_memory(e, path, n);
+    else if (!setjmp(w.jump)) read_text(&w, png, info, key, out);
+    if (w.failed) s = w.e->code;
+    png_destroy_read_struct(&png, info ? &info : NULL, NULL);
+    free(file);
+    return s;
+}
+
+/* ---- writing ------------------------------------------------------------------------------------------------------------ */
+
+static void on_write(png_structp png, png_bytep from, size_t n)
+{
+    png_work *w = png_get_io_ptr(png);
+    if (dc_out_write(w->out, from, n, w->e)) {
+        w->failed = true;
+        longjmp(w->jump, 1);
+    }
+}
+static void on_flush(png_structp png) { (void)png; }
+
+/* The Latin-1 form of UTF-8 text, or NULL when it has other characters (*failed tells apart out of memory). */
+static char *to_latin1(const char *s, bool *failed)
+{
+    size_t n   = strlen(s);
+    char  *out = malloc(n + 1), *p = out;
+    *failed    = !out;
+    for (size_t i = 0; out && i < n;) {
+        uint32_t c;
+        i += (size_t)dc_utf8_decode(s + i, n - i, &c);
+        if (c > 0xff || (c >= 0x80 && c < 0xa0)) {
+            free(out);
+            return NULL;
+        }
+        *p++ = (char)c;
+    }
+    if (out) *p = 0;
+    return out;
+}
+
+static void write_text(png_work *w, png_structp png, png_infop info, const dc_png_text *text)
+{
+    bool     failed;
+    char    *latin = to_latin1(text->value, &failed);
+    png_text chunk = {.compression = latin ? PNG_TEXT_COMPRESSION_NONE : PNG_ITXT_COMPRESSION_NONE, .key = (png_charp)text->key, .text = latin ? latin : (png_charp)text->value};
+    if (latin) chunk.text_length = strlen(latin);
+    else chunk.itxt_length = strlen(text->value);
+    if (!failed) png_set_text(png, info, &chunk, 1); /* copies */
+    free(latin);
+    if (failed) {
+        dc_fail_memory(w->e, w->name, strlen(text->value));
+        w->failed = true;
+        longjmp(w->jump, 1);
+    }
+}
+
+static void write_picture(png_work *w, png_structp png, png_infop info, const dc_image *m, const dc_png_text *text, int n_text)
+{
+    int type = m->channels == 1 ? PNG_COLOR_TYPE_GRAY : m->channels == 3 ? PNG_COLOR_TYPE_RGB : PNG_COLOR_TYPE_RGBA;
+    png_set_write_fn(png, w, on_write, on_flush);
+    png_set_compression_level(png, 6);
+    png_set_IHDR(png, info, (png_uint_32)m->width, (png_uint_32)m->height, 8, type, PNG_INTERLACE_NONE, PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
+    for (int i = 0; i < n_text; i++) write_text(w, png, info, &text[i]);
+    png_write_info(png, info);
+    for (int y = 0; y < m->height; y++) png_write_row(png, m->pixels + (size_t)y * (size_t)m->width * (size_t)m->channels);
+    png_write_end(png, info);
+}
+
+dc_status dc_png_write(const char *path, const dc_image *m, const dc_png_text *text, int n_text, bool exclusive, bool *exists, dc_error *e)
+{
+    dc_error    own  = {0};
+    png_work    w    = {.name = path, .e = e ? e : &own};
+    png_structp png  = png_create_write_struct(PNG_LIBPNG_VER_STRING, &w, on_error, on_warning);
+    png_infop   info = png ? png_create_info_struct(png) : NULL;
+    dc_status   s    = info ? DC_OK : dc_fail_memory(e, path, sizeof w);
+    if (!s) s = dc_out_open(&w.out, path, exclusive, exists, w.e);
+    if (!s && !setjmp(w.jump)) write_picture(&w, png, info, m, text, n_text);
+    png_destroy_write_struct(&png, info ? &info : NULL);
+    if (w.failed) s = w.e->code;
+    if (s) {
+        dc_out_abandon(w.out);
+        return s;
+    }
+    s = dc_out_commit(w.out, w.e);
+    if (exists && exclusive && s == DC_NO_CREATE && dc_is_file(path)) *exists = true; /* somebody took the name meanwhile */
+    return s;
+}
