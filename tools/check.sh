@@ -1,0 +1,10 @@
+#!/bin/sh
+# Sets up, builds and runs all tests: release, then with the address and undefined-behaviour sanitizers.
+set -eu
+cd "$(dirname "$0")/.."
+tools/setup.sh
+for preset in release asan; do
+    cmake --preset "$preset" -DDIFFC_TESTS=ON
+    cmake --build --preset "$preset"
+    ctest --preset "$preset"
+done
