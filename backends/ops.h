@@ -39,7 +39,7 @@ typedef struct dc_tensor {
 } dc_tensor;
 #define DC_NONE ((dc_tensor){0})
 static inline bool dc_is_none(dc_tensor t) { return t.rank == 0; }
-static inline int64_t dc_channels(dc_tensor t) { return t.dim[t.rank - 1]; }
+static inline int64_t dc_channels(dc_tensor t) { return t.rank ? t.dim[t.rank - 1] : 0; }
 int64_t dc_rows(dc_tensor t);  /* product of all dims but the last */
 int64_t dc_numel(dc_tensor t);
 
