@@ -7,6 +7,8 @@
 
 #include <jpeglib.h>
 
+#include <jerror.h>
+
 #define MAX_SCANS 100
 
 typedef struct jpeg_work {
@@ -26,7 +28,12 @@ static void on_error(j_common_ptr c)
     w->failed = true;
     longjmp(w->jump, 1);
 }
-static void on_message(j_common_ptr c, int level) { (void)c, (void)level; }
+
+/* Warnings are let be, but for a file that ends too early: half a picture is not a picture. */
+static void on_message(j_common_ptr c, int level)
+{
+    if (level < 0 && (c->err->msg_code == JWRN_JPEG_EOF || c->err->msg_code == JWRN_HIT_MARKER)) on_error(c);
+}
 
 /* A file with thousands of scans costs time out of all proportion. */
 static void on_progress(j_common_ptr c)

@@ -1,5 +1,5 @@
 /* resize.c - Pillow's Image.resize for 8-bit pictures, to the byte. Ref: Pillow src/libImaging/Resample.c: weights in double, rounded to
- * 22-bit fixed point, horizontal pass first with 8-bit results between; alpha is premultiplied around it. */
+ * 22-bit fixed point, two passes with 8-bit results between; alpha is premultiplied around them. */
 #include "base/checked.h"
 #include "image/codec.h"
 #include <math.h>
@@ -146,15 +146,17 @@ dc_status dc_image_resize(dc_image *out, const dc_image *in, int width, int heig
     dc_image  work = {0}, middle = {0};
     dc_status s = copy(&work, in, e);
     if (!s && in->channels == 4) premultiply(&work);
-    if (!s && width != in->width) {
-        s = pass(&middle, &work, width, in->height, filter, e);
+    /* Pillow 13 shrinks the height before it widens; in all other cases the horizontal pass comes first. */
+    bool down_first = width > in->width && height < in->height;
+    for (int k = 0; !s && k < 2; k++) {
+        bool across = (k == 0) != down_first;
+        int  w = across ? width : work.width, h = across ? work.height : height;
+        if (w == work.width && h == work.height) continue;
+        s = pass(&middle, &work, w, h, filter, e);
         dc_image_free(&work);
         work = middle;
     }
-    if (!s && height != in->height) {
-        s = pass(out, &work, width, height, filter, e);
-        dc_image_free(&work);
-    } else if (!s) {
+    if (!s) {
         *out = work;
         work = (dc_image){0};
     }

@@ -151,9 +151,9 @@ static dc_status bench(diffc_model *m, const char *what, int batch, int width, i
         return dc_fail(e, DC_USAGE, "size: found %dx%d, expected multiples of %d up to 4096", width, height, factor);
 
     bench_pass  p = {.m = m, .n = batch, .h = height / factor, .w = width / factor};
-    dc_params  *weights;
-    dc_pass_fn *pass;
-    size_t      numbers;
+    dc_params  *weights = NULL;
+    dc_pass_fn *pass    = NULL;
+    size_t      numbers = 0;
     dc_status   s = choose(&p, what, &weights, &pass, &numbers, e);
     dc_run     *r = s ? NULL : dc_run_new(m->device);
     if (!s && !r) s = dc_fail_memory(e, "a pass", 0);

@@ -1,4 +1,5 @@
 # cmake -DTREE=DIR -P layers.cmake: reads the #include lines below DIR and fails where a folder includes what it may not know.
+cmake_minimum_required(VERSION 3.25)
 # Also: no extern in a .c file, no file over 1,000 lines, no printing and no exit in the library.
 set(allowed_base "^base/")
 set(allowed_backends "^(base/|backends/[a-z]+\\.h)")
