@@ -24,13 +24,10 @@ VAE = dict(_class_name='AutoencoderKL', act_fn='silu', block_out_channels=[128, 
            latent_channels=4, layers_per_block=2, norm_num_groups=32, out_channels=3, sample_size=512, up_block_types=['UpDecoderBlock2D'] * 4)
 MODELS = {
     'sd15': SD1,
-    'sd15-inpaint': dict(SD1, in_channels=9),
     'sd21': SD2,
     'sdxl': XL,
-    'lcm-dreamshaper': dict(SD1, time_cond_proj_dim=256),
     'ssd-1b': dict(XL, mid_block_type='UNetMidBlock2D', transformer_layers_per_block=[1, [2, 2], [4, 4]], reverse_transformer_layers_per_block=[[4, 4, 10], [2, 1, 1], 1]),
     'vega': dict(XL, mid_block_type='UNetMidBlock2D', transformer_layers_per_block=[1, [1, 1], [2, 2]], reverse_transformer_layers_per_block=[[2, 2, 2], [1, 1, 1], 1]),
-    'bk-sdm-base': dict(SD1, layers_per_block=1),
     'bk-sdm-small': dict(SD1, layers_per_block=1, mid_block_type=None),
     'tiny-sd': dict(SD1, **THREE, layers_per_block=1, mid_block_type=None),
     'vae': VAE,

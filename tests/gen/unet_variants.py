@@ -58,16 +58,15 @@ BASE = dict(sample_size=8, block_out_channels=[4, 8], down_block_types=[C, D], u
             cross_attention_dim=6, attention_head_dim=2)
 XL = dict(addition_embed_type='text_time', addition_time_embed_dim=4, projection_class_embeddings_input_dim=6 * 4 + 10, use_linear_projection=True)
 CASES = {  # name: (config, batch, height, width, timesteps, all taps)
-    'per-level': (dict(BASE, block_out_channels=[4, 8, 8], down_block_types=[C, C, D], up_block_types=[U, CU, CU], attention_head_dim=[1, 2, 4], use_linear_projection=True, upcast_attention=True), 1, 8, 12, [601.0], True),
+    'per-level': (dict(BASE, block_out_channels=[4, 8, 8], down_block_types=[C, C, D], up_block_types=[U, CU, CU], attention_head_dim=[1, 2, 4], use_linear_projection=True,
+                       upcast_attention=True), 1, 6, 8, [601.0], True),
     'odd-size': (dict(BASE, block_out_channels=[4, 4, 8], down_block_types=[C, C, D], up_block_types=[U, CU, CU]), 2, 9, 7, [11.0, 951.5], False),
     'lcm': (dict(BASE, time_cond_proj_dim=8), 1, 6, 6, [759.0], False),
     'nested-depths': (dict(BASE, **XL, block_out_channels=[4, 4, 8], down_block_types=[D, C, C], up_block_types=[CU, CU, U], layers_per_block=2, attention_head_dim=[1, 2, 4],
-                           transformer_layers_per_block=[1, [2, 1], [1, 2]], reverse_transformer_layers_per_block=[[2, 1, 3], [1, 1, 2], 1], mid_block_type='UNetMidBlock2D'), 1, 6, 8, [400.0], False),
-    'depth-list': (dict(BASE, **XL, block_out_channels=[4, 4, 8], down_block_types=[D, C, C], up_block_types=[CU, CU, U], attention_head_dim=[1, 2, 4], transformer_layers_per_block=[0, 1, 2]), 2, 6, 8, [400.0], False),
-    'no-mid': (dict(BASE, block_out_channels=[4, 4, 8], down_block_types=[C, C, C], up_block_types=[CU, CU, CU], mid_block_type=None), 1, 5, 6, [1.0], False),
-    'layers-list': (dict(BASE, block_out_channels=[4, 4, 8], down_block_types=[D, C, D], up_block_types=[U, CU, U], layers_per_block=[2, 1, 2]), 1, 8, 8, [250.0], False),
-    'only-cross': (dict(BASE, block_out_channels=[4, 8, 8], down_block_types=[C, C, C], up_block_types=[CU, CU, CU], only_cross_attention=[True, False, True]), 1, 8, 6, [77.0], True),
-    'eight-channels': (dict(BASE, in_channels=8, only_cross_attention=True), 1, 8, 8, [999.0], False),
+                           transformer_layers_per_block=[1, [2, 1], [1, 2]], reverse_transformer_layers_per_block=[[2, 1, 3], [1, 1, 2], 1], mid_block_type='UNetMidBlock2D'), 2, 6, 8, [400.0], False),
+    'no-mid': (dict(BASE, block_out_channels=[4, 4, 8], down_block_types=[C, C, C], up_block_types=[CU, CU, CU], mid_block_type=None, layers_per_block=[1, 2, 1]), 1, 5, 6, [1.0], False),
+    'only-cross': (dict(BASE, block_out_channels=[4, 8, 8], down_block_types=[C, C, C], up_block_types=[CU, CU, CU], only_cross_attention=[True, False, True]), 1, 6, 6, [77.0], False),
+    'eight-channels': (dict(BASE, in_channels=8, only_cross_attention=True), 2, 8, 6, [999.0], False),
     'kernels': (dict(BASE, downsample_padding=0, conv_in_kernel=5, conv_out_kernel=1, flip_sin_to_cos=False, freq_shift=1, time_embedding_dim=20, norm_eps=1e-2, act_fn='swish'), 1, 7, 9, [321.0], False),
 }
 

@@ -65,11 +65,11 @@ def original_names(k, v):
 
 
 def kl(levels, **more):
-    return dict(dict(_class_name='AutoencoderKL', block_out_channels=[8] * (levels - 1) + [16], down_block_types=['DownEncoderBlock2D'] * levels,
-                up_block_types=['UpDecoderBlock2D'] * levels, norm_num_groups=4, layers_per_block=1, sample_size=64, scaling_factor=0.5), **more)
+    return dict(dict(_class_name='AutoencoderKL', block_out_channels=[4] * (levels - 1) + [8], down_block_types=['DownEncoderBlock2D'] * levels,
+                up_block_types=['UpDecoderBlock2D'] * levels, norm_num_groups=2, layers_per_block=1, sample_size=64, scaling_factor=0.5), **more)
 
 
-TINY = dict(_class_name='AutoencoderTiny', encoder_block_out_channels=[8] * 3, decoder_block_out_channels=[8] * 3, num_encoder_blocks=[1, 1, 2], num_decoder_blocks=[2, 1, 1])
+TINY = dict(_class_name='AutoencoderTiny', encoder_block_out_channels=[4] * 3, decoder_block_out_channels=[4] * 3, num_encoder_blocks=[1, 1, 2], num_decoder_blocks=[2, 1, 1])
 CASES = {  # name: (config, latent height, width, naming, tiled)
     'bare': (kl(3, mid_block_add_attention=False, use_quant_conv=False, use_post_quant_conv=False, latent_channels=6, shift_factor=0.25), 5, 7, None, False),
     'old-names': (kl(2), 6, 5, old_names, False),

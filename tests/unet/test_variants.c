@@ -2,8 +2,7 @@
 #include "tests/unet/golden.h"
 #include "unet/unet.h"
 
-static const char *const names[] = {"per-level", "odd-size",    "lcm",        "nested-depths",  "depth-list",
-                                    "no-mid",    "layers-list", "only-cross", "eight-channels", "kernels"};
+static const char *const names[] = {"per-level", "odd-size", "lcm", "nested-depths", "no-mid", "only-cross", "eight-channels", "kernels"};
 
 typedef struct fixture {
     golden         g;
