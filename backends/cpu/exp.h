@@ -10,6 +10,7 @@
 
 /* Before a loop whose iterations are independent, as the compiler cannot see when an output may be its input. */
 #if defined __clang__
+#pragma clang diagnostic ignored "-Wpass-failed" /* it says so when a sanitizer keeps a loop from becoming vector code */
 #define CPU_VECTOR_LOOP _Pragma("clang loop vectorize(assume_safety)")
 #elif defined __GNUC__
 #define CPU_VECTOR_LOOP _Pragma("GCC ivdep")

@@ -353,14 +353,18 @@ static void test_rgb8(void **state)
     const float   special[] = {NAN, INFINITY, -INFINITY, -1, 1, 0, -0.0f, 7, -7, 1 / 255.0f, -1 / 255.0f};
     const uint8_t expected[] = {0, 0, 0, 0, 255, 128, 128, 255, 0, 128, 127}; /* 127.5 goes to the even 128 */
     memcpy(x, special, sizeof special);
+    for (int k = 0; k < 255; k++) x[11 + k] = (float)(2 * (k + 0.5) / 255 - 1); /* halfway between two bytes, or next to it */
     dc_device *d = cpu_open("portable", 3, NULL);
     assert_int_equal(run_once(d, to_rgb, &p), DC_OK);
     assert_memory_equal(p.y, expected, sizeof expected);
+    int ties = 0;
     for (int i = 11; i < 60000; i++) { /* as numpy: float32 all the way, then round half to even */
         float v = x[i] / 2 + 0.5f;
         v = v < 0 ? 0 : v > 1 ? 1 : v;
+        ties += v * 255.0f - floorf(v * 255.0f) == 0.5f && (int)(v * 255.0f) % 2 == 0;
         assert_int_equal(p.y[i], (int)nearbyint((double)(v * 255.0f)));
     }
+    assert_true(ties > 50); /* the even side was down */
     free(x), free(p.y);
     dc_device_close(d);
 }
