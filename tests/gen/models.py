@@ -76,7 +76,10 @@ def main():
     for m, cases in TXT2IMG.items():
         for c in cases:
             os.makedirs(f"{out}/txt2img/{m}/{c}", exist_ok=True)
-            for f in ("case.json", "latent.npy", "image.png", "init.png", "mask.png"):
+            case = json.load(open(f"{src}/cases/{m}/{c}/case.json"))
+            with open(f"{out}/txt2img/{m}/{c}/case.json", "w") as f:  # what a run needs to know
+                json.dump({k: case[k] for k in ("kind", "args", "model", "prompt", "negative", "steps", "cfg", "seed", "sampler", "strength", "tolerance") if k in case}, f, indent=1)
+            for f in ("latent.npy", "image.png", "init.png", "mask.png"):
                 if os.path.exists(f"{src}/cases/{m}/{c}/{f}"):
                     shutil.copyfile(f"{src}/cases/{m}/{c}/{f}", f"{out}/txt2img/{m}/{c}/{f}")
 
