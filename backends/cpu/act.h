@@ -1,8 +1,9 @@
 /* act.h - the activation functions in float32, for the kernel files of every instruction set.
  *
- * Each is branch-free, so that a plain loop over it becomes vector code. Relative error against float64:
- * SiLU 2.4e-7, GELU 4.5e-7, quick GELU 2.3e-7, tanh 1.7e-7 (absolute where results are nearly denormal). NaN stays NaN and -inf becomes NaN where torch's formula
- * gives 0 * inf: a non-finite value must never be hidden, it is how a failed forward pass is noticed. */
+ * Each is branch-free, so that a plain loop over it becomes vector code. Relative error against float64: SiLU 2.4e-7,
+ * GELU 4.5e-7, quick GELU 2.3e-7, tanh 1.7e-7 (absolute where results are nearly denormal). NaN stays NaN and -inf
+ * becomes NaN where torch's formula gives 0 * inf: a non-finite value must never be hidden, it is how a failed forward
+ * pass is noticed. */
 #ifndef DC_BACKENDS_CPU_ACT_H
 #define DC_BACKENDS_CPU_ACT_H
 #include "backends/cpu/exp.h"

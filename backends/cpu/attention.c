@@ -4,13 +4,13 @@
 #include "backends/cpu/cpu.h"
 
 typedef struct plan {
-    int     head;    /* channels of one head */
-    int64_t queries; /* of a tile */
-    int64_t tiles;   /* of one head of one image */
-    int64_t step;    /* keys: equal steps, so that the last one is not a few keys only */
-    int64_t ld;      /* floats from key to key in a packed tile: a multiple of 16 but not of 64, so rows do not share cache sets */
-    size_t  q, state, kv, s; /* floats of the scratch's parts */
-    size_t  thread;          /* floats of all of them */
+    int head;               /* channels of one head */
+    int64_t queries;        /* of a tile */
+    int64_t tiles;          /* of one head of one image */
+    int64_t step;           /* keys: equal steps, so that the last one is not a few keys only */
+    int64_t ld;             /* floats from key to key in a packed tile: a multiple of 16 but not of 64, so rows do not share cache sets */
+    size_t q, state, kv, s; /* floats of the scratch's parts */
+    size_t thread;          /* floats of all of them */
 } plan;
 
 static int64_t pieces(int64_t n, int64_t size) { return (n + size - 1) / size; }
@@ -19,7 +19,7 @@ static int64_t round_up(int64_t n, int64_t to) { return pieces(n, to) * to; }
 static plan plan_of(dc_device *d, const dc_attention_args *a)
 {
     const int64_t smallest = 48, T = a->q.dim[1];
-    plan          p = {.head = (int)(dc_channels(a->q) / a->o.heads)};
+    plan p = {.head = (int)(dc_channels(a->q) / a->o.heads)};
     p.queries = p.head <= 512 ? CPU_ATTN_QUERIES : smallest;
     while (p.queries > smallest && a->q.dim[0] * a->o.heads * pieces(T, p.queries) < 4 * cpu_of(d)->threads) p.queries /= 2;
     if (p.queries > T) p.queries = round_up(T, smallest);
@@ -41,28 +41,40 @@ uint64_t cpu_attention_scratch(dc_device *d, const dc_attention_args *a)
 }
 
 typedef struct job {
-    dc_device               *d;
+    dc_device *d;
     const dc_attention_args *a;
-    plan                     p;
-    float                   *scratch;
+    plan p;
+    float *scratch;
 } job;
 
 static float *row_of(dc_tensor t, int64_t image, int64_t row) { return (float *)t.data + (image * t.dim[1] + row) * t.stride; }
 
 static void attention_task(void *ctx, int64_t i, int thread)
 {
-    const job               *j = ctx;
+    const job *j = ctx;
     const dc_attention_args *a = j->a;
-    const plan              *p = &j->p;
+    const plan *p = &j->p;
     const int64_t n = i / p->tiles / a->o.heads, h = i / p->tiles % a->o.heads, first = i % p->tiles * p->queries;
     const int64_t left = a->q.dim[1] - first, c = h * p->head;
-    float        *s = j->scratch + (size_t)thread * p->thread;
+    float *s = j->scratch + (size_t)thread * p->thread;
     cpu_attn_tile t = {
-        .q = row_of(a->q, n, first) + c, .q_stride = a->q.stride, .y = row_of(a->y, n, first) + c, .y_stride = a->y.stride,
-        .k = row_of(a->k, a->k.dim[0] == 1 ? 0 : n, 0) + c, .k_stride = a->k.stride,
-        .v = row_of(a->v, a->v.dim[0] == 1 ? 0 : n, 0) + c, .v_stride = a->v.stride,
-        .queries = left < p->queries ? left : p->queries, .keys = a->o.keys, .step = p->step, .first = first, .d = p->head,
-        .scale = (float)(a->o.scale * 1.4426950408889634), .causal = a->o.causal, .cancel = j->d->cancel, .ld = p->ld,
+        .q = row_of(a->q, n, first) + c,
+        .q_stride = a->q.stride,
+        .y = row_of(a->y, n, first) + c,
+        .y_stride = a->y.stride,
+        .k = row_of(a->k, a->k.dim[0] == 1 ? 0 : n, 0) + c,
+        .k_stride = a->k.stride,
+        .v = row_of(a->v, a->v.dim[0] == 1 ? 0 : n, 0) + c,
+        .v_stride = a->v.stride,
+        .queries = left < p->queries ? left : p->queries,
+        .keys = a->o.keys,
+        .step = p->step,
+        .first = first,
+        .d = p->head,
+        .scale = (float)(a->o.scale * 1.4426950408889634),
+        .causal = a->o.causal,
+        .cancel = j->d->cancel,
+        .ld = p->ld,
     };
     t.k_tile = s;
     t.v_tile = t.k_tile + p->kv;

@@ -266,26 +266,23 @@ INLINE void softmax_of(float *s, int64_t n, float *m, float *sum, float *alpha, 
 
 /* ---- a tile ---------------------------------------------------------------------------------------- */
 
-/* One group of queries (state: maximum, sum, alpha; q and o: [d][GROUP]) meets n keys. */
-INLINE void group_step(const cpu_attn_tile *t, float *state, const float *q, float *o, float *s, int64_t n, int64_t lag, const int v)
+/* One group of queries (state: maximum, sum, alpha; q and o: [d][GROUP]) meets n keys; v vectors of it are used. */
+INLINE void group_step(const cpu_attn_tile *t, float *state, const float *q, float *o, int64_t n, int64_t lag, const int v)
 {
-    scores_of(s, t->k_tile, t->ld, q, n, t->d, v);
-    if (t->causal && n - 1 > lag) mask_later_keys(s, n, lag);
-    softmax_of(s, n, state, state + GROUP, state + 2 * GROUP, v);
-    output_of(o, state + 2 * GROUP, t->v_tile, t->ld, s, n, t->d, v);
+    scores_of(t->s_tile, t->k_tile, t->ld, q, n, t->d, v);
+    if (t->causal && n - 1 > lag) mask_later_keys(t->s_tile, n, lag);
+    softmax_of(t->s_tile, n, state, state + GROUP, state + 2 * GROUP, v);
+    output_of(o, state + 2 * GROUP, t->v_tile, t->ld, t->s_tile, n, t->d, v);
 }
-static __attribute__((noinline)) void group_step1(const cpu_attn_tile *t, float *state, const float *q, float *o, float *s, int64_t n, int64_t lag)
-{
-    group_step(t, state, q, o, s, n, lag, 1);
-}
-static __attribute__((noinline)) void group_step2(const cpu_attn_tile *t, float *state, const float *q, float *o, float *s, int64_t n, int64_t lag)
-{
-    group_step(t, state, q, o, s, n, lag, 2);
-}
-static __attribute__((noinline)) void group_step3(const cpu_attn_tile *t, float *state, const float *q, float *o, float *s, int64_t n, int64_t lag)
-{
-    group_step(t, state, q, o, s, n, lag, 3);
-}
+#define STEP(name, v)                                                                                                            \
+    static __attribute__((noinline)) void name(const cpu_attn_tile *t, float *state, const float *q, float *o, int64_t n,        \
+                                               int64_t lag)                                                                      \
+    {                                                                                                                            \
+        group_step(t, state, q, o, n, lag, v);                                                                                   \
+    }
+STEP(group_step1, 1)
+STEP(group_step2, 2)
+STEP(group_step3, 3)
 
 void ATTN_NAME(const cpu_attn_tile *t)
 {
@@ -310,9 +307,9 @@ void ATTN_NAME(const cpu_attn_tile *t)
             const int64_t lag = t->first + g * GROUP - j, left = t->queries - g * GROUP;
             float        *state = t->state + g * 3 * GROUP, *q = t->q_tile + g * GROUP * d, *o = t->o_tile + g * GROUP * d;
             if (t->causal && lag + GROUP <= 0) continue; /* all keys come after all queries */
-            if (left > 2 * LANES) group_step3(t, state, q, o, t->s_tile, n, lag);
-            else if (left > LANES) group_step2(t, state, q, o, t->s_tile, n, lag);
-            else group_step1(t, state, q, o, t->s_tile, n, lag);
+            if (left > 2 * LANES) group_step3(t, state, q, o, n, lag);
+            else if (left > LANES) group_step2(t, state, q, o, n, lag);
+            else group_step1(t, state, q, o, n, lag);
         }
     }
     for (int64_t g = 0; g < groups; g++) {

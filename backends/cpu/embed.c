@@ -16,14 +16,14 @@ static void table_values(const dc_param *table, int64_t i, int64_t from, int64_t
 dc_status cpu_embed(dc_device *d, const dc_embed_args *a)
 {
     (void)d;
-    const int64_t  C = dc_channels(a->y), T = a->ids.dim[1], rows = dc_rows(a->y);
+    const int64_t C = dc_channels(a->y), T = a->ids.dim[1], rows = dc_rows(a->y);
     const int32_t *id = a->ids.data;
     for (int64_t r = 0; r < rows; r++)
         if (id[r] < 0 || id[r] >= a->table->desc.out) return DC_DATA;
     for (int64_t r = 0; r < rows; r++)
         for (int64_t c = 0; c < C; c += CHUNK) {
             const int64_t n = C - c < CHUNK ? C - c : CHUNK;
-            float        *y = (float *)a->y.data + r * a->y.stride + c, position[CHUNK];
+            float *y = (float *)a->y.data + r * a->y.stride + c, position[CHUNK];
             table_values(a->table, id[r], c, n, y);
             if (!a->positions) continue;
             table_values(a->positions, r % T, c, n, position);

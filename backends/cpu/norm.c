@@ -10,10 +10,10 @@ enum { LEAST_ROWS = 16, MOST_BLOCKS = 64, TASK_FLOATS = 16384 };
 
 typedef struct group_job {
     dc_device *d;
-    dc_tensor  x, x2;
-    int64_t    rows, channels, own; /* of one image; channels of x and x2 together; of x alone */
-    int64_t    block, blocks;       /* rows of a block, blocks of an image */
-    double    *partial;             /* [image][block][2][channel]: sums of x and of x^2 */
+    dc_tensor x, x2;
+    int64_t rows, channels, own; /* of one image; channels of x and x2 together; of x alone */
+    int64_t block, blocks;       /* rows of a block, blocks of an image */
+    double *partial;             /* [image][block][2][channel]: sums of x and of x^2 */
 } group_job;
 
 static group_job group_job_of(dc_device *d, dc_tensor x, dc_tensor x2, void *scratch)
@@ -38,21 +38,22 @@ static void group_sums_task(void *ctx, int64_t i, int thread)
 {
     (void)thread;
     const group_job *j = ctx;
-    const cpu_rows  *kernels = cpu_of(j->d)->rows;
-    const int64_t    first = i % j->blocks * j->block, rows = j->rows - first < j->block ? j->rows - first : j->block;
-    const int64_t    row = i / j->blocks * j->rows + first;
-    double          *sum = j->partial + i * 2 * j->channels, *square = sum + j->channels;
+    const cpu_rows *kernels = cpu_of(j->d)->rows;
+    const int64_t first = i % j->blocks * j->block, rows = j->rows - first < j->block ? j->rows - first : j->block;
+    const int64_t row = i / j->blocks * j->rows + first;
+    double *sum = j->partial + i * 2 * j->channels, *square = sum + j->channels;
     kernels->channel_sums(row_of(j->x, row), j->x.stride, rows, j->own, sum, square);
-    if (j->channels > j->own) kernels->channel_sums(row_of(j->x2, row), j->x2.stride, rows, j->channels - j->own, sum + j->own, square + j->own);
+    if (j->channels == j->own) return;
+    kernels->channel_sums(row_of(j->x2, row), j->x2.stride, rows, j->channels - j->own, sum + j->own, square + j->own);
 }
 
 /* The blocks of one image added up into the first, then each group's mean and deviation as scale and shift. */
 static void finish_groups(const group_job *j, int64_t n, const dc_param *norm, int groups, float eps, float *scale, float *shift)
 {
     const int64_t C = j->channels, size = C / groups;
-    const double  count = (double)(j->rows * size);
-    const float  *w = cpu_norm_scale(norm), *b = cpu_norm_shift(norm);
-    double       *sums = j->partial + n * j->blocks * 2 * C;
+    const double count = (double)(j->rows * size);
+    const float *w = cpu_norm_scale(norm), *b = cpu_norm_shift(norm);
+    double *sums = j->partial + n * j->blocks * 2 * C;
     for (int64_t k = 1; k < j->blocks; k++)
         for (int64_t c = 0; c < 2 * C; c++) sums[c] += sums[k * 2 * C + c];
     for (int64_t g = 0; g < groups; g++) {
@@ -70,9 +71,10 @@ static void finish_groups(const group_job *j, int64_t n, const dc_param *norm, i
     }
 }
 
-dc_status cpu_group_scale_shift(dc_device *d, dc_tensor x, dc_tensor x2, const dc_param *norm, int groups, float eps, float *out, void *scratch)
+dc_status cpu_group_scale_shift(dc_device *d, dc_tensor x, dc_tensor x2, const dc_param *norm, int groups, float eps, float *out,
+                                void *scratch)
 {
-    group_job       j = group_job_of(d, x, x2, scratch);
+    group_job j = group_job_of(d, x, x2, scratch);
     const dc_status s = cpu_for(d, x.dim[0] * j.blocks, group_sums_task, &j);
     if (s) return s;
     for (int64_t n = 0; n < x.dim[0]; n++, out += 2 * j.channels) finish_groups(&j, n, norm, groups, eps, out, out + j.channels);
@@ -82,10 +84,10 @@ dc_status cpu_group_scale_shift(dc_device *d, dc_tensor x, dc_tensor x2, const d
 /* ---- the ops ----------------------------------------------------------------------------------------------------------- */
 
 typedef struct norm_job {
-    dc_device          *d;
+    dc_device *d;
     const dc_norm_args *a;
-    const float        *scale_shift; /* [image][2][channel], of a group norm */
-    int64_t             rows, tasks; /* rows of a task, tasks of an image */
+    const float *scale_shift; /* [image][2][channel], of a group norm */
+    int64_t rows, tasks;      /* rows of a task, tasks of an image */
 } norm_job;
 
 static void group_apply_task(void *ctx, int64_t i, int thread)
@@ -93,10 +95,11 @@ static void group_apply_task(void *ctx, int64_t i, int thread)
     (void)thread;
     const norm_job *j = ctx;
     const dc_tensor x = j->a->x, y = j->a->y;
-    const int64_t   all = dc_rows(x) / x.dim[0], C = dc_channels(x), n = i / j->tasks, first = i % j->tasks * j->rows;
-    const int64_t   rows = all - first < j->rows ? all - first : j->rows, row = n * all + first;
-    const float    *scale = j->scale_shift + n * 2 * C;
-    cpu_of(j->d)->rows->scale_shift((float *)y.data + row * y.stride, y.stride, row_of(x, row), x.stride, rows, C, scale, scale + C, j->a->act);
+    const int64_t all = dc_rows(x) / x.dim[0], C = dc_channels(x), n = i / j->tasks, first = i % j->tasks * j->rows;
+    const int64_t rows = all - first < j->rows ? all - first : j->rows, row = n * all + first;
+    const float *scale = j->scale_shift + n * 2 * C;
+    float *to = (float *)y.data + row * y.stride;
+    cpu_of(j->d)->rows->scale_shift(to, y.stride, row_of(x, row), x.stride, rows, C, scale, scale + C, j->a->act);
 }
 
 static void layer_norm_task(void *ctx, int64_t i, int thread)
@@ -104,8 +107,8 @@ static void layer_norm_task(void *ctx, int64_t i, int thread)
     (void)thread;
     const norm_job *j = ctx;
     const dc_tensor x = j->a->x, y = j->a->y;
-    const int64_t   all = dc_rows(x), end = (i + 1) * j->rows < all ? (i + 1) * j->rows : all;
-    const float    *w = cpu_norm_scale(j->a->norm), *b = cpu_norm_shift(j->a->norm);
+    const int64_t all = dc_rows(x), end = (i + 1) * j->rows < all ? (i + 1) * j->rows : all;
+    const float *w = cpu_norm_scale(j->a->norm), *b = cpu_norm_shift(j->a->norm);
     for (int64_t r = i * j->rows; r < end; r++)
         cpu_of(j->d)->rows->layer_norm((float *)y.data + r * y.stride, row_of(x, r), dc_channels(x), w, b, j->a->eps, j->a->act);
 }
@@ -121,7 +124,7 @@ uint64_t cpu_norm_scratch(dc_device *d, const dc_norm_args *a)
 dc_status cpu_norm(dc_device *d, const dc_norm_args *a, void *scratch)
 {
     const int64_t C = dc_channels(a->x), rows = dc_rows(a->x), images = a->x.dim[0];
-    norm_job      j = {.d = d, .a = a, .scale_shift = scratch, .rows = (TASK_FLOATS + C - 1) / C};
+    norm_job j = {.d = d, .a = a, .scale_shift = scratch, .rows = (TASK_FLOATS + C - 1) / C};
     if (!a->groups) return cpu_for(d, (rows + j.rows - 1) / j.rows, layer_norm_task, &j);
     dc_status s = cpu_group_scale_shift(d, a->x, DC_NONE, a->norm, a->groups, a->eps, scratch, (float *)scratch + scale_shift_floats(a));
     j.tasks = (rows / images + j.rows - 1) / j.rows;

@@ -57,8 +57,8 @@ static void rows_channel_sums(const float *x, int64_t stride, int64_t rows, int6
     }
 }
 
-static void rows_scale_shift(float *y, int64_t y_stride, const float *x, int64_t x_stride, int64_t rows, int64_t channels, const float *scale,
-                             const float *shift, dc_act act)
+static void rows_scale_shift(float *y, int64_t y_stride, const float *x, int64_t x_stride, int64_t rows, int64_t channels,
+                             const float *scale, const float *shift, dc_act act)
 {
     for (int64_t r = 0; r < rows; r++, x += x_stride, y += y_stride) {
         CPU_VECTOR_LOOP for (int64_t c = 0; c < channels; c++) y[c] = cpu_fma(x[c], scale[c], shift[c]);
@@ -109,5 +109,6 @@ static void rows_lincomb(float *y, const float *const *x, const float *k, int te
 }
 
 const cpu_rows ROWS_NAME = {
-    .act = rows_act, .channel_sums = rows_channel_sums, .scale_shift = rows_scale_shift, .layer_norm = rows_layer_norm, .lincomb = rows_lincomb,
+    .act = rows_act, .channel_sums = rows_channel_sums, .scale_shift = rows_scale_shift, .layer_norm = rows_layer_norm,
+    .lincomb = rows_lincomb,
 };

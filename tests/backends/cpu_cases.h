@@ -70,8 +70,8 @@ static inline void check_close(const char *what, const float *found, const doubl
             at = i;
         }
     }
-    if (bad) fail_msg("%s: %lld of %lld wrong, worst at %lld: found %.9g, expected %.9g (%.2f of the tolerance)", what, (long long)bad, (long long)n,
-                      (long long)at, found[at], expected[at], worst);
+    if (bad) fail_msg("%s: %lld of %lld wrong, worst at %lld: found %.9g, expected %.9g (%.2f of the tolerance)", what,
+                      (long long)bad, (long long)n, (long long)at, found[at], expected[at], worst);
 }
 
 #endif

@@ -3,12 +3,12 @@
 
 typedef struct attn_case {
     const char *name;
-    int64_t     n, tq, tk, heads, d;
-    int64_t     kn;     /* batch of k and v */
-    int         extra;  /* unused channels on either side: q, k, v are slices of wider rows */
-    bool        causal;
-    int         keys;   /* 0: all */
-    float       scale, size; /* softmax scale (0: default), size of the numbers in q and k */
+    int64_t n, tq, tk, heads, d;
+    int64_t kn; /* batch of k and v */
+    int extra;  /* unused channels on either side: q, k, v are slices of wider rows */
+    bool causal;
+    int keys;          /* 0: all */
+    float scale, size; /* softmax scale (0: default), size of the numbers in q and k */
 } attn_case;
 
 static const attn_case cases[] = {
@@ -39,7 +39,10 @@ static const attn_case cases[] = {
 };
 enum { CASES = sizeof cases / sizeof *cases };
 
-typedef struct attn_data { const attn_case *c; float *q, *k, *v, *y; } attn_data;
+typedef struct attn_data {
+    const attn_case *c;
+    float *q, *k, *v, *y;
+} attn_data;
 
 static int64_t width(const attn_case *c) { return c->heads * c->d + 2 * c->extra; }
 
@@ -57,24 +60,24 @@ static void drop(attn_data *a) { free(a->q), free(a->k), free(a->v), free(a->y);
 
 static void attend(void *ctx, dc_run *r)
 {
-    attn_data       *a = ctx;
+    attn_data *a = ctx;
     const attn_case *c = a->c;
-    dc_tensor        q = dc_upload(r, DC_F32, 3, DIMS(c->n, c->tq, width(c)), a->q);
-    dc_tensor        k = dc_upload(r, DC_F32, 3, DIMS(c->kn, c->tk, width(c)), a->k);
-    dc_tensor        v = dc_upload(r, DC_F32, 3, DIMS(c->kn, c->tk, width(c)), a->v);
-    const int64_t    C = c->heads * c->d;
+    dc_tensor q = dc_upload(r, DC_F32, 3, DIMS(c->n, c->tq, width(c)), a->q);
+    dc_tensor k = dc_upload(r, DC_F32, 3, DIMS(c->kn, c->tk, width(c)), a->k);
+    dc_tensor v = dc_upload(r, DC_F32, 3, DIMS(c->kn, c->tk, width(c)), a->v);
+    const int64_t C = c->heads * c->d;
     q = dc_view_channels(q, c->extra, C), k = dc_view_channels(k, c->extra, C), v = dc_view_channels(v, c->extra, C);
-    dc_tensor y = dc_attention(r, q, k, v, (dc_attention_opt){.heads = (int)c->heads, .scale = c->scale, .causal = c->causal, .keys = c->keys});
-    dc_download(r, y, a->y);
+    const dc_attention_opt o = {.heads = (int)c->heads, .scale = c->scale, .causal = c->causal, .keys = c->keys};
+    dc_download(r, dc_attention(r, q, k, v, o), a->y);
 }
 
 /* -> the largest |score| */
 static double expected_row(const attn_data *a, int64_t n, int64_t h, int64_t i, double *out)
 {
     const attn_case *c = a->c;
-    const int64_t    w = width(c), kn = c->kn == 1 ? 0 : n, from = c->extra + h * c->d;
-    const double     scale = c->scale != 0 ? c->scale : 1 / sqrt((double)c->d);
-    int64_t          keys = c->keys ? c->keys : c->tk;
+    const int64_t w = width(c), kn = c->kn == 1 ? 0 : n, from = c->extra + h * c->d;
+    const double scale = c->scale != 0 ? c->scale : 1 / sqrt((double)c->d);
+    int64_t keys = c->keys ? c->keys : c->tk;
     if (c->causal && i + 1 < keys) keys = i + 1;
     double *p = malloc(sizeof(double) * (size_t)keys), most = -INFINITY, sum = 0, size = 0;
     for (int64_t j = 0; j < keys; j++) {
@@ -97,8 +100,8 @@ static double expected_row(const attn_data *a, int64_t n, int64_t h, int64_t i, 
 static void check_case(const attn_data *a, const char *level)
 {
     const attn_case *c = a->c;
-    double           out[1024];
-    char             what[160];
+    double out[1024];
+    char what[160];
     for (int64_t n = 0; n < c->n; n++)
         for (int64_t h = 0; h < c->heads; h++)
             for (int64_t i = 0; i < c->tq; i++) {
@@ -165,7 +168,7 @@ static void test_cancel(void **state)
     static const attn_case c = {"cancelled", 1, 64, 64, 1, 16, 1, 0, false, 0, 0, 1};
     atomic_int cancel = 1;
     dc_device *d = cpu_open("portable", 2, &cancel);
-    attn_data  a = make(&c);
+    attn_data a = make(&c);
     assert_int_equal(run_once(d, attend, &a), DC_CANCELLED);
     drop(&a);
     dc_device_close(d);
@@ -174,7 +177,10 @@ static void test_cancel(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_values), cmocka_unit_test(test_threads), cmocka_unit_test(test_nan_shows), cmocka_unit_test(test_cancel),
+        cmocka_unit_test(test_values),
+        cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_nan_shows),
+        cmocka_unit_test(test_cancel),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
