@@ -2,7 +2,8 @@
  *
  * Arguments arrive checked: shapes agree, dtypes are right, tensors are where the plan put them. A device
  * never allocates in an op: it asks for scratch bytes while planning (same args, data pointers NULL) and
- * gets them when it runs. Outputs may hold anything (tests fill them with NaN). */
+ * gets them when it runs. Outputs may hold anything (tests fill them with NaN). y may lie exactly where one input
+ * lies: residual (conv2d, linear), x (norm, activate), any term (lincomb); it overlaps nothing else. */
 #ifndef DC_BACKENDS_BACKEND_H
 #define DC_BACKENDS_BACKEND_H
 #include "backends/ops.h"

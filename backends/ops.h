@@ -145,7 +145,7 @@ int  dc_run_profile(const dc_run *r, const dc_profile_row **rows);  /* in op ord
 
 /* A tensor filled from host memory when the pass runs (dense). */
 dc_tensor dc_upload(dc_run *r, dc_dtype t, int rank, const int64_t *dim, const void *host);
-/* Copies to host memory, dense, when the pass runs; host data is complete when dc_run_pass returns. */
+/* Copies to host memory, dense, when the pass runs; host data is complete when dc_run_pass returns. Nothing for DC_NONE. */
 void      dc_download(dc_run *r, dc_tensor t, void *host);
 /* Uninitialised tensor, and one whose content survives from pass to pass (zero before the first). */
 dc_tensor dc_new(dc_run *r, dc_dtype t, int rank, const int64_t *dim);

@@ -357,7 +357,7 @@ static dc_status ref_to_rgb8(dc_device *d, const dc_rgb8_args *a)
     (void)d;
     for (int64_t i = 0; i < dc_numel(a->x); i++) {
         float v = ((const float *)a->x.data)[i] / 2 + 0.5f;
-        v       = v > 0 ? v < 1 ? v : 1 : 0; /* NaN becomes 0 */
+        v       = isfinite(v) ? fmaxf(0, fminf(v, 1)) : 0;
         ((uint8_t *)a->y.data)[i] = (uint8_t)rintf(v * 255.0f);
     }
     return DC_OK;
