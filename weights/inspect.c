@@ -1,3 +1,4 @@
+/* inspect.c - descriptions of model files and folders as JSON. */
 #include "weights/inspect.h"
 #include "base/file.h"
 #include "base/npy.h"
@@ -6,165 +7,235 @@
 #include <stdlib.h>
 #include <string.h>
 
-static json_t *shape_of(const int64_t *dim, int rank)
+/* The description being made. Memory that ran out is noted once, at the end. */
+typedef struct sheet {
+    bool failed;
+    dc_error *e;
+} sheet;
+
+static void put(sheet *d, json_t *o, const char *key, json_t *value) { d->failed |= json_object_set_new(o, key, value) != 0; }
+static void add(sheet *d, json_t *array, json_t *value) { d->failed |= json_array_append_new(array, value) != 0; }
+
+/* Any bytes as a JSON string: what is not UTF-8 becomes \xNN. */
+static json_t *text(const char *s)
+{
+    char shown[4200];
+    return dc_utf8_valid(s, strlen(s)) ? json_string(s) : json_string(dc_escape(shown, sizeof shown, s));
+}
+
+static json_t *shape_of(sheet *d, const int64_t *dim, int rank)
 {
     json_t *a = json_array();
-    for (int i = 0; i < rank; i++) json_array_append_new(a, json_integer(dim[i]));
+    for (int i = 0; i < rank; i++) add(d, a, json_integer(dim[i]));
     return a;
 }
 
 /* ---- weights ----------------------------------------------------------------------------------------------------- */
 
-static void describe_weights(json_t *o, const dc_weights *w, bool list)
+static json_t *dtypes_of(sheet *d, const dc_weights *w)
 {
-    json_t  *dtypes = json_object(), *metadata = json_object(), *tensors = json_array();
-    uint64_t bytes = 0, parameters = 0, count[DC_DTYPES] = {0};
+    json_t *o = json_object();
+    int count[DC_DTYPES] = {0};
+    for (int i = 0; i < dc_weights_count(w); i++) count[dc_weights_at(w, i)->dtype]++;
+    for (int t = 0; t < DC_DTYPES; t++)
+        if (count[t]) put(d, o, dc_dtype_name((dc_dtype)t), json_integer(count[t]));
+    return o;
+}
+
+static json_t *metadata_of(sheet *d, const dc_weights *w)
+{
+    json_t *o = json_object();
+    for (int i = 0; i < dc_weights_metadata_count(w); i++) {
+        const char *key, *value;
+        dc_weights_metadata_at(w, i, &key, &value);
+        put(d, o, key, json_string(value));
+    }
+    return o;
+}
+
+/* Names of the shards, without their folder. */
+static json_t *files_of(sheet *d, const dc_weights *w)
+{
+    json_t *files = json_array();
+    for (int i = 0; i < dc_weights_file_count(w); i++) {
+        const char *file = dc_weights_file_at(w, i), *slash = strrchr(file, '/');
+        add(d, files, text(slash ? slash + 1 : file));
+    }
+    return files;
+}
+
+static json_t *list_of(sheet *d, const dc_weights *w)
+{
+    json_t *list = json_array();
+    for (int i = 0; i < dc_weights_count(w); i++) {
+        const dc_stored *t = dc_weights_at(w, i);
+        json_t *one = json_object();
+        put(d, one, "name", json_string(t->name));
+        put(d, one, "dtype", json_string(dc_dtype_name(t->dtype)));
+        put(d, one, "shape", shape_of(d, t->dim, t->rank));
+        add(d, list, one);
+    }
+    return list;
+}
+
+static void describe_weights(sheet *d, json_t *o, const dc_weights *w)
+{
+    const char *path = dc_weights_path(w), *role = dc_weights_looks_like(w);
+    size_t n = strlen(path);
+    uint64_t bytes = 0, parameters = 0;
     for (int i = 0; i < dc_weights_count(w); i++) {
         const dc_stored *t = dc_weights_at(w, i);
         bytes += t->bytes;
         parameters += t->bytes / dc_dtype_size(t->dtype);
-        count[t->dtype]++;
-        if (list) json_array_append_new(tensors, json_pack("{s:s,s:s,s:o}", "name", t->name, "dtype", dc_dtype_name(t->dtype), "shape", shape_of(t->dim, t->rank)));
     }
-    for (int t = 0; t < DC_DTYPES; t++)
-        if (count[t]) json_object_set_new(dtypes, dc_dtype_name((dc_dtype)t), json_integer((json_int_t)count[t]));
-    for (int i = 0; i < dc_weights_metadata_count(w); i++) {
-        const char *key, *value;
-        dc_weights_metadata_at(w, i, &key, &value);
-        json_object_set_new(metadata, key, json_string(value));
-    }
-    const char *role = dc_weights_looks_like(w);
-    json_object_set_new(o, "role", json_string(role ? role : "unknown"));
-    json_object_set_new(o, "bytes", json_integer((json_int_t)bytes));
-    json_object_set_new(o, "tensors", json_integer(dc_weights_count(w)));
-    json_object_set_new(o, "parameters", json_integer((json_int_t)parameters));
-    json_object_set_new(o, "dtypes", dtypes);
-    json_object_set_new(o, "metadata", metadata);
-    if (list) json_object_set_new(o, "tensor_list", tensors);
-    else json_decref(tensors);
+    put(d, o, "role", json_string(role ? role : "unknown"));
+    put(d, o, "bytes", json_integer((json_int_t)bytes));
+    put(d, o, "tensors", json_integer(dc_weights_count(w)));
+    put(d, o, "parameters", json_integer((json_int_t)parameters));
+    put(d, o, "dtypes", dtypes_of(d, w));
+    put(d, o, "metadata", metadata_of(d, w));
+    if (n > 5 && !strcmp(path + n - 5, ".json")) put(d, o, "files", files_of(d, w));
 }
 
-static dc_status inspect_weights(json_t *o, const char *path, const char *kind, dc_error *e)
+static dc_status inspect_weights(sheet *d, json_t *o, const char *path, const char *kind)
 {
     dc_weights *w = NULL;
-    dc_status   s = dc_weights_open(&w, path, e);
+    dc_status s = dc_weights_open(&w, path, d->e);
     if (s) return s;
-    json_object_set_new(o, "kind", json_string(kind));
-    describe_weights(o, w, true);
+    put(d, o, "kind", json_string(kind));
+    describe_weights(d, o, w);
+    put(d, o, "tensor_list", list_of(d, w));
     dc_weights_close(w);
     return DC_OK;
 }
 
 /* ---- folders --------------------------------------------------------------------------------------------------------- */
 
-/* config.json's keys that tell what a component is. */
-static void describe_config(json_t *o, const json_t *config)
+/* The config's keys that tell what a component is. */
+static void describe_config(sheet *d, json_t *o, const json_t *config)
 {
-    static const char *const keys[] = {"_class_name", "architectures", "prediction_type", "sample_size", "in_channels", "cross_attention_dim", "scaling_factor", "hidden_size",
-                                       "num_hidden_layers", "projection_dim", "beta_schedule", "timestep_spacing", "rescale_betas_zero_snr"};
+    static const char *const keys[] = {
+        "_class_name",         "tokenizer_class",        "architectures",   "prediction_type",   "sample_size",    "in_channels",
+        "cross_attention_dim", "scaling_factor",         "hidden_size",     "num_hidden_layers", "projection_dim", "beta_schedule",
+        "timestep_spacing",    "rescale_betas_zero_snr", "model_max_length"};
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
         json_t *v = json_object_get(config, keys[i]);
-        if (v && !json_is_null(v)) json_object_set(o, keys[i][0] == '_' ? "class" : keys[i], v);
+        if (v && !json_is_null(v)) put(d, o, i < 2 ? "class" : keys[i], json_incref(v));
     }
 }
 
+/* FOLDER/NAME parsed, NULL when there is none. */
 static dc_status read_optional(json_t **out, const char *folder, const char *name, dc_error *e)
 {
-    char     *path = dc_path_join(folder, name);
-    dc_status s    = path ? DC_OK : dc_fail_memory(e, folder, strlen(folder));
-    *out           = NULL;
+    char *path = dc_path_join(folder, name);
+    dc_status s = path ? DC_OK : dc_fail_memory(e, folder, strlen(folder));
+    *out = NULL;
     if (!s && dc_is_file(path)) s = dc_json_read(out, path, DC_JSON_CONFIG_LIMIT, e);
+    if (!s && *out && !json_is_object(*out)) s = dc_fail(e, DC_DATA, "%s: found no object, expected a configuration", path);
+    if (s) json_decref(*out), *out = NULL;
     free(path);
     return s;
 }
 
-/* Stem of the weights that a component folder holds, or NULL for schedulers and tokenizers. */
-static const char *stem_of(const char *name, const json_t *config)
+/* The component's config; *weighty: of a kind that has weights beside it. */
+static dc_status read_config(json_t **out, bool *weighty, const char *folder, dc_error *e)
 {
-    if (!strncmp(name, "text_encoder", 12) || !strcmp(name, "image_encoder") || !strcmp(name, "safety_checker")) return "model";
-    if (!strcmp(name, "unet") || !strcmp(name, "vae") || json_object_get(config, "_class_name")) return "diffusion_pytorch_model";
-    return json_object_get(config, "architectures") ? "model" : NULL;
+    static const char *const names[] = {"config.json", "scheduler_config.json", "tokenizer_config.json", "preprocessor_config.json"};
+    dc_status s = DC_OK;
+    *out = NULL;
+    for (size_t i = 0; !s && !*out && i < sizeof names / sizeof *names; i++) {
+        s = read_optional(out, folder, names[i], e);
+        *weighty = i == 0;
+    }
+    return s;
 }
 
-static dc_status describe_component(json_t *o, const char *folder, const char *name, dc_error *e)
+/* transformers' models have `architectures` in their config, diffusers' have not. */
+static dc_status describe_component(sheet *d, json_t *o, const char *folder)
 {
-    json_t   *config = NULL;
-    bool      scheduler = !strcmp(name, "scheduler");
-    dc_status s = read_optional(&config, folder, scheduler ? "scheduler_config.json" : !strncmp(name, "tokenizer", 9) ? "tokenizer_config.json" : "config.json", e);
-    if (!s) describe_config(o, config);
-    const char *stem = s || scheduler || !strncmp(name, "tokenizer", 9) || !strcmp(name, "feature_extractor") ? NULL : stem_of(name, config);
-    dc_weights *w    = NULL;
-    dc_error    own  = {0};
-    if (stem && dc_weights_open_folder(&w, folder, stem, &own)) {
-        if (own.code != DC_NO_INPUT) s = dc_fail(e, own.code, "%s", own.text);
-        else json_object_set_new(o, "missing", json_string(own.text));
+    json_t *config = NULL;
+    bool weighty = false;
+    dc_status s = read_config(&config, &weighty, folder, d->e);
+    if (s) return s;
+    describe_config(d, o, config);
+    const char *stem = json_object_get(config, "architectures") ? "model" : "diffusion_pytorch_model";
+    dc_weights *w = NULL;
+    dc_error own = {0};
+    if (!config) put(d, o, "missing", json_string("no config.json"));
+    if (config && weighty) s = dc_weights_open_folder(&w, folder, stem, &own);
+    if (s == DC_NO_INPUT) {
+        put(d, o, "missing", text(own.text));
+        s = DC_OK;
+    } else if (s) {
+        dc_fail(d->e, own.code, "%s", own.text);
+        dc_hint(d->e, "%s", own.hint);
     }
     if (w) {
-        json_object_set_new(o, "file", json_string(dc_weights_path(w)));
-        describe_weights(o, w, false);
+        put(d, o, "file", text(dc_weights_path(w)));
+        describe_weights(d, o, w);
     }
     dc_weights_close(w);
     json_decref(config);
     return s;
 }
 
-static dc_status inspect_model(json_t *o, const char *path, const json_t *index, dc_error *e)
+static dc_status inspect_model(sheet *d, json_t *o, const char *path, const json_t *index)
 {
     const char *key;
-    json_t     *value, *components = json_object();
-    dc_status   s = DC_OK;
-    json_object_set_new(o, "kind", json_string("diffusers model"));
-    json_object_set(o, "class", json_object_get(index, "_class_name"));
-    json_object_set_new(o, "components", components);
+    json_t *value, *components = json_object();
+    dc_status s = DC_OK;
+    put(d, o, "kind", json_string("diffusers model"));
+    if (json_object_get(index, "_class_name")) put(d, o, "class", json_incref(json_object_get(index, "_class_name")));
     json_object_foreach((json_t *)index, key, value)
     {
-        if (s || !json_is_array(value) || !json_is_string(json_array_get(value, 1))) continue;
+        json_t *class = json_array_get(value, 1); /* [library, class]; [null, null]: not part of this model */
+        if (s || !json_is_string(class)) continue;
         json_t *one = json_object();
-        json_object_set_new(components, key, one);
         char *folder = dc_is_safe_relative(key) ? dc_path_join(path, key) : NULL;
-        if (folder && dc_is_folder(folder)) s = describe_component(one, folder, key, e);
-        else json_object_set_new(one, "missing", json_string("no such folder"));
-        if (!json_object_get(one, "class")) json_object_set(one, "class", json_array_get(value, 1));
+        put(d, one, "class", json_incref(class));
+        if (folder && dc_is_folder(folder))
+            s = describe_component(d, one, folder);
+        else
+            put(d, one, "missing", json_string("no such folder"));
+        put(d, components, key, one);
         free(folder);
     }
-    const json_t *scheduler = json_object_get(components, "scheduler");
-    json_t       *p         = json_object_get(scheduler, "prediction_type");
-    if (p) json_object_set(o, "prediction", p);
-    else json_object_set_new(o, "prediction", json_string("epsilon"));
+    json_t *prediction = json_object_get(json_object_get(components, "scheduler"), "prediction_type");
+    put(d, o, "prediction", prediction ? json_incref(prediction) : json_string("epsilon"));
+    put(d, o, "components", components);
     return s;
 }
 
-static dc_status inspect_folder(json_t *o, const char *path, dc_error *e)
+static dc_status inspect_folder(sheet *d, json_t *o, const char *path)
 {
-    json_t   *index = NULL;
-    dc_status s     = read_optional(&index, path, "model_index.json", e);
-    if (!s && index) s = inspect_model(o, path, index, e);
-    else if (!s) {
-        json_t *config = NULL;
-        json_object_set_new(o, "kind", json_string("component"));
-        s = read_optional(&config, path, "config.json", e);
-        if (!s && !config) {
-            s = dc_fail(e, DC_NO_INPUT, "%s: found neither model_index.json nor config.json, expected a diffusers folder", path);
-        } else if (!s) {
-            const char *slash = strrchr(path, '/');
-            s                 = describe_component(o, path, slash ? slash + 1 : path, e);
-        }
-        json_decref(config);
+    json_t *index = NULL, *config = NULL;
+    bool weighty;
+    dc_status s = read_optional(&index, path, "model_index.json", d->e);
+    if (!s && !index) s = read_config(&config, &weighty, path, d->e);
+    if (!s && index) {
+        s = inspect_model(d, o, path, index);
+    } else if (!s && config) {
+        put(d, o, "kind", json_string("component"));
+        s = describe_component(d, o, path);
+    } else if (!s) {
+        s = dc_fail(d->e, DC_NO_INPUT,
+                    "%s: found neither model_index.json nor config.json, expected a diffusers model or one of its components", path);
     }
+    json_decref(config);
     json_decref(index);
     return s;
 }
 
 /* ---- the whole ------------------------------------------------------------------------------------------------------------ */
 
-static dc_status inspect_npy(json_t *o, const char *path, dc_error *e)
+static dc_status inspect_npy(sheet *d, json_t *o, const char *path)
 {
-    dc_npy    n;
-    dc_status s = dc_npy_read(&n, path, e);
+    dc_npy n;
+    dc_status s = dc_npy_read(&n, path, d->e);
     if (s) return s;
-    json_object_set_new(o, "kind", json_string("npy"));
-    json_object_set_new(o, "dtype", json_string(n.kind));
-    json_object_set_new(o, "shape", shape_of(n.dim, n.rank));
+    put(d, o, "kind", json_string("npy"));
+    put(d, o, "dtype", json_string(n.kind));
+    put(d, o, "shape", shape_of(d, n.dim, n.rank));
     free(n.data);
     return DC_OK;
 }
@@ -172,25 +243,32 @@ static dc_status inspect_npy(json_t *o, const char *path, dc_error *e)
 static bool begins(const char *path, const char *magic, size_t n)
 {
     dc_map m;
-    bool   yes = dc_map_open(&m, path, NULL) == DC_OK && m.size >= n && !memcmp(m.data, magic, n);
+    bool yes = dc_map_open(&m, path, NULL) == DC_OK && m.size >= n && !memcmp(m.data, magic, n);
     dc_map_close(&m);
     return yes;
 }
 
 dc_status dc_inspect(json_t **out, const char *path, dc_error *e)
 {
-    dc_error  own = {0};
-    json_t   *o   = json_object();
-    size_t    n   = strlen(path);
+    dc_error own = {0};
+    sheet d = {.e = e ? e : &own};
+    size_t n = strlen(path);
+    json_t *o = json_object();
     dc_status s;
-    if (!e) e = &own;
     *out = NULL;
-    json_object_set_new(o, "path", json_string(path));
-    if (dc_is_folder(path)) s = inspect_folder(o, path, e);
-    else if (n > 11 && !strcmp(path + n - 11, ".index.json")) s = inspect_weights(o, path, "safetensors index", e);
-    else if (begins(path, "\x93NUMPY", 6)) s = inspect_npy(o, path, e);
-    else s = inspect_weights(o, path, "safetensors", e);
-    if (s) json_decref(o);
-    else *out = o;
+    put(&d, o, "path", text(path));
+    if (dc_is_folder(path))
+        s = inspect_folder(&d, o, path);
+    else if (n > 5 && !strcmp(path + n - 5, ".json"))
+        s = inspect_weights(&d, o, path, "safetensors index");
+    else if (begins(path, "\x93NUMPY", 6))
+        s = inspect_npy(&d, o, path);
+    else
+        s = inspect_weights(&d, o, path, "safetensors");
+    if (!s && d.failed) s = dc_fail_memory(d.e, "the description", 0);
+    if (s)
+        json_decref(o);
+    else
+        *out = o;
     return s;
 }

@@ -4,13 +4,19 @@
 #include "base/json.h"
 #include "base/status.h"
 
-/* Keys of *out (json_decref it):
- *   path, kind ("safetensors", "safetensors index", "diffusers model", "component", "npy")
- *   files: role ("a UNet", ..), bytes, tensors (count), parameters, dtypes {name: count}, metadata {..},
- *          tensor_list [{name, dtype, shape}]
- *   folders: class, prediction, components {name: {class, files.. as above without tensor_list, or missing: true}}
- *   .npy: dtype, shape
- * Errors: NO_INPUT, DATA. */
+/* Describes a weights file (.safetensors), an index of shards (.json), a diffusers model or one of its component folders, or a
+ * .npy. *out (json_decref it) always has
+ *     path, kind: "safetensors", "safetensors index", "diffusers model", "component" or "npy"
+ * and by kind:
+ *     safetensors, index: WEIGHTS, tensor_list: [{name, dtype, shape}] in name order
+ *     component: class or architectures, what of its config tells its size and use, and, when it has weights, file, WEIGHTS
+ *     diffusers model: class, prediction ("epsilon" when the scheduler does not say), components: {name: as a component, or
+ *         missing: why its folder or weights cannot be read}
+ *     npy: dtype ("f4", ..), shape
+ * where WEIGHTS is
+ *     role ("a UNet", .., "unknown"), bytes (of all tensors), tensors (how many), parameters (numbers in them),
+ *     dtypes {name: tensors of it}, metadata {..}, and for shards: files [name, ..]
+ * Errors: NO_INPUT (no such path, an empty folder), DATA (damaged: the same checks as loading), DENIED, NO_MEMORY. */
 dc_status dc_inspect(json_t **out, const char *path, dc_error *e);
 
 #endif

@@ -4,23 +4,34 @@
 #include "base/file.h"
 #include "weights/weights.h"
 
-#define DC_MAX_TENSORS 262144
-#define DC_MAX_NAME 1024
+#define DC_MAX_TENSORS  262144
+#define DC_MAX_NAME     1024
+#define DC_MAX_METADATA 65536
+#define DC_MAX_HEADER   100000000u
 
-typedef struct dc_pair { const char *key, *value; } dc_pair;
+typedef struct dc_pair {
+    const char *key, *value;
+} dc_pair;
 
-/* One mapped file and the tensors in it. Strings live in `strings`. */
+/* One mapped file and the tensors in it. Names and metadata live in `header`, shapes in `dims`. */
 typedef struct dc_container {
-    dc_map     map;
+    dc_map map;
     dc_stored *tensor; /* in name order, names unique */
-    int        n_tensors;
-    dc_pair   *metadata;
-    int        n_metadata;
-    char      *strings;
+    int n_tensors;
+    dc_pair *metadata; /* in key order, keys unique */
+    int n_metadata;
+    char *header;
+    uint64_t header_bytes;
+    int64_t *dims;
 } dc_container;
 
 /* Opens a safetensors file with every check of the format; on error nothing is left open. */
-dc_status dc_safetensors_open(dc_container *c, const char *path, dc_error *e);
-void      dc_container_close(dc_container *c);
+dc_status dc_safetensors_open(dc_container *k, const char *path, dc_error *e);
+void dc_container_close(dc_container *k);
+
+/* Room for one more element of `size` bytes behind `n`: grows *at by half, false when memory is out. */
+bool dc_grow(void **at, int *room, int n, size_t size);
+/* Orders by name; for qsort and bsearch over dc_stored. */
+int dc_stored_by_name(const void *a, const void *b);
 
 #endif

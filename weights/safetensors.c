@@ -1,390 +1,390 @@
-/* safetensors.c - the safetensors container: 8 bytes N, N bytes of JSON, data. Ref: safetensors README "Format" and the
- * order of checks in its tensor.rs. The header is read by a small pull reader made for its fixed shape, so that memory stays
- * in proportion to the file whatever the header holds. */
+/* safetensors.c - the safetensors container: 8 bytes N (little-endian), N bytes of JSON, data. Ref: safetensors README "Format" and the
+ * checks in its tensor.rs. Besides those, refused: a name or metadata key that is there twice, more than 8 dimensions, 262,144 tensors,
+ * 65,536 metadata entries or 1,024 bytes of name, dtypes that dc_dtype does not have.
+ *
+ * The header is read with pread into memory, not through the mapping: a file cut short meanwhile is an error then, not a SIGBUS. */
 #include "base/checked.h"
-#include "base/text.h"
+#include "weights/pull.h"
 #include "weights/reader.h"
+#include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-#define MAX_HEADER 100000000u
+/* A file being read. Of a tensor, `data` and `bytes` are set as soon as its entry has been read. */
+typedef struct reading {
+    dc_container *k;
+    dc_pull p;
+    const uint8_t *data; /* the data part of the file */
+    uint64_t data_bytes;
+    int tensor_room, metadata_room, dims_room, n_dims;
+    uint64_t end; /* the farthest that any tensor reaches, and that tensor's name */
+    const char *end_name;
+    bool metadata_seen;
+} reading;
 
-/* ---- reading JSON of a known shape ----------------------------------------------------------------------------- */
-
-typedef struct cursor {
-    const char *path, *begin, *at, *end; /* header text; messages count bytes from the file's beginning: + 8 */
-    char       *strings;                 /* decoded strings are put here one after the other; never longer than the text */
-    dc_error   *e;
-} cursor;
-
-static dc_status bad(cursor *c, const char *what, const char *expected)
-{
-    char found[40] = "the end of the header";
-    if (c->at < c->end) snprintf(found, sizeof found, "'%.*s'", (int)(c->end - c->at < 12 ? c->end - c->at : 12), c->at);
-    return dc_fail(c->e, DC_DATA, "%s: header, byte %lld: %s: found %s, expected %s", c->path, (long long)(c->at - c->begin + 8), what, found, expected);
-}
-
-static void skip_space(cursor *c)
-{
-    while (c->at < c->end && (*c->at == ' ' || *c->at == '\t' || *c->at == '\n' || *c->at == '\r')) c->at++;
-}
-
-static bool take(cursor *c, char what)
-{
-    skip_space(c);
-    if (c->at >= c->end || *c->at != what) return false;
-    c->at++;
-    return true;
-}
-
-static int hex4(const cursor *c, const char *at)
-{
-    int v = 0;
-    if (c->end - at < 4) return -1;
-    for (int i = 0; i < 4; i++) {
-        char d = at[i];
-        int  n = d >= '0' && d <= '9' ? d - '0' : d >= 'a' && d <= 'f' ? d - 'a' + 10 : d >= 'A' && d <= 'F' ? d - 'A' + 10 : -1;
-        if (n < 0) return -1;
-        v = 16 * v + n;
-    }
-    return v;
-}
-
-static char *put_utf8(char *to, uint32_t c)
-{
-    if (c < 0x80) *to++ = (char)c;
-    else if (c < 0x800) *to++ = (char)(0xc0 | c >> 6), *to++ = (char)(0x80 | (c & 63));
-    else if (c < 0x10000) *to++ = (char)(0xe0 | c >> 12), *to++ = (char)(0x80 | (c >> 6 & 63)), *to++ = (char)(0x80 | (c & 63));
-    else *to++ = (char)(0xf0 | c >> 18), *to++ = (char)(0x80 | (c >> 12 & 63)), *to++ = (char)(0x80 | (c >> 6 & 63)), *to++ = (char)(0x80 | (c & 63));
-    return to;
-}
-
-/* \uXXXX at c->at (behind the u), surrogate pairs joined; UINT32_MAX when malformed, a lone surrogate or NUL. */
-static uint32_t take_escape(cursor *c)
-{
-    int v = hex4(c, c->at);
-    if (v <= 0) return UINT32_MAX;
-    c->at += 4;
-    if (v >= 0xdc00 && v <= 0xdfff) return UINT32_MAX;
-    if (v < 0xd800 || v > 0xdbff) return (uint32_t)v;
-    if (c->end - c->at < 6 || c->at[0] != '\\' || c->at[1] != 'u') return UINT32_MAX;
-    int low = hex4(c, c->at + 2);
-    if (low < 0xdc00 || low > 0xdfff) return UINT32_MAX;
-    c->at += 6;
-    return 0x10000u + ((uint32_t)(v - 0xd800) << 10) + (uint32_t)(low - 0xdc00);
-}
-
-/* A string, decoded into c->strings; *out points there. */
-static dc_status take_string(cursor *c, const char **out, const char *what)
-{
-    static const char plain[] = "\"\\/bfnrt", meant[] = "\"\\/\b\f\n\r\t";
-    if (!take(c, '"')) return bad(c, what, "a string");
-    char *to = c->strings;
-    *out     = to;
-    while (c->at < c->end && *c->at != '"') {
-        unsigned char ch = (unsigned char)*c->at;
-        if (ch < 0x20) return bad(c, what, "no control characters");
-        if (ch != '\\') {
-            *to++ = *c->at++;
-            continue;
-        }
-        if (++c->at >= c->end) return bad(c, what, "an escape");
-        const char *known = memchr(plain, *c->at, sizeof plain - 1);
-        if (known) {
-            *to++ = meant[known - plain];
-            c->at++;
-        } else if (*c->at == 'u') {
-            c->at++;
-            uint32_t v = take_escape(c);
-            if (v == UINT32_MAX) return bad(c, what, "\\u and four hex digits of a character");
-            to = put_utf8(to, v);
-        } else {
-            return bad(c, what, "an escape of JSON");
-        }
-    }
-    if (c->at >= c->end) return bad(c, what, "a closing quote");
-    c->at++;
-    *to++      = 0;
-    c->strings = to;
-    return DC_OK;
-}
-
-/* A whole number 0 .. 2^63-1, without sign, fraction or exponent. */
-static dc_status take_number(cursor *c, uint64_t *out, const char *what)
-{
-    skip_space(c);
-    const char *from = c->at;
-    uint64_t    v    = 0;
-    for (; c->at < c->end && *c->at >= '0' && *c->at <= '9'; c->at++)
-        if (!dc_mul_u64(v, 10, &v) || !dc_add_u64(v, (uint64_t)(*c->at - '0'), &v) || v > INT64_MAX) return bad(c, what, "a number below 2^63");
-    if (c->at == from || (*from == '0' && c->at - from > 1) || (c->at < c->end && strchr(".eE+-", *c->at))) {
-        c->at = from;
-        return bad(c, what, "a whole number");
-    }
-    *out = v;
-    return DC_OK;
-}
-
-/* Skips one value of any kind (of unknown keys): nesting is counted, not recursed into. */
-static dc_status skip_value(cursor *c)
-{
-    int depth = 0;
-    do {
-        skip_space(c);
-        if (c->at >= c->end) return bad(c, "value", "one");
-        if (*c->at == '"') {
-            const char *ignored;
-            char       *strings = c->strings;
-            dc_status   s       = take_string(c, &ignored, "string");
-            c->strings          = strings;
-            if (s) return s;
-        } else if (*c->at == '{' || *c->at == '[') {
-            if (++depth > 64) return bad(c, "nesting", "at most 64 levels");
-            c->at++;
-        } else if (*c->at == '}' || *c->at == ']') {
-            if (--depth < 0) return bad(c, "value", "one");
-            c->at++;
-        } else {
-            const char *from = c->at;
-            while (c->at < c->end && !memchr(" \t\r\n{}[]\"", *c->at, 8) && (depth || *c->at != ',')) c->at++;
-            if (c->at == from) return bad(c, "value", "one");
-        }
-    } while (depth > 0);
-    return DC_OK;
-}
-
-/* ---- the header's parts -------------------------------------------------------------------------------------------- */
-
-static bool find_dtype(const char *name, dc_dtype *out)
-{
-    for (int t = 0; t < DC_DTYPES; t++)
-        if (!strcmp(name, dc_dtype_name((dc_dtype)t))) {
-            *out = (dc_dtype)t;
-            return true;
-        }
-    return false;
-}
-
-static dc_status take_shape(cursor *c, dc_stored *t)
-{
-    uint64_t v;
-    if (!take(c, '[')) return bad(c, "shape", "an array");
-    t->rank = 0;
-    if (take(c, ']')) return DC_OK;
-    do {
-        dc_status s = take_number(c, &v, "shape");
-        if (s) return s;
-        if (t->rank >= DC_MAX_RANK) return dc_fail(c->e, DC_DATA, "%s: tensor %s: rank: found more than %d dimensions, expected at most %d", c->path, t->name, DC_MAX_RANK, DC_MAX_RANK);
-        t->dim[t->rank++] = (int64_t)v;
-    } while (take(c, ','));
-    return take(c, ']') ? DC_OK : bad(c, "shape", "',' or ']'");
-}
-
-static dc_status take_offsets(cursor *c, uint64_t *begin, uint64_t *end)
-{
-    if (!take(c, '[')) return bad(c, "data_offsets", "two numbers");
-    dc_status s = take_number(c, begin, "data_offsets");
-    if (!s && !take(c, ',')) s = bad(c, "data_offsets", "two numbers");
-    if (!s) s = take_number(c, end, "data_offsets");
-    if (!s && !take(c, ']')) s = bad(c, "data_offsets", "two numbers");
-    return s;
-}
-
-/* {"dtype":..,"shape":..,"data_offsets":..}; other keys are ignored, as the reference does. */
-static dc_status take_entry(cursor *c, dc_stored *t, uint64_t *begin, uint64_t *end)
-{
-    int seen = 0;
-    if (!take(c, '{')) return bad(c, "entry of a tensor", "an object");
-    if (take(c, '}')) return dc_fail(c->e, DC_DATA, "%s: tensor %s: found an empty entry, expected dtype, shape and data_offsets", c->path, t->name);
-    do {
-        const char *key, *dtype;
-        char       *strings = c->strings;
-        dc_status   s       = take_string(c, &key, "key");
-        if (!s && !take(c, ':')) s = bad(c, "entry", "':'");
-        if (s) return s;
-        int bit = !strcmp(key, "dtype") ? 1 : !strcmp(key, "shape") ? 2 : !strcmp(key, "data_offsets") ? 4 : 0;
-        if (seen & bit) return dc_fail(c->e, DC_DATA, "%s: tensor %s: found the key %s twice", c->path, t->name, key);
-        seen |= bit;
-        if (bit == 1) {
-            s = take_string(c, &dtype, "dtype");
-            if (!s && !find_dtype(dtype, &t->dtype)) {
-                s = dc_fail(c->e, DC_DATA, "%s: tensor %s: dtype: found %s, expected F64, F32, F16, BF16, F8_E4M3, F8_E5M2, I64, I32, I16, I8, U8 or BOOL", c->path, t->name, dtype);
-            }
-        } else if (bit == 2) {
-            s = take_shape(c, t);
-        } else if (bit == 4) {
-            s = take_offsets(c, begin, end);
-        } else {
-            s = skip_value(c);
-        }
-        c->strings = strings; /* key and dtype are not kept */
-        if (s) return s;
-    } while (take(c, ','));
-    if (!take(c, '}')) return bad(c, "entry of a tensor", "',' or '}'");
-    if (seen != 7) return dc_fail(c->e, DC_DATA, "%s: tensor %s: found no %s, expected dtype, shape and data_offsets", c->path, t->name, seen & 1 ? seen & 2 ? "data_offsets" : "shape" : "dtype");
-    return DC_OK;
-}
-
-static bool grow(void **at, int *room, int n, size_t size)
+bool dc_grow(void **at, int *room, int n, size_t size)
 {
     if (n < *room) return true;
-    int   more = *room ? 2 * *room : 32;
+    int more = *room ? *room + *room / 2 : 64;
     void *next = realloc(*at, (size_t)more * size);
     if (!next) return false;
-    *at   = next;
+    *at = next;
     *room = more;
     return true;
 }
 
-static dc_status take_metadata(cursor *c, dc_container *k, int *room)
+static dc_status no_memory(reading *r, int n, size_t size) { return dc_fail_memory(r->p.e, r->p.path, (unsigned long long)n * size); }
+
+/* ---- one tensor's entry ---------------------------------------------------------------------------------------- */
+
+/* "FILE: tensor NAME: ..."; names are cut at 200 bytes, so that what is wrong with them still fits. */
+static dc_status bad_tensor(reading *r, const char *name, const char *format, ...) __attribute__((format(printf, 3, 4)));
+static dc_status bad_tensor(reading *r, const char *name, const char *format, ...)
 {
-    if (!take(c, '{')) return bad(c, "__metadata__", "an object");
-    if (take(c, '}')) return DC_OK;
-    do {
-        if (!grow((void **)&k->metadata, room, k->n_metadata, sizeof *k->metadata)) return dc_fail_memory(c->e, c->path, (unsigned long long)*room * sizeof *k->metadata);
-        dc_pair  *p = &k->metadata[k->n_metadata];
-        dc_status s = take_string(c, &p->key, "__metadata__");
-        if (!s && !take(c, ':')) s = bad(c, "__metadata__", "':'");
-        if (!s) s = take_string(c, &p->value, "__metadata__ (values are strings)");
-        if (s) return s;
-        k->n_metadata++;
-    } while (take(c, ','));
-    return take(c, '}') ? DC_OK : bad(c, "__metadata__", "',' or '}'");
+    char what[400];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(what, sizeof what, format, args);
+    va_end(args);
+    return dc_fail(r->p.e, DC_DATA, "%s: tensor %.200s%s: %s", r->p.path, name, strlen(name) > 200 ? "..." : "", what);
 }
 
-/* While the header is read, a tensor's data offsets are kept beside it. */
-typedef struct span { uint64_t begin, end; } span;
+typedef struct entry {
+    const char *name;
+    uint64_t byte; /* of the file, where the entry begins */
+    unsigned seen;
+    dc_dtype dtype;
+    int rank;
+    uint64_t dim[DC_MAX_RANK], begin, end;
+} entry;
 
-static dc_status take_header(cursor *c, dc_container *k, span **spans)
+enum { SEEN_DTYPE = 1, SEEN_SHAPE = 2, SEEN_OFFSETS = 4, SEEN_ALL = 7 };
+
+static dc_status take_dtype(reading *r, entry *t)
 {
-    int room = 0, span_room = 0, metadata_room = 0;
-    bool seen_metadata = false;
-    if (!take(c, '{')) return bad(c, "beginning", "'{'");
-    if (!take(c, '}')) {
+    const char *name;
+    dc_status s = dc_pull_string(&r->p, &name, "dtype");
+    if (s) return s;
+    for (int k = 0; k < DC_DTYPES; k++)
+        if (!strcmp(name, dc_dtype_name((dc_dtype)k))) {
+            t->dtype = (dc_dtype)k;
+            return DC_OK;
+        }
+    return bad_tensor(
+        r, t->name, "dtype (header, byte %llu): found %.40s, expected F64, F32, F16, BF16, F8_E4M3, F8_E5M2, I64, I32, I16, I8, U8 or BOOL",
+        (unsigned long long)t->byte, name);
+}
+
+static dc_status take_shape(reading *r, entry *t)
+{
+    dc_pull *p = &r->p;
+    if (!dc_pull_take(p, '[')) return dc_pull_bad(p, "shape", "an array");
+    if (dc_pull_take(p, ']')) return DC_OK;
+    do {
+        uint64_t v;
+        dc_status s = dc_pull_number(p, &v, "shape");
+        if (s) return s;
+        if (t->rank == DC_MAX_RANK)
+            return bad_tensor(r, t->name, "shape (header, byte %llu): found more than %d dimensions, expected at most %d",
+                              (unsigned long long)t->byte, DC_MAX_RANK, DC_MAX_RANK);
+        t->dim[t->rank++] = v;
+    } while (dc_pull_take(p, ','));
+    return dc_pull_take(p, ']') ? DC_OK : dc_pull_bad(p, "shape", "',' or ']'");
+}
+
+static dc_status take_offsets(reading *r, entry *t)
+{
+    dc_pull *p = &r->p;
+    dc_status s = dc_pull_take(p, '[') ? dc_pull_number(p, &t->begin, "data_offsets") : dc_pull_bad(p, "data_offsets", "an array");
+    if (!s && !dc_pull_take(p, ',')) s = dc_pull_bad(p, "data_offsets", "',' and the end");
+    if (!s) s = dc_pull_number(p, &t->end, "data_offsets");
+    if (!s && !dc_pull_take(p, ']')) s = dc_pull_bad(p, "data_offsets", "']' behind two numbers");
+    return s;
+}
+
+/* {"dtype":..,"shape":..,"data_offsets":..} in any order; other keys are ignored, as the reference does. */
+static dc_status take_entry(reading *r, entry *t)
+{
+    dc_pull *p = &r->p;
+    if (!dc_pull_take(p, '{')) return dc_pull_bad(p, "entry of a tensor", "an object");
+    if (!dc_pull_take(p, '}')) {
         do {
-            const char *name;
-            dc_status   s = take_string(c, &name, "tensor name");
-            if (!s && !take(c, ':')) s = bad(c, "header", "':'");
+            const char *key;
+            dc_status s = dc_pull_key(p, &key, "key of a tensor");
             if (s) return s;
-            if (!strcmp(name, "__metadata__")) {
-                if (seen_metadata) return dc_fail(c->e, DC_DATA, "%s: header: found __metadata__ twice", c->path);
-                seen_metadata = true;
-                if ((s = take_metadata(c, k, &metadata_room)) != DC_OK) return s;
-                continue;
-            }
-            if (strlen(name) > DC_MAX_NAME) return dc_fail(c->e, DC_DATA, "%s: tensor name: found %zu bytes, expected at most %d", c->path, strlen(name), DC_MAX_NAME);
-            if (k->n_tensors >= DC_MAX_TENSORS) return dc_fail(c->e, DC_DATA, "%s: tensors: found more than %d, expected fewer", c->path, DC_MAX_TENSORS);
-            if (!grow((void **)&k->tensor, &room, k->n_tensors, sizeof *k->tensor) || !grow((void **)spans, &span_room, k->n_tensors, sizeof **spans))
-                return dc_fail_memory(c->e, c->path, (unsigned long long)room * sizeof *k->tensor);
-            dc_stored *t = &k->tensor[k->n_tensors];
-            *t           = (dc_stored){.name = name, .file = k->map.path};
-            s            = take_entry(c, t, &(*spans)[k->n_tensors].begin, &(*spans)[k->n_tensors].end);
+            unsigned is = !strcmp(key, "dtype")          ? SEEN_DTYPE
+                          : !strcmp(key, "shape")        ? SEEN_SHAPE
+                          : !strcmp(key, "data_offsets") ? SEEN_OFFSETS
+                                                         : 0;
+            if (t->seen & is)
+                return bad_tensor(r, t->name, "entry (header, byte %llu): found %s twice, expected once", (unsigned long long)t->byte, key);
+            t->seen |= is;
+            s = is == SEEN_DTYPE     ? take_dtype(r, t)
+                : is == SEEN_SHAPE   ? take_shape(r, t)
+                : is == SEEN_OFFSETS ? take_offsets(r, t)
+                                     : dc_pull_skip(p);
             if (s) return s;
-            k->n_tensors++;
-        } while (take(c, ','));
-        if (!take(c, '}')) return bad(c, "header", "',' or '}'");
+        } while (dc_pull_take(p, ','));
+        if (!dc_pull_take(p, '}')) return dc_pull_bad(p, "entry of a tensor", "',' or '}'");
     }
-    skip_space(c);
-    while (c->at < c->end && !*c->at) c->at++; /* some writers pad with NUL */
-    return c->at == c->end ? DC_OK : bad(c, "behind the header's object", "spaces");
+    if (t->seen == SEEN_ALL) return DC_OK;
+    const char *lacks = !(t->seen & SEEN_DTYPE) ? "dtype" : !(t->seen & SEEN_SHAPE) ? "shape" : "data_offsets";
+    return bad_tensor(r, t->name, "entry (header, byte %llu): found no %s, expected dtype, shape and data_offsets",
+                      (unsigned long long)t->byte, lacks);
+}
+
+/* The bytes between the offsets are those of the shape, in 64 bits and without wrapping. Tensors that reach beyond the end of the file are
+ * told later, all together, when it is known how long the file should be. */
+static dc_status check_entry(reading *r, const entry *t)
+{
+    uint64_t n = 1, bytes = 0;
+    bool fits = true;
+    for (int i = 0; i < t->rank; i++) fits = fits && dc_mul_u64(n, t->dim[i], &n);
+    if (!fits || !dc_mul_u64(n, dc_dtype_size(t->dtype), &bytes))
+        return bad_tensor(r, t->name, "shape (header, byte %llu): found more than 2^64 bytes, expected fewer", (unsigned long long)t->byte);
+    if (t->end < t->begin)
+        return bad_tensor(r, t->name, "data_offsets (header, byte %llu): found [%llu, %llu], expected an end behind the beginning",
+                          (unsigned long long)t->byte, (unsigned long long)t->begin, (unsigned long long)t->end);
+    if (t->end - t->begin != bytes)
+        return bad_tensor(r, t->name, "data_offsets (header, byte %llu): found %llu bytes, expected %llu (%s and the shape)",
+                          (unsigned long long)t->byte, (unsigned long long)(t->end - t->begin), (unsigned long long)bytes,
+                          dc_dtype_name(t->dtype));
+    if (t->end > r->end || !r->end_name) {
+        r->end = t->end;
+        r->end_name = t->name;
+    }
+    return DC_OK;
+}
+
+static dc_status keep_entry(reading *r, const entry *t)
+{
+    dc_container *k = r->k;
+    bool inside = t->end <= r->data_bytes;
+    if (!dc_grow((void **)&k->tensor, &r->tensor_room, k->n_tensors, sizeof *k->tensor))
+        return no_memory(r, r->tensor_room, sizeof *k->tensor);
+    if (t->rank && !dc_grow((void **)&k->dims, &r->dims_room, r->n_dims + DC_MAX_RANK, sizeof *k->dims))
+        return no_memory(r, r->dims_room, sizeof *k->dims);
+    for (int i = 0; i < t->rank; i++) k->dims[r->n_dims++] = (int64_t)t->dim[i];
+    k->tensor[k->n_tensors++] = (dc_stored){.name = t->name,
+                                            .file = k->map.path,
+                                            .dtype = t->dtype,
+                                            .rank = t->rank,
+                                            .data = inside ? r->data + t->begin : NULL,
+                                            .bytes = t->end - t->begin};
+    return DC_OK;
+}
+
+/* ---- the header ------------------------------------------------------------------------------------------------- */
+
+static dc_status take_metadata(reading *r)
+{
+    dc_container *k = r->k;
+    dc_pull *p = &r->p;
+    if (r->metadata_seen) return dc_pull_bad(p, "__metadata__", "it once");
+    r->metadata_seen = true;
+    if (dc_pull_take_null(p)) return DC_OK;
+    if (!dc_pull_take(p, '{')) return dc_pull_bad(p, "__metadata__", "an object");
+    if (dc_pull_take(p, '}')) return DC_OK;
+    do {
+        dc_pair pair;
+        dc_status s = dc_pull_key(p, &pair.key, "key of __metadata__");
+        if (!s) s = dc_pull_string(p, &pair.value, "value in __metadata__");
+        if (s) return s;
+        if (k->n_metadata == DC_MAX_METADATA) return dc_pull_bad(p, "__metadata__: more than 65536 entries", "fewer");
+        if (!dc_grow((void **)&k->metadata, &r->metadata_room, k->n_metadata, sizeof pair))
+            return no_memory(r, r->metadata_room, sizeof pair);
+        k->metadata[k->n_metadata++] = pair;
+    } while (dc_pull_take(p, ','));
+    return dc_pull_take(p, '}') ? DC_OK : dc_pull_bad(p, "__metadata__", "',' or '}'");
+}
+
+static dc_status take_tensor(reading *r)
+{
+    entry t = {.byte = dc_pull_byte(&r->p)};
+    dc_status s = dc_pull_key(&r->p, &t.name, "tensor name");
+    if (s) return s;
+    if (!strcmp(t.name, "__metadata__")) return take_metadata(r);
+    if (strlen(t.name) > DC_MAX_NAME)
+        return bad_tensor(r, t.name, "name (header, byte %llu): found %zu bytes, expected at most %d", (unsigned long long)t.byte,
+                          strlen(t.name), DC_MAX_NAME);
+    if (r->k->n_tensors == DC_MAX_TENSORS)
+        return bad_tensor(r, t.name, "header, byte %llu: found more than %d tensors, expected at most that", (unsigned long long)t.byte,
+                          DC_MAX_TENSORS);
+    s = take_entry(r, &t);
+    if (!s) s = check_entry(r, &t);
+    if (!s) s = keep_entry(r, &t);
+    return s;
+}
+
+static dc_status take_header(reading *r)
+{
+    dc_pull *p = &r->p;
+    if (!dc_pull_take(p, '{')) return dc_pull_bad(p, "beginning", "'{'");
+    if (!dc_pull_take(p, '}')) {
+        do {
+            dc_status s = take_tensor(r);
+            if (s) return s;
+        } while (dc_pull_take(p, ','));
+        if (!dc_pull_take(p, '}')) return dc_pull_bad(p, "list of tensors", "',' or '}'");
+    }
+    dc_status s = dc_pull_end(p);
+    int64_t *at = r->k->dims; /* the array has stopped moving */
+    for (int i = 0; i < r->k->n_tensors; i++) {
+        r->k->tensor[i].dim = at;
+        if (at) at += r->k->tensor[i].rank;
+    }
+    return s;
 }
 
 /* ---- checks over all tensors ------------------------------------------------------------------------------------------ */
 
-static dc_status expected_bytes(const dc_stored *t, uint64_t *bytes, dc_error *e)
-{
-    *bytes = dc_dtype_size(t->dtype);
-    for (int i = 0; i < t->rank; i++)
-        if (!dc_mul_u64(*bytes, (uint64_t)t->dim[i], bytes)) return dc_fail(e, DC_DATA, "%s: tensor %s: shape: found a product beyond 64 bits", t->file, t->name);
-    return DC_OK;
-}
-
-typedef struct placed { span at; int tensor; } placed;
-
 static int by_place(const void *a, const void *b)
 {
-    const placed *x = a, *y = b;
-    if (x->at.begin != y->at.begin) return x->at.begin < y->at.begin ? -1 : 1;
-    if (x->at.end != y->at.end) return x->at.end < y->at.end ? -1 : 1;
-    return x->tensor - y->tensor;
+    const dc_stored *x = a, *y = b;
+    if (x->data != y->data) return x->data < y->data ? -1 : 1;
+    if (x->bytes != y->bytes) return x->bytes < y->bytes ? -1 : 1;
+    return 0;
 }
 
-/* Tensors must follow each other without hole or overlap and fill the data exactly; each must have the bytes its shape says. */
-static dc_status place_data(dc_container *k, const span *spans, const uint8_t *data, uint64_t size, dc_error *e)
+int dc_stored_by_name(const void *a, const void *b) { return strcmp(((const dc_stored *)a)->name, ((const dc_stored *)b)->name); }
+
+static int by_key(const void *a, const void *b) { return strcmp(((const dc_pair *)a)->key, ((const dc_pair *)b)->key); }
+
+static void sort(void *at, int n, size_t size, int (*order)(const void *, const void *))
 {
-    placed *order = dc_calloc((size_t)k->n_tensors, sizeof *order);
-    if (!order) return dc_fail_memory(e, k->map.path, (unsigned long long)k->n_tensors * sizeof *order);
-    for (int i = 0; i < k->n_tensors; i++) order[i] = (placed){spans[i], i};
-    qsort(order, (size_t)k->n_tensors, sizeof *order, by_place);
-    uint64_t  at = 0;
-    dc_status s  = DC_OK;
-    for (int i = 0; !s && i < k->n_tensors; i++) {
-        dc_stored *t = &k->tensor[order[i].tensor];
-        span       p = order[i].at;
-        uint64_t   bytes;
-        if (p.end < p.begin || p.begin != at) {
-            s = dc_fail(e, DC_DATA, "%s: tensor %s: data_offsets: found [%llu, %llu], expected a beginning at %llu (%s)", t->file, t->name, (unsigned long long)p.begin,
-                        (unsigned long long)p.end, (unsigned long long)at, p.end < p.begin ? "end before beginning" : p.begin < at ? "overlap" : "hole");
-        } else if ((s = expected_bytes(t, &bytes, e)) == DC_OK && p.end - p.begin != bytes) {
-            s = dc_fail(e, DC_DATA, "%s: tensor %s: data_offsets: found %llu bytes, expected %llu", t->file, t->name, (unsigned long long)(p.end - p.begin), (unsigned long long)bytes);
-        } else if (!s && p.end > size) {
-            s = dc_fail(e, DC_DATA, "%s: tensor %s: data: found a file of %llu data bytes, expected at least %llu", t->file, t->name, (unsigned long long)size, (unsigned long long)p.end);
-            dc_hint(e, "The file is cut short, as after an unfinished download.");
-        } else if (!s) {
-            t->data  = data + p.begin;
-            t->bytes = bytes;
-            at       = p.end;
-        }
-    }
-    if (!s && at != size)
-        s = dc_fail(e, DC_DATA, "%s: data: found %llu bytes, expected %llu", k->map.path, (unsigned long long)size, (unsigned long long)at);
-    free(order);
+    if (n > 1) qsort(at, (size_t)n, size, order);
+}
+
+/* The file has the length that its tensors need. */
+static dc_status check_length(reading *r)
+{
+    uint64_t size = r->k->map.size, head = size - r->data_bytes;
+    if (r->end == r->data_bytes) return DC_OK;
+    if (r->end < r->data_bytes)
+        return dc_fail(r->p.e, DC_DATA, "%s: data: found %llu bytes behind the last tensor, expected the file to end at byte %llu",
+                       r->p.path, (unsigned long long)(r->data_bytes - r->end), (unsigned long long)(head + r->end));
+    dc_status s = bad_tensor(r, r->end_name, "data: found a file of %llu bytes, expected %llu and %llu", (unsigned long long)size,
+                             (unsigned long long)head, (unsigned long long)r->end);
+    dc_hint(r->p.e, "The file is cut short, as after an unfinished download, or damaged.");
     return s;
 }
 
-static int by_name(const void *a, const void *b) { return strcmp(((const dc_stored *)a)->name, ((const dc_stored *)b)->name); }
-
-static dc_status check_names(dc_container *k, dc_error *e)
+/* Tensors follow each other without hole or overlap. */
+static dc_status check_places(reading *r)
 {
-    qsort(k->tensor, (size_t)k->n_tensors, sizeof *k->tensor, by_name);
+    dc_container *k = r->k;
+    uint64_t at = 0;
+    sort(k->tensor, k->n_tensors, sizeof *k->tensor, by_place);
+    for (int i = 0; i < k->n_tensors; i++) {
+        const dc_stored *t = &k->tensor[i];
+        uint64_t begin = (uint64_t)((const uint8_t *)t->data - r->data);
+        if (begin != at)
+            return bad_tensor(r, t->name, "data_offsets: found a beginning at %llu, expected %llu (%s behind %.200s)",
+                              (unsigned long long)begin, (unsigned long long)at, begin < at ? "an overlap" : "a hole",
+                              i ? k->tensor[i - 1].name : "the header");
+        at += t->bytes;
+    }
+    return DC_OK;
+}
+
+static dc_status check_names(reading *r)
+{
+    dc_container *k = r->k;
+    sort(k->tensor, k->n_tensors, sizeof *k->tensor, dc_stored_by_name);
     for (int i = 1; i < k->n_tensors; i++)
-        if (!strcmp(k->tensor[i - 1].name, k->tensor[i].name)) return dc_fail(e, DC_DATA, "%s: tensor %s: found twice, expected once", k->map.path, k->tensor[i].name);
+        if (!dc_stored_by_name(&k->tensor[i - 1], &k->tensor[i]))
+            return bad_tensor(r, k->tensor[i].name, "name: found twice in the header, expected once");
+    sort(k->metadata, k->n_metadata, sizeof *k->metadata, by_key);
+    for (int i = 1; i < k->n_metadata; i++)
+        if (!by_key(&k->metadata[i - 1], &k->metadata[i]))
+            return dc_fail(r->p.e, DC_DATA, "%s: __metadata__: %.200s: found twice, expected once", r->p.path, k->metadata[i].key);
+    return DC_OK;
+}
+
+/* ---- the file --------------------------------------------------------------------------------------------------------- */
+
+/* What a file that is none of ours looks like from its first bytes, and what to do. */
+static void hint_by_magic(const dc_map *m, dc_error *e)
+{
+    static const struct {
+        const char *begins, *hint;
+    } known[] = {
+        {"PK\x03\x04", "It looks like a torch file (.ckpt, .pt, .bin): get the safetensors version of the model, or convert it."},
+        {"\x80\x02", "It looks like a pickle (.ckpt, .pt, .bin): get the safetensors version of the model, or convert it."},
+        {"GGUF", "It looks like a GGUF file, which is not read yet."},
+        {"version https://git-lfs", "It is a Git LFS pointer, not the file itself: fetch it with git lfs pull."},
+        {"<", "It looks like a web page: the download went wrong."},
+        {"{", "It looks like JSON: an index of shards must be named *.json."},
+    };
+    char at[32];
+    ssize_t got = pread(m->fd, at, sizeof at, 0);
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        size_t n = strlen(known[i].begins);
+        if (got >= (ssize_t)n && !memcmp(at, known[i].begins, n)) dc_hint(e, "%s", known[i].hint);
+    }
+}
+
+/* N, the header's length. */
+static dc_status read_length(const dc_map *m, uint64_t *n, dc_error *e)
+{
+    uint8_t at[8];
+    dc_status s = DC_OK;
+    *n = 0;
+    if (m->size < 8)
+        s = dc_fail(e, DC_DATA, "%s: size: found %llu bytes, expected a safetensors file of at least 8", m->path,
+                    (unsigned long long)m->size);
+    else if (pread(m->fd, at, 8, 0) != 8)
+        s = dc_fail(e, DC_IO, "%s: reading the first 8 bytes failed", m->path);
+    for (int i = 7; !s && i >= 0; i--) *n = *n << 8 | at[i];
+    if (!s && *n > DC_MAX_HEADER)
+        s = dc_fail(e, DC_DATA, "%s: header length: found %llu bytes, expected at most %u", m->path, (unsigned long long)*n, DC_MAX_HEADER);
+    else if (!s && !dc_in_range(8, *n, m->size))
+        s = dc_fail(e, DC_DATA, "%s: header length: found %llu bytes, expected at most the %llu that follow", m->path,
+                    (unsigned long long)*n, (unsigned long long)(m->size - 8));
+    if (s == DC_DATA && m->size) hint_by_magic(m, e);
+    if (s == DC_DATA) dc_hint(e, "The file is cut short, or it is not a safetensors file.");
+    return s;
+}
+
+static dc_status read_text(const dc_map *m, char *text, uint64_t n, dc_error *e)
+{
+    for (uint64_t done = 0; done < n;) {
+        ssize_t got = pread(m->fd, text + done, n - done, (off_t)(8 + done));
+        if (got < 0 && errno == EINTR) continue;
+        if (got < 0)
+            return dc_fail(e, DC_IO, "%s: header, byte %llu: reading failed: %s", m->path, (unsigned long long)(8 + done), strerror(errno));
+        if (got == 0)
+            return dc_fail(e, DC_DATA, "%s: header, byte %llu: found the end of the file, expected %llu more bytes", m->path,
+                           (unsigned long long)(8 + done), (unsigned long long)(n - done));
+        done += (uint64_t)got;
+    }
+    text[n] = 0;
     return DC_OK;
 }
 
 static dc_status read_container(dc_container *k, dc_error *e)
 {
-    const dc_map *m = &k->map;
-    uint64_t      n = 0;
-    if (m->size < 8) return dc_fail(e, DC_DATA, "%s: size: found %llu bytes, expected a safetensors file of at least 8", m->path, (unsigned long long)m->size);
-    for (int i = 7; i >= 0; i--) n = n << 8 | m->data[i];
-    if (n > MAX_HEADER) {
-        dc_status s = dc_fail(e, DC_DATA, "%s: header length: found %llu bytes, expected at most %u", m->path, (unsigned long long)n, MAX_HEADER);
-        dc_hint(e, "This does not look like a safetensors file.");
-        return s;
-    }
-    if (!dc_in_range(8, n, m->size)) {
-        dc_status s = dc_fail(e, DC_DATA, "%s: header length: found %llu bytes, expected at most the %llu that follow", m->path, (unsigned long long)n, (unsigned long long)(m->size - 8));
-        dc_hint(e, "The file is cut short, or not a safetensors file.");
-        return s;
-    }
-    const char *text = (const char *)m->data + 8;
-    if (!dc_utf8_valid(text, n)) return dc_fail(e, DC_DATA, "%s: header: found bytes that are not UTF-8, expected JSON", m->path);
-    k->strings  = malloc(n + 1);
-    span *spans = NULL;
-    if (!k->strings) return dc_fail_memory(e, m->path, n);
-    cursor    c = {m->path, text, text, text + n, k->strings, e};
-    dc_status s = take_header(&c, k, &spans);
-    if (!s) s = place_data(k, spans, m->data + 8 + n, m->size - 8 - n, e);
-    free(spans);
-    if (!s) s = check_names(k, e);
+    uint64_t n;
+    dc_status s = read_length(&k->map, &n, e);
+    if (s) return s;
+    if (!(k->header = malloc(n + 1))) return dc_fail_memory(e, k->map.path, n + 1);
+    k->header_bytes = n;
+    reading r = {.k = k, .data = k->map.data + 8 + n, .data_bytes = k->map.size - 8 - n};
+    s = read_text(&k->map, k->header, n, e);
+    if (!s) s = dc_pull_begin(&r.p, k->map.path, "header", 8, k->header, n, e);
+    if (!s) s = take_header(&r);
+    if (!s) s = check_length(&r);
+    if (!s) s = check_places(&r);
+    if (!s) s = check_names(&r);
     return s;
 }
 
 dc_status dc_safetensors_open(dc_container *k, const char *path, dc_error *e)
 {
-    *k          = (dc_container){.map.fd = -1};
+    *k = (dc_container){.map.fd = -1};
     dc_status s = dc_map_open(&k->map, path, e);
     if (!s) s = read_container(k, e);
     if (s) dc_container_close(k);
@@ -396,6 +396,7 @@ void dc_container_close(dc_container *k)
     dc_map_close(&k->map);
     free(k->tensor);
     free(k->metadata);
-    free(k->strings);
+    free(k->dims);
+    free(k->header);
     *k = (dc_container){.map.fd = -1};
 }

@@ -1,21 +1,24 @@
 /* weights.c - tensors of one file, of shards, or of a component folder, found by name. */
 #include "weights/weights.h"
 #include "base/checked.h"
-#include "base/json.h"
 #include "base/text.h"
+#include "weights/pull.h"
 #include "weights/reader.h"
 #include <dirent.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define MAX_SHARDS 1024
+#define MAX_INDEX  (64u << 20)
 
 struct dc_weights {
-    char         *path;
+    char *path;
     dc_container *part;
-    int           n_parts;
-    dc_stored    *tensor; /* of all parts, in name order; for a single file the part's own array */
-    int           n_tensors;
+    int n_parts;
+    const dc_stored *tensor; /* of all parts, in name order: `joined`, or the one part's own */
+    int n_tensors;
+    dc_stored *joined;
 };
 
 static bool ends_with(const char *s, const char *tail)
@@ -26,7 +29,67 @@ static bool ends_with(const char *s, const char *tail)
 
 /* ---- shards ----------------------------------------------------------------------------------------------------- */
 
-static int by_name(const void *a, const void *b) { return strcmp(((const dc_stored *)a)->name, ((const dc_stored *)b)->name); }
+/* One line of a weight_map. */
+typedef struct place {
+    const char *name, *file;
+} place;
+
+/* An index file: its text, and the weight_map ordered by file, then by name. */
+typedef struct index_file {
+    char *text;
+    place *place;
+    int n, room;
+} index_file;
+
+static int by_file(const void *a, const void *b)
+{
+    const place *x = a, *y = b;
+    int d = strcmp(x->file, y->file);
+    return d ? d : strcmp(x->name, y->name);
+}
+
+static dc_status take_map(index_file *x, dc_pull *p)
+{
+    if (x->place) return dc_pull_bad(p, "weight_map", "it once");
+    if (!dc_grow((void **)&x->place, &x->room, 0, sizeof *x->place)) return dc_fail_memory(p->e, p->path, sizeof *x->place);
+    if (!dc_pull_take(p, '{')) return dc_pull_bad(p, "weight_map", "an object");
+    if (dc_pull_take(p, '}')) return DC_OK;
+    do {
+        place at;
+        dc_status s = dc_pull_key(p, &at.name, "tensor name");
+        if (!s) s = dc_pull_string(p, &at.file, "file name");
+        if (s) return s;
+        if (x->n == DC_MAX_TENSORS) return dc_pull_bad(p, "weight_map: more than 262144 tensors", "fewer");
+        if (!dc_grow((void **)&x->place, &x->room, x->n, sizeof at))
+            return dc_fail_memory(p->e, p->path, (unsigned long long)x->room * sizeof at);
+        x->place[x->n++] = at;
+    } while (dc_pull_take(p, ','));
+    return dc_pull_take(p, '}') ? DC_OK : dc_pull_bad(p, "weight_map", "',' or '}'");
+}
+
+/* {"metadata": {..}, "weight_map": {TENSOR: FILE, ..}}; all but the weight_map is ignored. */
+static dc_status read_index(index_file *x, const char *path, dc_error *e)
+{
+    size_t n = 0;
+    dc_pull p;
+    dc_status s = dc_read_file(path, MAX_INDEX, &x->text, &n, e);
+    if (!s) s = dc_pull_begin(&p, path, "index", 0, x->text, n, e);
+    if (s) return s;
+    if (!dc_pull_take(&p, '{')) return dc_pull_bad(&p, "beginning", "'{'");
+    if (!dc_pull_take(&p, '}')) {
+        do {
+            const char *key;
+            s = dc_pull_key(&p, &key, "key");
+            if (!s) s = strcmp(key, "weight_map") ? dc_pull_skip(&p) : take_map(x, &p);
+            if (s) return s;
+        } while (dc_pull_take(&p, ','));
+        if (!dc_pull_take(&p, '}')) return dc_pull_bad(&p, "list of keys", "',' or '}'");
+    }
+    s = dc_pull_end(&p);
+    if (!s && !x->place) s = dc_fail(e, DC_DATA, "%s: weight_map: found none, expected tensor names and their files", path);
+    if (x->n > 1) qsort(x->place, (size_t)x->n, sizeof *x->place, by_file);
+    return s;
+}
 
 /* Folder part of a path, "." without one. The caller frees. */
 static char *folder_of(const char *path)
@@ -35,83 +98,87 @@ static char *folder_of(const char *path)
     return slash ? dc_format("%.*s", slash == path ? 1 : (int)(slash - path), path) : dc_strdup(".");
 }
 
-static dc_status open_shard(dc_weights *w, const char *folder, const char *name, dc_error *e)
+/* The tensors of a shard are exactly those that the index places there (both in name order). */
+static dc_status check_shard(const dc_weights *w, const dc_container *k, const place *at, int n, dc_error *e)
 {
-    if (!dc_is_safe_relative(name)) return dc_fail(e, DC_DENIED, "%s: weight_map: found the file name %s, expected one inside the folder", w->path, name);
-    if (w->n_parts >= MAX_SHARDS) return dc_fail(e, DC_DATA, "%s: weight_map: found more than %d files, expected fewer", w->path, MAX_SHARDS);
-    char     *path = dc_path_join(folder, name);
-    dc_status s    = path ? dc_safetensors_open(&w->part[w->n_parts], path, e) : dc_fail_memory(e, name, strlen(name));
-    if (!s) w->n_parts++;
-    free(path);
-    return s;
+    for (int i = 0; i < n || i < k->n_tensors; i++) {
+        int d = i == n ? 1 : i == k->n_tensors ? -1 : strcmp(at[i].name, k->tensor[i].name);
+        if (i && i < n && !strcmp(at[i - 1].name, at[i].name))
+            return dc_fail(e, DC_DATA, "%s: weight_map: found tensor %.200s twice, expected once", w->path, at[i].name);
+        if (d < 0) return dc_fail(e, DC_DATA, "%s: weight_map: tensor %.200s: found no such tensor in %s", w->path, at[i].name, at->file);
+        if (d > 0)
+            return dc_fail(e, DC_DATA, "%s: weight_map: found nothing of tensor %.200s, which is in %s", w->path, k->tensor[i].name,
+                           at->file);
+    }
+    return DC_OK;
 }
 
-/* The files of the weight_map, each once, in the order of their first tensor. */
-static dc_status open_shards(dc_weights *w, const json_t *map, dc_error *e)
+static dc_status open_shard(dc_weights *w, const char *folder, const place *at, int n, uint64_t *header_bytes, dc_error *e)
 {
-    const char *key;
-    json_t     *value;
-    char       *folder = folder_of(w->path);
-    json_t     *seen   = json_object();
-    dc_status   s      = folder && seen ? DC_OK : dc_fail_memory(e, w->path, 0);
-    json_object_foreach((json_t *)map, key, value)
-    {
-        const char *name = json_string_value(value);
-        if (s) break;
-        if (!name) s = dc_fail(e, DC_DATA, "%s: weight_map: %s: found no string, expected a file name", w->path, key);
-        else if (!json_object_get(seen, name)) {
-            s = open_shard(w, folder, name, e);
-            json_object_set_new(seen, name, json_integer(w->n_parts - 1));
-        }
+    dc_container *k = &w->part[w->n_parts];
+    if (!dc_is_safe_relative(at->file))
+        return dc_fail(e, DC_DENIED, "%s: weight_map: found the file name %s, expected one inside the folder", w->path, at->file);
+    char *path = dc_path_join(folder, at->file);
+    dc_status s = path ? dc_safetensors_open(k, path, e) : dc_fail_memory(e, at->file, strlen(at->file));
+    free(path);
+    if (s == DC_NO_INPUT) dc_hint(e, "The index %s names this file: a part of the model is missing.", w->path);
+    if (s) return s;
+    w->n_parts++;
+    w->n_tensors += k->n_tensors;
+    *header_bytes += k->header_bytes;
+    if (w->n_tensors > DC_MAX_TENSORS)
+        return dc_fail(e, DC_DATA, "%s: tensors: found %d in its files, expected at most %d", w->path, w->n_tensors, DC_MAX_TENSORS);
+    if (*header_bytes > DC_MAX_HEADER)
+        return dc_fail(e, DC_DATA, "%s: header lengths: found %llu bytes in all its files, expected at most %u", w->path,
+                       (unsigned long long)*header_bytes, DC_MAX_HEADER);
+    return check_shard(w, k, at, n, e);
+}
+
+/* Opens every file of the index once, in name order. */
+static dc_status open_shards(dc_weights *w, const index_file *x, dc_error *e)
+{
+    int n_files = 0;
+    uint64_t header_bytes = 0;
+    for (int i = 0; i < x->n; i++) n_files += !i || strcmp(x->place[i - 1].file, x->place[i].file) != 0;
+    if (n_files > MAX_SHARDS)
+        return dc_fail(e, DC_DATA, "%s: weight_map: found %d files, expected at most %d", w->path, n_files, MAX_SHARDS);
+    char *folder = folder_of(w->path);
+    dc_status s = DC_OK;
+    w->part = dc_calloc((size_t)n_files, sizeof *w->part);
+    if (!folder || !w->part) s = dc_fail_memory(e, w->path, (unsigned long long)n_files * sizeof *w->part);
+    for (int from = 0, to; !s && from < x->n; from = to) {
+        for (to = from + 1; to < x->n && !strcmp(x->place[from].file, x->place[to].file);) to++;
+        s = open_shard(w, folder, &x->place[from], to - from, &header_bytes, e);
     }
-    json_decref(seen);
     free(folder);
     return s;
 }
 
+/* All tensors in one list, in name order. */
 static dc_status join_shards(dc_weights *w, dc_error *e)
 {
-    size_t n = 0;
-    for (int i = 0; i < w->n_parts; i++) n += (size_t)w->part[i].n_tensors;
-    if (n > DC_MAX_TENSORS) return dc_fail(e, DC_DATA, "%s: tensors: found %zu in all shards, expected at most %d", w->path, n, DC_MAX_TENSORS);
-    w->tensor = dc_calloc(n, sizeof *w->tensor);
-    if (!w->tensor) return dc_fail_memory(e, w->path, n * sizeof *w->tensor);
-    for (int i = 0; i < w->n_parts; i++) {
-        memcpy(w->tensor + w->n_tensors, w->part[i].tensor, (size_t)w->part[i].n_tensors * sizeof *w->tensor);
-        w->n_tensors += w->part[i].n_tensors;
-    }
-    qsort(w->tensor, n, sizeof *w->tensor, by_name);
-    for (int i = 1; i < w->n_tensors; i++)
-        if (!strcmp(w->tensor[i - 1].name, w->tensor[i].name))
-            return dc_fail(e, DC_DATA, "%s: tensor %s: found in %s and in %s, expected once", w->path, w->tensor[i].name, w->tensor[i - 1].file, w->tensor[i].file);
-    return DC_OK;
-}
-
-/* Every tensor that the index names must be in the file that it names. */
-static dc_status check_map(const dc_weights *w, const json_t *map, dc_error *e)
-{
-    const char *key;
-    json_t     *value;
-    json_object_foreach((json_t *)map, key, value)
-    {
-        const dc_stored *t = dc_weights_find(w, key);
-        if (!t || !ends_with(t->file, json_string_value(value)))
-            return dc_fail(e, DC_DATA, "%s: tensor %s: found %s%s, expected it in %s", w->path, key, t ? "it in " : "no such tensor", t ? t->file : "", json_string_value(value));
-    }
+    int at = 0;
+    w->joined = dc_calloc((size_t)w->n_tensors, sizeof *w->joined);
+    if (!w->joined) return dc_fail_memory(e, w->path, (unsigned long long)w->n_tensors * sizeof *w->joined);
+    for (int i = 0; i < w->n_parts; at += w->part[i++].n_tensors)
+        if (w->part[i].n_tensors) memcpy(w->joined + at, w->part[i].tensor, (size_t)w->part[i].n_tensors * sizeof *w->joined);
+    w->tensor = w->joined;
+    if (at > 1) qsort(w->joined, (size_t)at, sizeof *w->joined, dc_stored_by_name);
+    for (int i = 1; i < at; i++)
+        if (!dc_stored_by_name(&w->joined[i - 1], &w->joined[i]))
+            return dc_fail(e, DC_DATA, "%s: tensor %.200s: found in %s and in %s, expected once", w->path, w->joined[i].name,
+                           w->joined[i - 1].file, w->joined[i].file);
     return DC_OK;
 }
 
 static dc_status open_index(dc_weights *w, dc_error *e)
 {
-    json_t   *root = NULL;
-    dc_status s    = dc_json_read(&root, w->path, 64u << 20, e);
-    const json_t *map = json_object_get(root, "weight_map");
-    if (!s && !json_is_object(map)) s = dc_fail(e, DC_DATA, "%s: weight_map: found none, expected tensor names and their files", w->path);
-    if (!s && !(w->part = dc_calloc(MAX_SHARDS, sizeof *w->part))) s = dc_fail_memory(e, w->path, MAX_SHARDS * sizeof *w->part);
-    if (!s) s = open_shards(w, map, e);
+    index_file x = {0};
+    dc_status s = read_index(&x, w->path, e);
+    if (!s) s = open_shards(w, &x, e);
     if (!s) s = join_shards(w, e);
-    if (!s) s = check_map(w, map, e);
-    json_decref(root);
+    free(x.place);
+    free(x.text);
     return s;
 }
 
@@ -123,96 +190,137 @@ static dc_status open_single(dc_weights *w, dc_error *e)
     if (!w->part) return dc_fail_memory(e, w->path, sizeof *w->part);
     dc_status s = dc_safetensors_open(w->part, w->path, e);
     if (s) return s;
-    w->n_parts   = 1;
-    w->tensor    = w->part->tensor;
+    w->n_parts = 1;
+    w->tensor = w->part->tensor;
     w->n_tensors = w->part->n_tensors;
     return DC_OK;
 }
 
 dc_status dc_weights_open(dc_weights **out, const char *path, dc_error *e)
 {
-    *out          = NULL;
+    *out = NULL;
     dc_weights *w = dc_calloc(1, sizeof *w);
     if (!w) return dc_fail_memory(e, path, sizeof *w);
-    w->path     = dc_strdup(path);
-    dc_status s = !w->path ? dc_fail_memory(e, path, strlen(path)) : ends_with(path, ".index.json") ? open_index(w, e) : open_single(w, e);
-    if (s) dc_weights_close(w);
-    else *out = w;
+    w->path = dc_strdup(path);
+    dc_status s = !w->path ? dc_fail_memory(e, path, strlen(path)) : ends_with(path, ".json") ? open_index(w, e) : open_single(w, e);
+    if (s)
+        dc_weights_close(w);
+    else
+        *out = w;
     return s;
 }
 
 void dc_weights_close(dc_weights *w)
 {
     if (!w) return;
-    if (w->n_parts != 1 || w->tensor != w->part->tensor) free(w->tensor);
     for (int i = 0; i < w->n_parts; i++) dc_container_close(&w->part[i]);
     free(w->part);
+    free(w->joined);
     free(w->path);
     free(w);
 }
 
-/* How much a file name of the folder is wanted for `stem`: 5 STEM.safetensors, 4 STEM.fp16.safetensors, 3 another variant, 2 the index, 1 a
- * variant's index; 0: not at all. */
-static int preference(const char *name, const char *stem)
+/* ---- component folders --------------------------------------------------------------------------------------------- */
+
+/* How a file of the folder is wanted, the best first. */
+typedef enum rank { PLAIN, FP16, VARIANT, INDEX, INDEX_FP16, INDEX_VARIANT, SHARD, FOREIGN, UNWANTED, RANKS } rank;
+
+/* STEM.safetensors, STEM.VARIANT.safetensors, STEM.safetensors.index.json, and an index's variant in both spellings:
+ * STEM.safetensors.index.VARIANT.json (diffusers, transformers) and STEM.VARIANT.safetensors.index.json. */
+static rank rank_of(const char *name, const char *stem)
 {
+    static const char *const foreign[] = {".bin", ".pt", ".pth", ".ckpt", ".msgpack", ".onnx", ".h5", ".gguf", ".bin.index.json"};
+    for (size_t i = 0; i < sizeof foreign / sizeof *foreign; i++)
+        if (ends_with(name, foreign[i])) return FOREIGN;
     size_t n = strlen(stem);
-    if (strncmp(name, stem, n) || name[n] != '.') return 0;
+    if (strncmp(name, stem, n)) return UNWANTED;
     const char *rest = name + n;
-    if (!strcmp(rest, ".safetensors")) return 5;
-    if (ends_with(rest, ".safetensors.index.json") || ends_with(rest, ".index.json")) return !strcmp(rest, ".safetensors.index.json") ? 2 : ends_with(rest, ".bin.index.json") ? 0 : 1;
-    if (!ends_with(rest, ".safetensors")) return 0;
-    if (!strcmp(rest, ".fp16.safetensors")) return 4;
-    return strstr(rest, "-of-") ? 0 : 3; /* shards are reached through their index */
+    if (ends_with(rest, ".json") && strstr(rest, ".safetensors.index.") && *rest == '.') {
+        if (!strcmp(rest, ".safetensors.index.json")) return INDEX;
+        return !strcmp(rest, ".safetensors.index.fp16.json") || !strcmp(rest, ".fp16.safetensors.index.json") ? INDEX_FP16 : INDEX_VARIANT;
+    }
+    if (!ends_with(rest, ".safetensors")) return UNWANTED;
+    if (strstr(rest, "-of-")) return SHARD;
+    return !strcmp(rest, ".safetensors") ? PLAIN : !strcmp(rest, ".fp16.safetensors") ? FP16 : *rest == '.' ? VARIANT : UNWANTED;
 }
 
-/* Is it something of torch's that we do not read here? */
-static bool is_torch(const char *name) { return ends_with(name, ".bin") || ends_with(name, ".pt") || ends_with(name, ".ckpt") || ends_with(name, ".pth"); }
+/* The first name (in order) of each rank, and how many there are. */
+typedef struct listing {
+    char name[RANKS][256], second[RANKS][256];
+    int count[RANKS];
+} listing;
+
+static void note_name(listing *l, const char *name, const char *stem)
+{
+    rank r = rank_of(name, stem);
+    if (strlen(name) >= sizeof l->name[r]) return; /* longer than any file system's names */
+    bool first = !l->count[r]++ || strcmp(name, l->name[r]) < 0;
+    if (first) strcpy(l->second[r], l->name[r]);
+    if (first)
+        strcpy(l->name[r], name);
+    else if (!*l->second[r] || strcmp(name, l->second[r]) < 0)
+        strcpy(l->second[r], name);
+}
+
+static dc_status no_weights(const listing *l, const char *folder, const char *stem, dc_error *e)
+{
+    const char *found = l->count[SHARD] ? l->name[SHARD] : l->count[FOREIGN] ? l->name[FOREIGN] : "none";
+    dc_status s =
+        dc_fail(e, DC_NO_INPUT, "%s: weights: found %s, expected %s.safetensors, a variant of it (.fp16.) or %s.safetensors.index.json",
+                folder, found, stem, stem);
+    if (l->count[SHARD])
+        dc_hint(e, "It is one of several shards; the index that lists them is missing.");
+    else if (l->count[FOREIGN])
+        dc_hint(e, "Only safetensors files are read: get that version of the model, or convert it.");
+    return s;
+}
 
 dc_status dc_weights_open_folder(dc_weights **out, const char *folder, const char *stem, dc_error *e)
 {
-    char  best[256] = "", torch[256] = "";
-    int   most = 0;
-    *out       = NULL;
-    DIR *d     = opendir(folder);
-    if (!d) return dc_fail(e, DC_NO_INPUT, "%s: cannot be read, expected a folder with %s.safetensors", folder, stem);
-    for (struct dirent *x; (x = readdir(d));) {
-        int p = strlen(x->d_name) < sizeof best ? preference(x->d_name, stem) : 0;
-        if (p > most || (p && p == most && strcmp(x->d_name, best) < 0)) {
-            most = p;
-            strcpy(best, x->d_name);
-        }
-        if (is_torch(x->d_name) && strlen(x->d_name) < sizeof torch) strcpy(torch, x->d_name);
-    }
+    *out = NULL;
+    DIR *d = opendir(folder);
+    if (!d) return dc_fail(e, DC_NO_INPUT, "%s: cannot be read: %s", folder, strerror(errno));
+    listing *l = dc_calloc(1, sizeof *l);
+    for (struct dirent *x; l && (x = readdir(d));) note_name(l, x->d_name, stem);
     closedir(d);
-    if (!most) {
-        dc_status s = dc_fail(e, DC_NO_INPUT, "%s: weights: found %s, expected %s.safetensors, a variant of it (.fp16.) or %s.safetensors.index.json", folder,
-                              *torch ? torch : "none", stem, stem);
-        if (*torch) dc_hint(e, "Torch's .bin files are not read here; get the safetensors version of the model.");
-        return s;
+    if (!l) return dc_fail_memory(e, folder, sizeof *l);
+    int best = PLAIN;
+    while (best < SHARD && !l->count[best]) best++;
+    dc_status s;
+    if (best == SHARD) {
+        s = no_weights(l, folder, stem, e);
+    } else if (l->count[best] > 1) {
+        s = dc_fail(e, DC_DATA, "%s: weights: found %d variants, among them %s and %s, expected one, or %s.safetensors", folder,
+                    l->count[best], l->name[best], l->second[best], stem);
+    } else {
+        char *path = dc_path_join(folder, l->name[best]);
+        s = path ? dc_weights_open(out, path, e) : dc_fail_memory(e, folder, strlen(folder));
+        free(path);
     }
-    char     *path = dc_path_join(folder, best);
-    dc_status s    = path ? dc_weights_open(out, path, e) : dc_fail_memory(e, folder, strlen(folder));
-    free(path);
+    free(l);
     return s;
 }
 
 /* ---- asking ---------------------------------------------------------------------------------------------------------- */
 
-int              dc_weights_count(const dc_weights *w) { return w->n_tensors; }
+int dc_weights_count(const dc_weights *w) { return w->n_tensors; }
 const dc_stored *dc_weights_at(const dc_weights *w, int i) { return &w->tensor[i]; }
-const char      *dc_weights_path(const dc_weights *w) { return w->path; }
+const char *dc_weights_path(const dc_weights *w) { return w->path; }
+
+int dc_weights_file_count(const dc_weights *w) { return w->n_parts; }
+const char *dc_weights_file_at(const dc_weights *w, int i) { return w->part[i].map.path; }
 
 const dc_stored *dc_weights_find(const dc_weights *w, const char *name)
 {
     dc_stored key = {.name = name};
-    return w->n_tensors ? bsearch(&key, w->tensor, (size_t)w->n_tensors, sizeof key, by_name) : NULL;
+    return w->n_tensors ? bsearch(&key, w->tensor, (size_t)w->n_tensors, sizeof key, dc_stored_by_name) : NULL;
 }
 
 int dc_weights_metadata_count(const dc_weights *w) { return w->n_parts ? w->part[0].n_metadata : 0; }
 
 void dc_weights_metadata_at(const dc_weights *w, int i, const char **key, const char **value)
 {
-    *key   = w->part[0].metadata[i].key;
+    *key = w->part[0].metadata[i].key;
     *value = w->part[0].metadata[i].value;
 }
 

@@ -13,18 +13,20 @@ typedef struct dc_stored {
     const char *file;   /* path of the file that holds it, for messages */
     dc_dtype    dtype;
     int         rank;
-    int64_t     dim[DC_MAX_RANK];
+    const int64_t *dim; /* rank of them */
     const void *data;   /* mapped; not aligned */
     uint64_t    bytes;
 } dc_stored;
 
 typedef struct dc_weights dc_weights;
 
-/* path: *.safetensors, or *.safetensors.index.json (shards beside it). All checks of the format are made here.
+/* path: a safetensors file, or an index of shards (any *.json; the shards lie beside it or below). All checks of the format are made
+ * here, and that index and shards agree.
  * Errors: NO_INPUT, DATA (file, what, where, found, expected), DENIED (a shard name that leaves the folder), NO_MEMORY. */
 dc_status dc_weights_open(dc_weights **out, const char *path, dc_error *e);
-/* The weights of a diffusers component folder: STEM.safetensors, STEM.fp16.safetensors, other .VARIANT., or an
- * index of shards; stem "diffusion_pytorch_model" or "model". A folder that has only .bin says so. */
+/* The weights of a diffusers component folder; stem "diffusion_pytorch_model" or "model". Taken is the first of STEM.safetensors,
+ * STEM.fp16.safetensors, the only other STEM.VARIANT.safetensors, STEM.safetensors.index.json, its fp16 variant, its only other variant.
+ * Errors as above; DATA for several variants of equal right, NO_INPUT when there is none (with what is there instead). */
 dc_status dc_weights_open_folder(dc_weights **out, const char *folder, const char *stem, dc_error *e);
 void      dc_weights_close(dc_weights *w);
 
@@ -32,6 +34,9 @@ int              dc_weights_count(const dc_weights *w);
 const dc_stored *dc_weights_at(const dc_weights *w, int i);            /* in name order */
 const dc_stored *dc_weights_find(const dc_weights *w, const char *name); /* NULL: not there */
 const char      *dc_weights_path(const dc_weights *w);                 /* as opened */
+/* The files that hold the tensors: one, or the shards in name order. */
+int              dc_weights_file_count(const dc_weights *w);
+const char      *dc_weights_file_at(const dc_weights *w, int i);
 /* `__metadata__`: pair i, or the value of a key (NULL: not there). */
 int              dc_weights_metadata_count(const dc_weights *w);
 void             dc_weights_metadata_at(const dc_weights *w, int i, const char **key, const char **value);
