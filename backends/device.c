@@ -8,7 +8,7 @@ static const dc_backend *const backends[] = {&dc_backend_cpu, &dc_backend_ref};
 dc_status dc_device_open(dc_device **out, const dc_device_options *o, dc_error *e)
 {
     const char *name = o->name ? o->name : "auto";
-    *out             = NULL;
+    *out = NULL;
     if (!strcmp(name, "cuda")) {
         dc_status s = dc_fail(e, DC_UNAVAILABLE, "device cuda: not part of this build, expected auto or cpu");
         return s;
@@ -20,10 +20,12 @@ dc_status dc_device_open(dc_device **out, const dc_device_options *o, dc_error *
     if (!be) return dc_fail(e, DC_USAGE, "device: found %s, expected auto, cpu or cuda", name);
     dc_device *d = calloc(1, sizeof *d);
     if (!d) return dc_fail_memory(e, "a device", sizeof *d);
-    *d          = (dc_device){.be = be, .cancel = o->cancel, .log = o->log};
+    *d = (dc_device){.be = be, .cancel = o->cancel, .log = o->log};
     dc_status s = be->open(d, o, e);
-    if (s) free(d);
-    else *out = d;
+    if (s)
+        free(d);
+    else
+        *out = d;
     return s;
 }
 

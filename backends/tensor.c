@@ -4,11 +4,15 @@
 #include <assert.h>
 #include <string.h>
 
-static const struct { const char *name; size_t size; } types[DC_DTYPES] = {
-    [DC_F32] = {"F32", 4}, [DC_F16] = {"F16", 2}, [DC_BF16] = {"BF16", 2}, [DC_F64] = {"F64", 8}, [DC_F8_E4M3] = {"F8_E4M3", 1}, [DC_F8_E5M2] = {"F8_E5M2", 1},
-    [DC_I64] = {"I64", 8}, [DC_I32] = {"I32", 4}, [DC_I16] = {"I16", 2}, [DC_I8] = {"I8", 1}, [DC_U8] = {"U8", 1}, [DC_BOOL] = {"BOOL", 1},
+static const struct {
+    const char *name;
+    size_t size;
+} types[DC_DTYPES] = {
+    [DC_F32] = {"F32", 4},         [DC_F16] = {"F16", 2},         [DC_BF16] = {"BF16", 2}, [DC_F64] = {"F64", 8},
+    [DC_F8_E4M3] = {"F8_E4M3", 1}, [DC_F8_E5M2] = {"F8_E5M2", 1}, [DC_I64] = {"I64", 8},   [DC_I32] = {"I32", 4},
+    [DC_I16] = {"I16", 2},         [DC_I8] = {"I8", 1},           [DC_U8] = {"U8", 1},     [DC_BOOL] = {"BOOL", 1},
 };
-size_t      dc_dtype_size(dc_dtype t) { return types[t].size; }
+size_t dc_dtype_size(dc_dtype t) { return types[t].size; }
 const char *dc_dtype_name(dc_dtype t) { return types[t].name; }
 
 int64_t dc_numel(dc_tensor t)
@@ -20,14 +24,17 @@ int64_t dc_numel(dc_tensor t)
 
 int64_t dc_rows(dc_tensor t) { return t.rank ? dc_numel(t) / (dc_channels(t) ? dc_channels(t) : 1) : 0; }
 
-static void *advance(dc_tensor t, int64_t elements) { return t.data ? (char *)t.data + (size_t)elements * dc_dtype_size((dc_dtype)t.dtype) : NULL; }
+static void *advance(dc_tensor t, int64_t elements)
+{
+    return t.data ? (char *)t.data + (size_t)elements * dc_dtype_size((dc_dtype)t.dtype) : NULL;
+}
 
 dc_tensor dc_view_tokens(dc_tensor t)
 {
     if (t.rank != 4) return t;
     t.dim[1] *= t.dim[2];
     t.dim[2] = t.dim[3];
-    t.rank   = 3;
+    t.rank = 3;
     return t;
 }
 
@@ -38,7 +45,7 @@ dc_tensor dc_view_image(dc_tensor t, int64_t h, int64_t w)
     t.dim[3] = t.dim[2];
     t.dim[1] = h;
     t.dim[2] = w;
-    t.rank   = 4;
+    t.rank = 4;
     return t;
 }
 
@@ -46,7 +53,7 @@ dc_tensor dc_view_channels(dc_tensor t, int64_t from, int64_t count)
 {
     if (dc_is_none(t)) return t;
     assert(from >= 0 && from + count <= dc_channels(t));
-    t.data            = advance(t, from);
+    t.data = advance(t, from);
     t.dim[t.rank - 1] = count;
     return t;
 }
@@ -56,8 +63,8 @@ dc_tensor dc_view_batch(dc_tensor t, int64_t from, int64_t count)
     if (dc_is_none(t)) return t;
     assert(from >= 0 && from + count <= t.dim[0]);
     int64_t each = t.rank == 1 ? 1 : dc_rows(t) / (t.dim[0] ? t.dim[0] : 1) * t.stride;
-    t.data       = advance(t, from * each);
-    t.dim[0]     = count;
+    t.data = advance(t, from * each);
+    t.dim[0] = count;
     if (t.rank == 1) t.stride = count;
     return t;
 }
@@ -67,9 +74,9 @@ dc_tensor dc_view_flat(dc_tensor t)
     if (dc_is_none(t)) return t;
     assert(t.stride == dc_channels(t));
     int64_t rest = dc_numel(t) / (t.dim[0] ? t.dim[0] : 1);
-    t.dim[1]     = rest;
-    t.rank       = 2;
-    t.stride     = rest;
+    t.dim[1] = rest;
+    t.rank = 2;
+    t.stride = rest;
     return t;
 }
 
@@ -81,31 +88,45 @@ dc_tensor dc_borrow(dc_tensor t)
 
 /* ---- storage types to float ---------------------------------------------------------------------------------- */
 
-#define CONVERT(type, expression)                                                                                                                                                  \
-    for (int64_t i = 0; i < n; i++) {                                                                                                                                              \
-        type v;                                                                                                                                                                    \
-        memcpy(&v, at + (size_t)i * sizeof v, sizeof v);                                                                                                                           \
-        out[i] = (float)(expression);                                                                                                                                              \
-    }                                                                                                                                                                              \
+#define CONVERT(type, expression)                                                                                                          \
+    for (int64_t i = 0; i < n; i++) {                                                                                                      \
+        type v;                                                                                                                            \
+        memcpy(&v, at + (size_t)i * sizeof v, sizeof v);                                                                                   \
+        out[i] = (float)(expression);                                                                                                      \
+    }                                                                                                                                      \
     break
 
 void dc_source_floats(const dc_source *s, int64_t from, int64_t n, float *out)
 {
     const uint8_t *at = (const uint8_t *)s->data + (size_t)from * dc_dtype_size(s->dtype);
     switch (s->dtype) {
-    case DC_F32: memcpy(out, at, (size_t)n * 4); break;
-    case DC_F16: CONVERT(uint16_t, dc_f16_to_f32(v));
-    case DC_BF16: CONVERT(uint16_t, dc_bf16_to_f32(v));
-    case DC_F64: CONVERT(double, v);
-    case DC_F8_E4M3: CONVERT(uint8_t, dc_f8_e4m3_to_f32(v));
-    case DC_F8_E5M2: CONVERT(uint8_t, dc_f8_e5m2_to_f32(v));
-    case DC_I64: CONVERT(int64_t, v);
-    case DC_I32: CONVERT(int32_t, v);
-    case DC_I16: CONVERT(int16_t, v);
-    case DC_I8: CONVERT(int8_t, v);
-    case DC_U8: CONVERT(uint8_t, v);
-    case DC_BOOL: CONVERT(uint8_t, v != 0);
-    case DC_DTYPES: break;
+    case DC_F32:
+        memcpy(out, at, (size_t)n * 4);
+        break;
+    case DC_F16:
+        CONVERT(uint16_t, dc_f16_to_f32(v));
+    case DC_BF16:
+        CONVERT(uint16_t, dc_bf16_to_f32(v));
+    case DC_F64:
+        CONVERT(double, v);
+    case DC_F8_E4M3:
+        CONVERT(uint8_t, dc_f8_e4m3_to_f32(v));
+    case DC_F8_E5M2:
+        CONVERT(uint8_t, dc_f8_e5m2_to_f32(v));
+    case DC_I64:
+        CONVERT(int64_t, v);
+    case DC_I32:
+        CONVERT(int32_t, v);
+    case DC_I16:
+        CONVERT(int16_t, v);
+    case DC_I8:
+        CONVERT(int8_t, v);
+    case DC_U8:
+        CONVERT(uint8_t, v);
+    case DC_BOOL:
+        CONVERT(uint8_t, v != 0);
+    case DC_DTYPES:
+        break;
     }
 }
 

@@ -17,9 +17,9 @@ static dc_status ref_open(dc_device *d, const dc_device_options *o, dc_error *e)
     snprintf(d->summary, sizeof d->summary, "ref, 1 thread");
     return DC_OK;
 }
-static void  ref_close(dc_device *d) { (void)d; }
+static void ref_close(dc_device *d) { (void)d; }
 static void *ref_alloc(dc_device *d, uint64_t bytes) { return (void)d, aligned_alloc(64, (bytes + 63) / 64 * 64); }
-static void  ref_free(dc_device *d, void *p, uint64_t bytes)
+static void ref_free(dc_device *d, void *p, uint64_t bytes)
 {
     (void)d, (void)bytes;
     free(p);
@@ -34,19 +34,24 @@ static dc_status ref_copy(dc_device *d, void *to, const void *from, uint64_t byt
 /* ---- parameters ------------------------------------------------------------------------------------------------ */
 
 /* weight as the file orders it, [out][in*kh*kw] (transposed ones put right), then bias [out] (zeros without one). */
-typedef struct form { const float *weight, *bias; } form;
+typedef struct form {
+    const float *weight, *bias;
+} form;
 
 static int64_t row_size(const dc_param *p) { return (int64_t)p->desc.in * p->desc.kh * p->desc.kw; }
-static form    form_of(const dc_param *p) { return (form){p->form, (const float *)p->form + p->desc.out * row_size(p)}; }
+static form form_of(const dc_param *p) { return (form){p->form, (const float *)p->form + p->desc.out * row_size(p)}; }
 
-static uint64_t ref_param_bytes(dc_device *d, const dc_param *p) { return (void)d, 4ull * (uint64_t)p->desc.out * (uint64_t)(row_size(p) + 1); }
+static uint64_t ref_param_bytes(dc_device *d, const dc_param *p)
+{
+    return (void)d, 4ull * (uint64_t)p->desc.out * (uint64_t)(row_size(p) + 1);
+}
 
 static dc_status ref_param_prepare(dc_device *d, dc_param *p, dc_error *e)
 {
     (void)d;
     const dc_param_desc *k = &p->desc;
-    int64_t              row = k->transposed ? k->out : row_size(p), at = 0;
-    float               *w = malloc(p->form_bytes), *b = w ? w + k->out * row_size(p) : NULL;
+    int64_t row = k->transposed ? k->out : row_size(p), at = 0;
+    float *w = malloc(p->form_bytes), *b = w ? w + k->out * row_size(p) : NULL;
     if (!w) return dc_fail_memory(e, k->name, p->form_bytes);
     for (int i = 0; i < k->n_weight; at += k->weight[i++].rows) {
         if (!k->transposed) dc_source_floats(&k->weight[i], 0, k->weight[i].rows * row, w + at * row);
@@ -71,12 +76,18 @@ static void ref_param_drop(dc_device *d, dc_param *p)
 static double activate(double x, dc_act act)
 {
     switch (act) {
-    case DC_ACT_SILU: return x / (1 + exp(-x));
-    case DC_ACT_GELU: return 0.5 * x * (1 + erf(x / sqrt(2)));
-    case DC_ACT_QUICK_GELU: return x / (1 + exp(-1.702 * x));
-    case DC_ACT_RELU: return x > 0 ? x : 0;
-    case DC_ACT_TANH3: return 3 * tanh(x / 3);
-    default: return x;
+    case DC_ACT_SILU:
+        return x / (1 + exp(-x));
+    case DC_ACT_GELU:
+        return 0.5 * x * (1 + erf(x / sqrt(2)));
+    case DC_ACT_QUICK_GELU:
+        return x / (1 + exp(-1.702 * x));
+    case DC_ACT_RELU:
+        return x > 0 ? x : 0;
+    case DC_ACT_TANH3:
+        return 3 * tanh(x / 3);
+    default:
+        return x;
     }
 }
 
@@ -93,7 +104,7 @@ static float joined(dc_tensor x, dc_tensor x2, int64_t row, int64_t c)
 static void group_norm(dc_tensor x, dc_tensor x2, const dc_param *norm, int groups, double eps, dc_act act, float *out)
 {
     int64_t C = dc_channels(x) + (dc_is_none(x2) ? 0 : dc_channels(x2)), rows = dc_rows(x) / x.dim[0], size = C / groups;
-    form    f = form_of(norm);
+    form f = form_of(norm);
     for (int64_t n = 0; n < x.dim[0]; n++)
         for (int64_t g = 0; g < groups; g++) {
             double sum = 0, square = 0, count = (double)(rows * size);
@@ -105,7 +116,8 @@ static void group_norm(dc_tensor x, dc_tensor x2, const dc_param *norm, int grou
             double scale = 1 / sqrt(square / count + eps);
             for (int64_t r = 0; r < rows; r++)
                 for (int64_t c = g * size; c < (g + 1) * size; c++)
-                    out[(n * rows + r) * C + c] = (float)activate((joined(x, x2, n * rows + r, c) - mean) * scale * f.weight[c] + f.bias[c], act);
+                    out[(n * rows + r) * C + c] =
+                        (float)activate((joined(x, x2, n * rows + r, c) - mean) * scale * f.weight[c] + f.bias[c], act);
         }
 }
 
@@ -123,20 +135,23 @@ static void prologue(dc_tensor x, const dc_pre *pre, float *out)
 
 /* ---- convolution and linear --------------------------------------------------------------------------------------------- */
 
-static uint64_t ref_conv2d_scratch(dc_device *d, const dc_conv_args *a) { return (void)d, 4ull * (uint64_t)dc_rows(a->x) * (uint64_t)a->k->desc.in; }
+static uint64_t ref_conv2d_scratch(dc_device *d, const dc_conv_args *a)
+{
+    return (void)d, 4ull * (uint64_t)dc_rows(a->x) * (uint64_t)a->k->desc.in;
+}
 
 /* One output value: the sum over the kernel's window. `in` is the prologue's result at x's own size. */
 static double window(const dc_conv_args *a, const float *in, int64_t n, int64_t oy, int64_t ox, int64_t o)
 {
     const dc_param_desc *k = &a->k->desc;
-    const float         *w = form_of(a->k).weight + o * row_size(a->k);
-    double               sum = 0;
+    const float *w = form_of(a->k).weight + o * row_size(a->k);
+    double sum = 0;
     for (int ky = 0; ky < k->kh; ky++)
         for (int kx = 0; kx < k->kw; kx++) {
             int64_t y = oy * a->o.stride + ky - a->o.pad[0], x = ox * a->o.stride + kx - a->o.pad[1];
             if (y < 0 || y >= a->in_h || x < 0 || x >= a->in_w) continue;
-            int64_t      sy = y * a->x.dim[1] / a->in_h, sx = x * a->x.dim[2] / a->in_w; /* nearest, as torch */
-            const float *p  = in + ((n * a->x.dim[1] + sy) * a->x.dim[2] + sx) * k->in;
+            int64_t sy = y * a->x.dim[1] / a->in_h, sx = x * a->x.dim[2] / a->in_w; /* nearest, as torch */
+            const float *p = in + ((n * a->x.dim[1] + sy) * a->x.dim[2] + sx) * k->in;
             for (int c = 0; c < k->in; c++) sum += (double)p[c] * w[(c * k->kh + ky) * k->kw + kx];
         }
     return sum;
@@ -144,9 +159,9 @@ static double window(const dc_conv_args *a, const float *in, int64_t n, int64_t 
 
 static dc_status ref_conv2d(dc_device *d, const dc_conv_args *a, void *scratch)
 {
-    const dc_param_desc *k  = &a->k->desc;
-    float               *in = scratch;
-    int64_t              H = a->y.dim[1], W = a->y.dim[2];
+    const dc_param_desc *k = &a->k->desc;
+    float *in = scratch;
+    int64_t H = a->y.dim[1], W = a->y.dim[2];
     prologue(a->x, &a->o.pre, in);
     for (int64_t row = 0; row < dc_rows(a->y); row++) {
         int64_t n = row / (H * W), oy = row / W % H, ox = row % W;
@@ -161,7 +176,10 @@ static dc_status ref_conv2d(dc_device *d, const dc_conv_args *a, void *scratch)
     return DC_OK;
 }
 
-static uint64_t ref_linear_scratch(dc_device *d, const dc_linear_args *a) { return (void)d, 4ull * (uint64_t)dc_rows(a->x) * (uint64_t)a->k->desc.in; }
+static uint64_t ref_linear_scratch(dc_device *d, const dc_linear_args *a)
+{
+    return (void)d, 4ull * (uint64_t)dc_rows(a->x) * (uint64_t)a->k->desc.in;
+}
 
 static double dot(const float *x, const float *w, int64_t n)
 {
@@ -172,10 +190,10 @@ static double dot(const float *x, const float *w, int64_t n)
 
 static dc_status ref_linear(dc_device *d, const dc_linear_args *a, void *scratch)
 {
-    const dc_param_desc *k  = &a->k->desc;
-    form                 f  = form_of(a->k);
-    float               *in = scratch;
-    int64_t              O  = dc_channels(a->y);
+    const dc_param_desc *k = &a->k->desc;
+    form f = form_of(a->k);
+    float *in = scratch;
+    int64_t O = dc_channels(a->y);
     prologue(a->x, &a->o.pre, in);
     for (int64_t r = 0; r < dc_rows(a->y); r++) {
         if (dc_cancelled(d)) return DC_CANCELLED;
@@ -199,14 +217,15 @@ static dc_status ref_norm(dc_device *d, const dc_norm_args *a, void *scratch)
         return DC_OK;
     }
     int64_t C = dc_channels(a->x);
-    form    f = form_of(a->norm);
+    form f = form_of(a->norm);
     for (int64_t r = 0; r < dc_rows(a->x); r++) {
         const float *x = row_of(a->x, r);
-        double       sum = 0, square = 0;
+        double sum = 0, square = 0;
         for (int64_t c = 0; c < C; c++) sum += x[c];
         for (int64_t c = 0; c < C; c++) square += (x[c] - sum / (double)C) * (x[c] - sum / (double)C);
         double scale = 1 / sqrt(square / (double)C + a->eps);
-        for (int64_t c = 0; c < C; c++) ((float *)a->y.data)[r * C + c] = (float)activate((x[c] - sum / (double)C) * scale * f.weight[c] + f.bias[c], a->act);
+        for (int64_t c = 0; c < C; c++)
+            ((float *)a->y.data)[r * C + c] = (float)activate((x[c] - sum / (double)C) * scale * f.weight[c] + f.bias[c], a->act);
     }
     return DC_OK;
 }
@@ -216,13 +235,13 @@ static uint64_t ref_attention_scratch(dc_device *d, const dc_attention_args *a) 
 /* One query of one head: its scores, their softmax, the mean of the values. */
 static void attend(const dc_attention_args *a, int64_t n, int64_t i, int64_t from, int64_t size, double *score)
 {
-    int64_t      shared = a->k.dim[0] == 1 ? 0 : n, keys = a->o.causal && i + 1 < a->o.keys ? i + 1 : a->o.keys;
-    const float *q      = row_of(a->q, n * a->q.dim[1] + i) + from;
-    float       *y      = (float *)a->y.data + (n * a->y.dim[1] + i) * a->y.stride + from;
-    double       most = -INFINITY, sum = 0;
+    int64_t shared = a->k.dim[0] == 1 ? 0 : n, keys = a->o.causal && i + 1 < a->o.keys ? i + 1 : a->o.keys;
+    const float *q = row_of(a->q, n * a->q.dim[1] + i) + from;
+    float *y = (float *)a->y.data + (n * a->y.dim[1] + i) * a->y.stride + from;
+    double most = -INFINITY, sum = 0;
     for (int64_t j = 0; j < keys; j++) {
         score[j] = a->o.scale * dot(q, row_of(a->k, shared * a->k.dim[1] + j) + from, size);
-        most     = fmax(most, score[j]);
+        most = fmax(most, score[j]);
     }
     for (int64_t j = 0; j < keys; j++) sum += score[j] = exp(score[j] - most);
     for (int64_t c = 0; c < size; c++) {
@@ -254,7 +273,8 @@ static dc_status ref_embed(dc_device *d, const dc_embed_args *a)
         int32_t id = ((const int32_t *)a->ids.data)[r];
         if (id < 0 || id >= a->table->desc.out) return DC_DATA;
         for (int64_t c = 0; c < C; c++)
-            ((float *)a->y.data)[r * C + c] = form_of(a->table).weight[id * C + c] + (a->positions ? form_of(a->positions).weight[r % T * C + c] : 0);
+            ((float *)a->y.data)[r * C + c] =
+                form_of(a->table).weight[id * C + c] + (a->positions ? form_of(a->positions).weight[r % T * C + c] : 0);
     }
     return DC_OK;
 }
@@ -297,8 +317,8 @@ static dc_status ref_lincomb(dc_device *d, const dc_lincomb_args *a)
         for (int64_t c = 0; c < C; c++) {
             double sum = 0;
             for (int i = 0; i < a->n; i++) {
-                dc_tensor x   = a->term[i].x;
-                int64_t   own = x.rank == 1 ? x.dim[0] : dc_rows(x);
+                dc_tensor x = a->term[i].x;
+                int64_t own = x.rank == 1 ? x.dim[0] : dc_rows(x);
                 sum += (double)a->term[i].k * ((const float *)x.data)[r % own * (x.rank == 1 ? 1 : x.stride) + c];
             }
             ((float *)a->y.data)[r * stride + c] = (float)sum;
@@ -329,10 +349,10 @@ static dc_status ref_rescale_std(dc_device *d, const dc_rescale_args *a)
 {
     (void)d;
     int64_t each = dc_numel(a->guided) / a->guided.dim[0];
-    double  mean;
+    double mean;
     for (int64_t n = 0; n < a->guided.dim[0]; n++) {
         const float *g = (const float *)a->guided.data + n * each, *c = (const float *)a->cond.data + n * each;
-        double       ratio = deviation(c, each, &mean) / deviation(g, each, &mean), k = a->phi * ratio + (1 - (double)a->phi);
+        double ratio = deviation(c, each, &mean) / deviation(g, each, &mean), k = a->phi * ratio + (1 - (double)a->phi);
         for (int64_t i = 0; i < each; i++) ((float *)a->y.data)[n * each + i] = (float)(k * g[i]);
     }
     return DC_OK;
@@ -342,8 +362,8 @@ static dc_status ref_stats(dc_device *d, const dc_stats_args *a)
 {
     (void)d;
     const float *x = a->x.data;
-    int64_t      n = dc_numel(a->x);
-    *a->host       = (dc_stats){0};
+    int64_t n = dc_numel(a->x);
+    *a->host = (dc_stats){0};
     for (int64_t i = 0; i < n; i++) {
         a->host->non_finite += !isfinite(x[i]);
         a->host->absmax = fmax(a->host->absmax, fabs(x[i]));
@@ -357,17 +377,36 @@ static dc_status ref_to_rgb8(dc_device *d, const dc_rgb8_args *a)
     (void)d;
     for (int64_t i = 0; i < dc_numel(a->x); i++) {
         float v = ((const float *)a->x.data)[i] / 2 + 0.5f;
-        v       = isfinite(v) ? fmaxf(0, fminf(v, 1)) : 0;
+        v = isfinite(v) ? fmaxf(0, fminf(v, 1)) : 0;
         ((uint8_t *)a->y.data)[i] = (uint8_t)rintf(v * 255.0f);
     }
     return DC_OK;
 }
 
 const dc_backend dc_backend_ref = {
-    .name = "ref", .open = ref_open, .close = ref_close, .alloc = ref_alloc, .free = ref_free, .upload = ref_copy, .download = ref_copy,
-    .param_bytes = ref_param_bytes, .param_prepare = ref_param_prepare, .param_drop = ref_param_drop,
-    .conv2d_scratch = ref_conv2d_scratch, .conv2d = ref_conv2d, .linear_scratch = ref_linear_scratch, .linear = ref_linear, .norm = ref_norm,
-    .attention_scratch = ref_attention_scratch, .attention = ref_attention, .embed = ref_embed, .gather_rows = ref_gather_rows,
-    .timestep_embedding = ref_timestep_embedding, .lincomb = ref_lincomb, .activate = ref_activate, .rescale_std = ref_rescale_std, .stats = ref_stats,
+    .name = "ref",
+    .open = ref_open,
+    .close = ref_close,
+    .alloc = ref_alloc,
+    .free = ref_free,
+    .upload = ref_copy,
+    .download = ref_copy,
+    .param_bytes = ref_param_bytes,
+    .param_prepare = ref_param_prepare,
+    .param_drop = ref_param_drop,
+    .conv2d_scratch = ref_conv2d_scratch,
+    .conv2d = ref_conv2d,
+    .linear_scratch = ref_linear_scratch,
+    .linear = ref_linear,
+    .norm = ref_norm,
+    .attention_scratch = ref_attention_scratch,
+    .attention = ref_attention,
+    .embed = ref_embed,
+    .gather_rows = ref_gather_rows,
+    .timestep_embedding = ref_timestep_embedding,
+    .lincomb = ref_lincomb,
+    .activate = ref_activate,
+    .rescale_std = ref_rescale_std,
+    .stats = ref_stats,
     .to_rgb8 = ref_to_rgb8,
 };
