@@ -101,12 +101,36 @@ diffc_status diffc_npy_write(const char *path, const float *data, int rank, cons
     return give_error(error, &e);
 }
 
+/* Is it a picture that we read? By its first bytes. */
+static bool is_picture(const char *path)
+{
+    dc_map m;
+    bool   yes = dc_map_open(&m, path, NULL) == DC_OK && m.size >= 8 && (!memcmp(m.data, "\x89PNG\r\n\x1a\n", 8) || !memcmp(m.data, "\xff\xd8\xff", 3));
+    dc_map_close(&m);
+    return yes;
+}
+
+static dc_status inspect_picture(json_t **out, const char *path, dc_error *e)
+{
+    dc_image  m;
+    char     *text = NULL;
+    dc_error  none = {0};
+    dc_status s    = dc_image_read(&m, path, 0, e);
+    if (s) return s;
+    dc_png_read_text(path, "parameters", &text, &none); /* a JPEG has none */
+    *out = json_pack("{s:s,s:s,s:i,s:i,s:i,s:s?}", "path", path, "kind", "picture", "width", m.width, "height", m.height, "channels", m.channels, "parameters", text);
+    free(text);
+    dc_image_free(&m);
+    return *out ? DC_OK : dc_fail_memory(e, path, 0);
+}
+
 diffc_status diffc_inspect(const char *path, char **json, diffc_error *error)
 {
     dc_error e    = {0};
     json_t  *root = NULL;
     *json         = NULL;
-    if (!dc_inspect(&root, path, &e)) {
+    dc_status s   = is_picture(path) ? inspect_picture(&root, path, &e) : dc_inspect(&root, path, &e);
+    if (!s) {
         *json = json_dumps(root, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
         if (!*json) dc_fail_memory(&e, "the description", 0);
     }

@@ -80,6 +80,7 @@ static void fill_plan(const job *j, diffc_plan *p)
     if (j->encodes) add_stage(p, "vae encoder", dc_vae_encoder_params(m->vae), j->encode_run, 1);
     add_stage(p, "unet", dc_unet_params(m->unet), j->unet_run, batches * j->plan.n_rows);
     add_stage(p, "vae decoder", dc_vae_params(m->vae), j->decode_run, j->count);
+    if (j->finish_run) p->stage[p->n_stages - 1].buffers += dc_run_bytes(j->finish_run);
 
     uint64_t most = 0, all = 0, before_last = 0;
     for (int i = 0; i < p->n_stages; i++) {

@@ -83,7 +83,7 @@ typedef struct job {
     float               *mask;          /* [h,w] 0 or 1 on the latent grid; or NULL */
     struct moments { float *mean, *logvar; } moments, masked_moments; /* [h,w,C], VAE units (TAESD: latent units, no logvar) */
     conditioning         cond;
-    dc_run              *text_run[MAX_TEXT], *unet_run, *encode_run, *decode_run;
+    dc_run              *text_run[MAX_TEXT], *unet_run, *encode_run, *decode_run, *finish_run; /* finish: tiles to pixels */
     int32_t             *ids[MAX_TEXT]; /* [cond.n, length] */
     double               began;         /* of the stage, for progress */
     double               sample_began;

@@ -226,6 +226,7 @@ void job_end(job *j)
     dc_run_free(j->unet_run);
     dc_run_free(j->encode_run);
     dc_run_free(j->decode_run);
+    dc_run_free(j->finish_run);
     conditioning_free(&j->cond);
     dc_plan_free(&j->plan);
     free(j->moments.mean);
