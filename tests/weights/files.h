@@ -40,7 +40,7 @@ static inline int remove_folder(void **state)
 static inline const char *in_folder(const char *name)
 {
     static char path[4][512];
-    static int  turn;
+    static int turn;
     turn = (turn + 1) % 4;
     snprintf(path[turn], sizeof path[turn], "%s/%s", folder, name);
     return path[turn];
@@ -49,7 +49,7 @@ static inline const char *in_folder(const char *name)
 static inline const char *write_bytes(const char *name, const void *bytes, size_t n)
 {
     const char *path = in_folder(name);
-    FILE       *f    = fopen(path, "wb");
+    FILE *f = fopen(path, "wb");
     assert_non_null(f);
     assert_int_equal(fwrite(bytes, 1, n, f), n);
     assert_int_equal(fclose(f), 0);
@@ -61,7 +61,7 @@ static inline const char *write_text(const char *name, const char *text) { retur
 /* A safetensors file of this header and `data` bytes 0, 1, 2, ...; its length counts `more` bytes that are not there. */
 static inline const char *write_header(const char *name, const char *header, size_t n, size_t data, int64_t more)
 {
-    dc_text  t   = {0};
+    dc_text t = {0};
     uint64_t len = (uint64_t)((int64_t)n + more);
     for (int i = 0; i < 8; i++) dc_text_append(&t, &(char){(char)(len >> 8 * i)}, 1);
     dc_text_append(&t, header, n);
@@ -71,7 +71,10 @@ static inline const char *write_header(const char *name, const char *header, siz
     return path;
 }
 
-static inline const char *write_tensors(const char *name, const char *header, size_t data) { return write_header(name, header, strlen(header), data, 0); }
+static inline const char *write_tensors(const char *name, const char *header, size_t data)
+{
+    return write_header(name, header, strlen(header), data, 0);
+}
 
 static inline void make_subfolder(const char *name) { assert_int_equal(mkdir(in_folder(name), 0777), 0); }
 

@@ -16,12 +16,17 @@
 #endif
 
 /* A file in memory being written: the length of the header comes last. */
-typedef struct maker { int fd; FILE *f; char path[64]; uint64_t data; } maker;
+typedef struct maker {
+    int fd;
+    FILE *f;
+    char path[64];
+    uint64_t data;
+} maker;
 
 static void begin(maker *m, const char *name)
 {
     m->fd = memfd_create(name, 0);
-    m->f  = m->fd < 0 ? NULL : fdopen(m->fd, "wb");
+    m->f = m->fd < 0 ? NULL : fdopen(m->fd, "wb");
     if (!m->f) fail_msg("no file in memory");
     m->data = 0;
     snprintf(m->path, sizeof m->path, "/proc/self/fd/%d", m->fd);
@@ -47,9 +52,9 @@ static void fill(maker *m, char c, uint64_t n)
 
 static uint64_t status_kib(const char *key)
 {
-    char     line[256];
+    char line[256];
     unsigned long long v = 0;
-    FILE    *f = fopen("/proc/self/status", "r");
+    FILE *f = fopen("/proc/self/status", "r");
     while (f && fgets(line, sizeof line, f))
         if (!strncmp(line, key, strlen(key))) sscanf(line + strlen(key), ": %llu", &v);
     if (f) fclose(f);
@@ -64,10 +69,10 @@ static void within_bounds(const char *path, uint64_t n, dc_status want, const ch
     clock_gettime(CLOCK_MONOTONIC, &a);
     pid_t child = fork();
     if (!child) {
-        rlim_t        limit = status_kib("VmData") * 1024 + 2 * n + (16u << 20);
-        struct rlimit r     = {limit, limit};
-        dc_weights   *w;
-        dc_error      e = {0};
+        rlim_t limit = status_kib("VmData") * 1024 + 2 * n + (16u << 20);
+        struct rlimit r = {limit, limit};
+        dc_weights *w;
+        dc_error e = {0};
         if (!SANITIZED) setrlimit(RLIMIT_DATA, &r);
         dc_status s = dc_weights_open(&w, path, &e);
         if (s != want || !strstr(e.text, says)) fprintf(stderr, "%s: found %d \"%s\", expected %d \"%s\"\n", path, s, e.text, want, says);
@@ -143,7 +148,8 @@ static void metadata(void **state)
         fprintf(m.f, "{\"__metadata__\":{");
         for (int i = 0; i < n; i++) fprintf(m.f, "%s\"%x\":\"\"", i ? "," : "", i);
         fprintf(m.f, "}}");
-        within_bounds(m.path, finish(&m), n > DC_MAX_METADATA ? DC_DATA : DC_OK, n > DC_MAX_METADATA ? "__metadata__: more than 65536 entries" : "");
+        within_bounds(m.path, finish(&m), n > DC_MAX_METADATA ? DC_DATA : DC_OK,
+                      n > DC_MAX_METADATA ? "__metadata__: more than 65536 entries" : "");
         fclose(m.f);
     }
     maker m;
@@ -159,7 +165,13 @@ static void metadata(void **state)
 static void hostile_text(void **state)
 {
     (void)state;
-    static const struct { const char *begin; const char *again, *end; int times; dc_status want; const char *says; } texts[] = {
+    static const struct {
+        const char *begin;
+        const char *again, *end;
+        int times;
+        dc_status want;
+        const char *says;
+    } texts[] = {
         {"{\"a\":{\"x\":", "[", "", 20000000, DC_DATA, "nesting: found '[[[[[[[[[[[[', expected at most 64 levels"},
         {"{\"a\":{\"x\":", "{\"a\":", "", 4000000, DC_DATA, "at most 64 levels"},
         {"{\"a\":{\"x\":[0", ",0", "],\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}}", 20000000, DC_OK, ""},
@@ -217,8 +229,8 @@ static void header_lengths(void **state)
     (void)state;
     for (int last = 9999000; last <= 10001000; last += 2000) {
         uint64_t sum = 0;
-        maker    m[4];
-        FILE    *f = fopen(in_folder("sum.json"), "wb");
+        maker m[4];
+        FILE *f = fopen(in_folder("sum.json"), "wb");
         assert_non_null(f);
         fprintf(f, "{\"weight_map\":{");
         for (int i = 0; i < 4; i++) {
@@ -237,7 +249,8 @@ static void header_lengths(void **state)
         fprintf(f, "}}");
         fclose(f);
         bool over = sum > DC_MAX_HEADER;
-        within_bounds(in_folder("sum.json"), sum, over ? DC_DATA : DC_OK, over ? "header lengths: found 100001312 bytes in all its files, expected at most 100000000" : "");
+        within_bounds(in_folder("sum.json"), sum, over ? DC_DATA : DC_OK,
+                      over ? "header lengths: found 100001312 bytes in all its files, expected at most 100000000" : "");
         assert_int_equal(over, last > 10000000);
         for (int i = 0; i < 4; i++) fclose(m[i].f);
     }
@@ -246,8 +259,9 @@ static void header_lengths(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(number_of_tensors), cmocka_unit_test(long_alike_names), cmocka_unit_test(header_length), cmocka_unit_test(metadata),
-        cmocka_unit_test(hostile_text),      cmocka_unit_test(indexes),          cmocka_unit_test(header_lengths),
+        cmocka_unit_test(number_of_tensors), cmocka_unit_test(long_alike_names), cmocka_unit_test(header_length),
+        cmocka_unit_test(metadata),          cmocka_unit_test(hostile_text),     cmocka_unit_test(indexes),
+        cmocka_unit_test(header_lengths),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

@@ -10,7 +10,7 @@
 /* Tensors [from, to) of w as a safetensors file. */
 static void write_part(const char *name, const dc_weights *w, int from, int to)
 {
-    dc_text  head = {0}, data = {0};
+    dc_text head = {0}, data = {0};
     uint64_t at = 0;
     dc_text_printf(&head, "{\"__metadata__\":{\"part\":\"%s\"}", name);
     for (int i = from; i < to; i++) {
@@ -36,8 +36,8 @@ static void write_part(const char *name, const dc_weights *w, int from, int to)
 static void write_shards(const char *sub, const char *stem, const char *index, const dc_weights *w, int parts)
 {
     dc_text map = {0};
-    int     n   = dc_weights_count(w);
-    char    path[256];
+    int n = dc_weights_count(w);
+    char path[256];
     for (int p = 0; p < parts; p++) {
         snprintf(path, sizeof path, "%s/%s-%05d-of-%05d.safetensors", sub, stem, p + 1, parts);
         write_part(path, w, n * p / parts, n * (p + 1) / parts);
@@ -55,7 +55,7 @@ static void write_shards(const char *sub, const char *stem, const char *index, c
 static dc_weights *open_model(void)
 {
     dc_weights *w;
-    dc_error    e = {0};
+    dc_error e = {0};
     if (dc_weights_open_folder(&w, MODEL, "diffusion_pytorch_model", &e)) fail_msg("%s", e.text);
     assert_true(dc_weights_count(w) > 600);
     return w;
@@ -80,7 +80,7 @@ static void same_weights(const dc_weights *a, const dc_weights *b)
 static void opens(const char *sub, const char *stem, const dc_weights *want, const char *file)
 {
     dc_weights *w;
-    dc_error    e = {0};
+    dc_error e = {0};
     if (dc_weights_open_folder(&w, in_folder(sub), stem, &e)) fail_msg("%s", e.text);
     if (!strstr(dc_weights_path(w), file)) fail_msg("opened %s, expected %s", dc_weights_path(w), file);
     if (want) same_weights(w, want);
@@ -90,7 +90,7 @@ static void opens(const char *sub, const char *stem, const dc_weights *want, con
 static void refuses(const char *sub, const char *stem, dc_status code, const char *says, const char *hint)
 {
     dc_weights *w = (dc_weights *)&w;
-    dc_error    e = {0};
+    dc_error e = {0};
     assert_int_equal(dc_weights_open_folder(&w, in_folder(sub), stem, &e), code);
     assert_null(w);
     assert_error(&e, code, says);
@@ -105,14 +105,16 @@ static void preference(void **state)
     (void)state;
     dc_weights *w = open_model();
     make_subfolder("p");
-    refuses("p", "model", DC_NO_INPUT, "/p: weights: found none, expected model.safetensors, a variant of it (.fp16.) or model.safetensors.index.json", NULL);
+    refuses("p", "model", DC_NO_INPUT,
+            "/p: weights: found none, expected model.safetensors, a variant of it (.fp16.) or model.safetensors.index.json", NULL);
     write_text("p/config.json", "{}");
     write_text("p/other.safetensors", "");
     write_text("p/model_old.safetensors", "");
     write_text("p/models.safetensors", "");
     refuses("p", "model", DC_NO_INPUT, "found none", NULL);
     write_text("p/pytorch_model.bin", "");
-    refuses("p", "model", DC_NO_INPUT, "found pytorch_model.bin, expected model.safetensors", "get that version of the model, or convert it");
+    refuses("p", "model", DC_NO_INPUT, "found pytorch_model.bin, expected model.safetensors",
+            "get that version of the model, or convert it");
     write_text("p/flax_model.msgpack", "");
     write_text("p/model.bin.index.json", "");
     refuses("p", "model", DC_NO_INPUT, "found flax_model.msgpack", "Only safetensors files are read");
@@ -121,7 +123,10 @@ static void preference(void **state)
     write_shards("p", "model", "model.safetensors.index.bf16.json", w, 2);
     opens("p", "model", w, "/p/model.safetensors.index.bf16.json");
     write_shards("p", "model", "model.safetensors.index.ema.json", w, 2);
-    refuses("p", "model", DC_DATA, "found 2 variants, among them model.safetensors.index.bf16.json and model.safetensors.index.ema.json, expected one, or model.safetensors", NULL);
+    refuses("p", "model", DC_DATA,
+            "found 2 variants, among them model.safetensors.index.bf16.json and model.safetensors.index.ema.json, expected one, or "
+            "model.safetensors",
+            NULL);
     write_shards("p", "model", "model.safetensors.index.fp16.json", w, 3);
     opens("p", "model", w, "/p/model.safetensors.index.fp16.json");
     write_shards("p", "model", "model.safetensors.index.json", w, 5);
@@ -147,7 +152,8 @@ static void links_and_spellings(void **state)
     write_shards("s", "model.fp16", "model.fp16.safetensors.index.json", w, 2);
     opens("s", "model", w, "/s/model.fp16.safetensors.index.json");
     assert_int_equal(rename(in_folder("s/model.fp16-00002-of-00002.safetensors"), in_folder("blobs/0123")), 0);
-    refuses("s", "model", DC_NO_INPUT, "/s/model.fp16-00002-of-00002.safetensors: cannot be read: No such file", "index.json names this file: a part of the model is missing");
+    refuses("s", "model", DC_NO_INPUT, "/s/model.fp16-00002-of-00002.safetensors: cannot be read: No such file",
+            "index.json names this file: a part of the model is missing");
     assert_int_equal(symlink("../blobs/0123", in_folder("s/model.fp16-00002-of-00002.safetensors")), 0);
     opens("s", "model", w, "/s/model.fp16.safetensors.index.json");
     assert_int_equal(symlink("../blobs/0123", in_folder("s/model.safetensors")), 0);
@@ -163,7 +169,7 @@ static void shards(void **state)
 {
     (void)state;
     dc_weights *w = open_model(), *s;
-    dc_error    e = {0};
+    dc_error e = {0};
     make_subfolder("n");
     write_shards("n", "x", "x.json", w, 7);
     assert_int_equal(dc_weights_open(&s, in_folder("n/x.json"), &e), DC_OK);
@@ -184,7 +190,11 @@ static void shards(void **state)
 static void wrong_indexes(void **state)
 {
     (void)state;
-    static const struct { const char *text; dc_status code; const char *says; } indexes[] = {
+    static const struct {
+        const char *text;
+        dc_status code;
+        const char *says;
+    } indexes[] = {
         {"", DC_DATA, "index, byte 0: beginning: found its end, expected '{'"},
         {"[]", DC_DATA, "beginning: found '[]'"},
         {"{}", DC_DATA, "weight_map: found none, expected tensor names and their files"},
@@ -236,7 +246,8 @@ static void wrong_indexes(void **state)
     assert_null(dc_weights_find(w, "a"));
     assert_int_equal(dc_weights_metadata_count(w), 0);
     dc_weights_close(w);
-    assert_int_equal(dc_weights_open(&w, write_text("i.json", "{\"x\":[{}],\"weight_map\":{\"b\":\"one\",\"a\":\"one\"},\"y\":null}"), &e), DC_OK);
+    assert_int_equal(dc_weights_open(&w, write_text("i.json", "{\"x\":[{}],\"weight_map\":{\"b\":\"one\",\"a\":\"one\"},\"y\":null}"), &e),
+                     DC_OK);
     assert_int_equal(dc_weights_count(w), 2);
     assert_memory_equal(dc_weights_find(w, "b")->data, "\1", 1);
     dc_weights_close(w);
@@ -247,8 +258,8 @@ static void bare_path(void **state)
 {
     (void)state;
     dc_weights *w;
-    dc_error    e = {0};
-    char        here[4096];
+    dc_error e = {0};
+    char here[4096];
     write_tensors("one", "{" U8("a", "0,1") "," U8("b", "1,2") "}", 2);
     write_text("i.json", "{\"weight_map\":{\"b\":\"one\",\"a\":\"one\"}}");
     assert_non_null(getcwd(here, sizeof here));
@@ -263,7 +274,8 @@ static void bare_path(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(preference), cmocka_unit_test(links_and_spellings), cmocka_unit_test(shards), cmocka_unit_test(wrong_indexes), cmocka_unit_test(bare_path),
+        cmocka_unit_test(preference),    cmocka_unit_test(links_and_spellings), cmocka_unit_test(shards),
+        cmocka_unit_test(wrong_indexes), cmocka_unit_test(bare_path),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }
