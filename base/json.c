@@ -29,7 +29,9 @@ static bool too_deep(const char *text, size_t n)
 
 dc_status dc_json_parse(json_t **out, const char *path, const char *text, size_t n, dc_error *e)
 {
-    *out = NULL;
+    *out            = NULL;
+    const char *nul = memchr(text, 0, n); /* jansson skips NUL between tokens */
+    if (nul) return dc_fail(e, DC_DATA, "%s: JSON, byte %zu: found a NUL byte, expected text", path, (size_t)(nul - text));
     if (too_deep(text, n)) return dc_fail(e, DC_DATA, "%s: JSON: found more than %d levels of nesting, expected fewer", path, MAX_DEPTH);
     json_error_t bad;
     *out = json_loadb(text, n, JSON_REJECT_DUPLICATES, &bad);
