@@ -7,12 +7,11 @@ import json, os, shutil, struct, sys
 import numpy as np
 
 # What the tests in this tree need, and no more: the whole set is 4 times as large.
-FOLDERS = ["sd1", "sd1-inpaint", "sdxl/unet", "sdxl/text_encoder_2", "taesd"]
-MODULES = {"sd1": ["case.json", "text.safetensors", "unet.safetensors", "vae.safetensors"], "sd1-inpaint": ["case.json", "unet.safetensors"],
-           "sdxl": ["case.json", "text_2.safetensors", "unet.safetensors"], "taesd": ["case.json", "taesd.safetensors"]}
+FOLDERS = ["sd1", "sdxl/unet", "sdxl/text_encoder_2", "taesd"]
+LEFT_OUT = ("tokenizer",)  # its vocabulary is CLIP's own, which is among the assets
+MODULES = {"sd1": ["case.json", "text.safetensors", "unet.safetensors", "vae.safetensors"], "sdxl": ["case.json", "text_2.safetensors", "unet.safetensors"], "taesd": ["case.json", "taesd.safetensors"]}
 TXT2IMG = {"sd1": ["ddim-72x56-odd", "dpmpp2m-karras-64x64", "euler-64x64", "euler-64x64-nocfg", "euler_a-64x64", "heun-64x64", "lcm-64x64", "lms-64x64",
-                   "pndm-64x64", "unipc-64x64", "img2img-ddim", "img2img-euler"],
-           "sd1-inpaint": ["inpaint-ddim", "inpaint-euler"]}
+                   "pndm-64x64", "unipc-64x64", "img2img-ddim", "img2img-euler"]}
 
 
 def read(path):
@@ -46,13 +45,11 @@ def to_f16(path, out):
 
 
 def copy(src, dst):
-    """files copied (weights as float16), links kept as links"""
+    """files copied, weights as float16"""
     os.makedirs(dst, exist_ok=True)
-    for name in sorted(os.listdir(src)):
+    for name in sorted(set(os.listdir(src)) - set(LEFT_OUT)):
         s, d = f"{src}/{name}", f"{dst}/{name}"
-        if os.path.islink(s):
-            os.path.lexists(d) or os.symlink(os.readlink(s), d)
-        elif os.path.isdir(s):
+        if os.path.isdir(s):
             copy(s, d)
         elif name.endswith(".safetensors"):
             to_f16(s, d)
@@ -64,11 +61,6 @@ def main():
     src, out = sys.argv[1:3]
     for m in FOLDERS:
         copy(f"{src}/models/{m}", f"{out}/models/{m}")
-    for new, old in json.load(open(f"{src}/models/links.json")).items():  # parts shared between models
-        link = f"{out}/models/{new}"
-        if new.startswith("sd1-inpaint/"):
-            os.path.lexists(link) and os.remove(link)  # a copy that lost its links holds their text
-            os.symlink(os.path.relpath(f"{out}/models/{old}", os.path.dirname(link)), link)
     for m, files in MODULES.items():
         os.makedirs(f"{out}/modules/{m}", exist_ok=True)
         for f in files:

@@ -84,7 +84,7 @@ static void check(const char *device, const char *model, bool taps)
 
 static void all_models(const char *device, bool taps)
 {
-    static const char *const models[] = {"sd1", "sdxl", "sd1-inpaint"};
+    static const char *const models[] = {"sd1", "sdxl"};
     for (size_t i = 0; i < sizeof models / sizeof *models; i++) check(device, models[i], taps);
 }
 
