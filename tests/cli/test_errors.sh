@@ -101,8 +101,10 @@ rm err kept.png
 
 # more memory than there is, told before the first step, with the bytes
 refused 71 "bytes available, expected at least" $t --max-memory 1M
-( ulimit -v 1000000; exec timeout 20 "$diffc" $t -W 2048 -H 2048 --batch-size 16 -b 16 2>err )
-[ $? = 71 ] && grep -q "bytes available, expected at least [0-9]" err || fail "memory: $(cat err)"
+if ( ulimit -v 1000000; "$diffc" version ) >/dev/null 2>&1; then # not so in a sanitizer build
+    ( ulimit -v 1000000; exec timeout 20 "$diffc" $t -W 2048 -H 2048 --batch-size 16 -b 16 2>err )
+    [ $? = 71 ] && grep -q "bytes available, expected at least [0-9]" err || fail "memory: $(cat err)"
+fi
 rm -f err
 
 # errors as JSON
