@@ -36,7 +36,7 @@ dc_status dc_json_parse(json_t **out, const char *path, const char *text, size_t
     json_error_t bad;
     *out = json_loadb(text, n, JSON_REJECT_DUPLICATES, &bad);
     if (*out) return DC_OK;
-    if (json_error_code(&bad) == json_error_out_of_memory) return dc_fail_memory(e, path, n);
+    if (!bad.text[0] || json_error_code(&bad) == json_error_out_of_memory) return dc_fail_memory(e, path, n); /* it says nothing, mostly */
     return dc_fail(e, DC_DATA, "%s: JSON, line %d column %d: %s", path, bad.line, bad.column, bad.text);
 }
 

@@ -126,8 +126,6 @@ static dc_status open_shard(dc_weights *w, const char *folder, const place *at, 
     w->n_parts++;
     w->n_tensors += k->n_tensors;
     *header_bytes += k->header_bytes;
-    if (w->n_tensors > DC_MAX_TENSORS)
-        return dc_fail(e, DC_DATA, "%s: tensors: found %d in its files, expected at most %d", w->path, w->n_tensors, DC_MAX_TENSORS);
     if (*header_bytes > DC_MAX_HEADER)
         return dc_fail(e, DC_DATA, "%s: header lengths: found %llu bytes in all its files, expected at most %u", w->path,
                        (unsigned long long)*header_bytes, DC_MAX_HEADER);
@@ -279,6 +277,7 @@ dc_status dc_weights_open_folder(dc_weights **out, const char *folder, const cha
 {
     *out = NULL;
     DIR *d = opendir(folder);
+    if (!d && errno == ENOMEM) return dc_fail_memory(e, folder, 0);
     if (!d) return dc_fail(e, DC_NO_INPUT, "%s: cannot be read: %s", folder, strerror(errno));
     listing *l = dc_calloc(1, sizeof *l);
     for (struct dirent *x; l && (x = readdir(d));) note_name(l, x->d_name, stem);
@@ -302,6 +301,11 @@ dc_status dc_weights_open_folder(dc_weights **out, const char *folder, const cha
 }
 
 /* ---- asking ---------------------------------------------------------------------------------------------------------- */
+
+void dc_weights_forget(const dc_weights *w)
+{
+    for (int i = 0; i < w->n_parts; i++) dc_map_forget(w->part[i].map.data, w->part[i].map.size);
+}
 
 int dc_weights_count(const dc_weights *w) { return w->n_tensors; }
 const dc_stored *dc_weights_at(const dc_weights *w, int i) { return &w->tensor[i]; }

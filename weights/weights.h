@@ -29,6 +29,8 @@ dc_status dc_weights_open(dc_weights **out, const char *path, dc_error *e);
  * Errors as above; DATA for several variants of equal right, NO_INPUT when there is none (with what is there instead). */
 dc_status dc_weights_open_folder(dc_weights **out, const char *folder, const char *stem, dc_error *e);
 void      dc_weights_close(dc_weights *w);
+/* What was read of the files may leave this process's memory (it stays in the page cache and comes back when touched). */
+void      dc_weights_forget(const dc_weights *w);
 
 int              dc_weights_count(const dc_weights *w);
 const dc_stored *dc_weights_at(const dc_weights *w, int i);            /* in name order */
