@@ -333,13 +333,13 @@ static void lincomb(dc_run *r, dc_tensor y, const dc_term *terms, int n)
     run_end_op(r, EXECUTE(r, lincomb(r->device, &a)), y, 0);
 }
 
-/* Term i may give its memory to y: it is y's size, and no other term looks into it but as a whole. Its coefficient does not matter: a
+/* Term i may give its memory to y: it has y's shape, and so has every other term that looks into it. Its coefficient does not matter: a
  * term that is 0 now may be another time. */
-static bool may_give(const dc_run *r, const dc_term *terms, int n, int i, dc_tensor y)
+static bool may_give(const dc_term *terms, int n, int i, dc_tensor y)
 {
     if (!same_shape(terms[i].x, y)) return false;
     for (int j = 0; j < n; j++)
-        if (looks_into(terms[j].x, terms[i].x) && !(run_is_whole(r, terms[j].x) && same_shape(terms[j].x, y))) return false;
+        if (looks_into(terms[j].x, terms[i].x) && !same_shape(terms[j].x, y)) return false;
     return true;
 }
 
@@ -354,7 +354,7 @@ dc_tensor dc_lincomb(dc_run *r, const dc_term *terms, int n)
     for (int i = 0; i < n; i++) run_use(r, terms[i].x);
     dc_tensor y = run_new(r, DC_F32, largest.rank, largest.dim);
     for (int i = 0; i < n; i++)
-        if (may_give(r, terms, n, i, y)) run_may_take(r, y, terms[i].x);
+        if (may_give(terms, n, i, y)) run_may_take(r, y, terms[i].x);
     lincomb(r, y, terms, n);
     return y;
 }

@@ -109,12 +109,6 @@ void run_use(dc_run *r, dc_tensor t)
     if (s->last < r->next_op - 1) s->last = r->next_op - 1;
 }
 
-bool run_is_whole(const dc_run *r, dc_tensor t)
-{
-    if (r->mode != RUN_PLANNING || dc_is_none(t) || t.id < 0 || t.stride != dc_channels(t)) return false;
-    return (uint64_t)dc_numel(t) * dc_dtype_size((dc_dtype)t.dtype) == r->slots[t.id].size;
-}
-
 /* The next allocation: noted, or looked up and compared. -1 on error. */
 static int32_t next_slot(dc_run *r, uint64_t size, bool state)
 {
@@ -166,7 +160,7 @@ dc_tensor run_new_state(dc_run *r, dc_dtype t, int rank, const int64_t *dim) { r
 
 void run_may_take(dc_run *r, dc_tensor y, dc_tensor x)
 {
-    if (dc_is_none(y) || !run_is_whole(r, x)) return;
+    if (r->mode != RUN_PLANNING || dc_is_none(y) || dc_is_none(x) || x.id < 0) return;
     run_slot *s = &r->slots[y.id];
     if (s->n_instead < RUN_TAKE) s->instead[s->n_instead++] = x.id;
 }

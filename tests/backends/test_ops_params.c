@@ -188,10 +188,13 @@ static void test_life(void **state)
     assert_int_equal(dc_param_in(l.k), 40);
     const uint64_t bytes = dc_params_bytes(p);
     assert_true(bytes >= 4 * dc_params_count(p));
+    const void *form = NULL;
     for (int round = 0; round < 3; round++) {
         done = (progress){0};
         assert_int_equal(dc_params_prepare(p, on_progress, &done, NULL), DC_OK);
         assert_true(dc_params_ready(p));
+        if (round == 2) assert_ptr_equal(l.k->form, form); /* not made twice */
+        form = l.k->form;
         if (round < 2) assert_true(done.calls == 2 && done.done == bytes && done.total == bytes && dc_params_bytes(p) == bytes);
         assert_int_equal(run_once(d, multiply, &l), DC_OK);
         if (round) assert_memory_equal(first, y, sizeof y);
