@@ -35,11 +35,13 @@ static void tell_preparing(void *user, uint64_t done, uint64_t total)
     job_progress(p->j, DIFFC_STAGE_LOAD, p->what, done, total);
 }
 
-dc_status job_prepare(job *j, dc_params *p, const char *what)
+dc_status job_prepare(job *j, dc_params *p, const dc_weights *from, const char *what)
 {
     if (dc_params_ready(p)) return DC_OK;
-    j->began = seconds_now();
-    return dc_params_prepare(p, tell_preparing, &(preparing){j, what}, j->e);
+    j->began    = seconds_now();
+    dc_status s = dc_params_prepare(p, tell_preparing, &(preparing){j, what}, j->e);
+    dc_weights_forget(from);
+    return s;
 }
 
 void job_drop(job *j, dc_params *p)
@@ -165,7 +167,7 @@ static dc_status deliver(job *j, int i, const float *latent, const diffc_image *
 static dc_status decode_batch(job *j, int first, int n, const float *latents)
 {
     size_t    one = (size_t)j->h * (size_t)j->w * (size_t)j->latent_channels;
-    dc_status s   = job_prepare(j, dc_vae_params(j->m->vae), "VAE decoder");
+    dc_status s   = job_prepare(j, dc_vae_params(j->m->vae), j->m->vae_weights, "VAE decoder");
     for (int i = 0; !s && i < n; i++) {
         diffc_image image = {0};
         j->image          = first + i;
@@ -187,7 +189,7 @@ static dc_status sample_and_decode(job *j)
     float    *latents = dc_calloc((size_t)j->batch * one, sizeof(float));
     dc_params *unet   = dc_unet_params(j->m->unet);
     if (!latents) return dc_fail_memory(j->e, "latents", (size_t)j->batch * one * sizeof(float));
-    dc_status s = job_prepare(j, unet, "UNet");
+    dc_status s = job_prepare(j, unet, j->m->unet_weights, "UNet");
     j->sample_began = seconds_now();
     for (int first = 0; !s && first < j->count; first += j->batch) {
         int n    = j->count - first < j->batch ? j->count - first : j->batch;

@@ -39,7 +39,7 @@ dc_status encode_run(job *j)
 {
     dc_params *weights = dc_vae_encoder_params(j->m->vae);
     trace_part(j, "vae", -1);
-    dc_status s = job_prepare(j, weights, "VAE encoder");
+    dc_status s = job_prepare(j, weights, j->m->vae_weights, "VAE encoder");
     if (!s) s = dc_run_reserve(j->encode_run, j->e);
     /* An inpaint model at full strength starts from noise alone: only the masked picture is needed then. */
     if (!s && j->plan.c_image != 0) s = encode_picture(j, j->picture, &j->moments);

@@ -100,8 +100,9 @@ void      job_end(job *j);
 dc_status resolve_sampler(const char *sampler, const char *schedule, dc_sampler_request *out, dc_error *e);
 /* Tells on_progress; when it asks to stop, raises the model's cancel flag. */
 void      job_progress(job *j, diffc_stage stage, const char *what, uint64_t done, uint64_t total);
-/* Prepared weights of one part, with progress; and their end (kept when the model is resident). */
-dc_status job_prepare(job *j, dc_params *p, const char *what);
+/* Prepared weights of one part, with progress (the files they came `from` may leave memory then); and their end, but for a
+ * resident model. */
+dc_status job_prepare(job *j, dc_params *p, const dc_weights *from, const char *what);
 void      job_drop(job *j, dc_params *p);
 dc_status job_cancelled(job *j); /* CANCELLED (and a message) when it is time to stop, else OK */
 

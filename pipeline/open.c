@@ -219,6 +219,8 @@ static dc_status open_scheduler(diffc_model *m, dc_error *e)
         dc_log_write(&m->log, DC_LOG_NOTE, "%s: not there, taking Stable Diffusion's noise schedule (epsilon)", path);
     }
     free(path);
+    if (!s && *m->noise.class_name && !dc_sampler_of_class(m->noise.class_name))
+        dc_log_write(&m->log, DC_LOG_WARNING, "%s: scheduler class %s is not known here, the default sampler is euler", m->folder, m->noise.class_name);
     return s;
 }
 

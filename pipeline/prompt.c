@@ -102,7 +102,7 @@ dc_status text_run(job *j)
         p.hidden        = hidden;
         p.pooled        = c->pooled;
         trace_part(j, m->text[i].name, -1);
-        s = job_prepare(j, dc_clip_text_params(m->text[i].model), "text encoder");
+        s = job_prepare(j, dc_clip_text_params(m->text[i].model), m->text[i].weights, "text encoder");
         if (!s) s = dc_run_reserve(j->text_run[i], j->e);
         if (!s) s = dc_run_pass(j->text_run[i], run_text, &p, j->e);
         dc_run_release(j->text_run[i]);
