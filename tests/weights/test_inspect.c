@@ -155,7 +155,7 @@ static void components(void **state)
         {GOLDEN "models/taesd", "AutoencoderTiny", "a TAESD"},
         {GOLDEN "models/sd1/text_encoder", NULL, "a CLIP text encoder"},
         {GOLDEN "models/sd1/scheduler", "PNDMScheduler", NULL},
-        {GOLDEN "models/sd1/tokenizer", "CLIPTokenizer", NULL},
+        {ASSETS "/default/tokenizer", "CLIPTokenizer", NULL},
     };
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         json_t *o = inspect(parts[i].path);
