@@ -59,7 +59,8 @@ void run_use(dc_run *r, dc_tensor t);
 /* A new tensor, made by the op under way. DC_NONE on error. */
 dc_tensor run_new(dc_run *r, dc_dtype t, int rank, const int64_t *dim);
 /* y, just made, may take the memory of x, which the op reads element by element, if x is last used here. Nothing happens when x is
- * DC_NONE, borrowed, or a part of a larger tensor (sizes are compared). The caller sees to it that no other input looks into x in another way. */
+ * DC_NONE, borrowed, or a part of a larger tensor (sizes are compared). The caller sees to it that no other input
+ * looks into x in another way. */
 void run_may_take(dc_run *r, dc_tensor y, dc_tensor x);
 dc_tensor run_new_state(dc_run *r, dc_dtype t, int rank, const int64_t *dim);
 /* Memory that lives for this op only. NULL while planning, or for 0 bytes. */
