@@ -1,5 +1,5 @@
 /* Whole runs against diffusers: the final latent and the picture of txt2img, img2img and inpainting, within the tolerances that were
- * measured for each case (float64 runs and other thread counts of the reference). Golden: tests/gen/models.py. */
+ * measured for each case (float64 runs and other thread counts of the reference). Golden: tests/gen/{models,inpaint,pipelines}.py. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -149,7 +149,7 @@ static void compare(const char *folder, const json_t *c, const kept *k)
 /* Calls `what` for every case folder; returns their number. */
 static int for_all(void (*what)(const char *folder, const json_t *c))
 {
-    static const char *const models[] = {"sd1", "sd1-inpaint"};
+    static const char *const models[] = {"sd1", "sd1-inpaint", "sd1-v", "sd1-zsnr", "sd1-turbo", "sdxl"};
     int                      n = 0;
     for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
         char path[512], folder[800];
@@ -180,7 +180,7 @@ static void check_on_cpu(const char *folder, const json_t *c)
 static void runs_match_diffusers(void **state)
 {
     (void)state;
-    assert_true(for_all(check_on_cpu) >= 14);
+    assert_true(for_all(check_on_cpu) >= 21);
 }
 
 static json_t *one_case(char folder[512], const char *name)
