@@ -150,8 +150,14 @@ static dc_status open_unet(diffc_model *m, dc_error *e)
     return s;
 }
 
-/* The config that goes with a VAE given as a file: config.json beside it, else the model's own. */
-static dc_status vae_file_config(json_t **root, char **path, const char *file, const char *model_folder, dc_error *e)
+/* Names of an AutoencoderTiny: diffusers', or the original's. */
+static bool tiny_names(const dc_weights *w)
+{
+    return dc_weights_find(w, "decoder.layers.0.weight") || dc_weights_find(w, "encoder.layers.0.weight") || dc_weights_find(w, "1.weight") || dc_weights_find(w, "0.weight");
+}
+
+/* The config that goes with a VAE given as a file: config.json beside it, else the published TAESD's or the model's own VAE's. */
+static dc_status vae_file_config(json_t **root, char **path, const char *file, bool tiny, const char *model_folder, dc_error *e)
 {
     char *folder = dc_strdup(file);
     if (!folder) return dc_fail_memory(e, "a path", strlen(file));
@@ -163,6 +169,10 @@ static dc_status vae_file_config(json_t **root, char **path, const char *file, c
     if (beside && dc_is_file(beside)) {
         *path = dc_strdup(beside);
         s     = *path ? dc_json_read(root, *path, DC_JSON_CONFIG_LIMIT, e) : dc_fail_memory(e, "a path", strlen(beside));
+    } else if (tiny) {
+        static const char taesd[] = "{\"_class_name\": \"AutoencoderTiny\"}";
+        *path = dc_strdup(file);
+        s = *path ? dc_json_parse(root, file, taesd, sizeof taesd - 1, e) : dc_fail_memory(e, "a path", strlen(file));
     } else {
         s = own ? read_config(root, path, own, e) : dc_fail_memory(e, "a path", strlen(model_folder));
     }
@@ -187,7 +197,7 @@ static dc_status open_vae(diffc_model *m, const char *replaced, dc_error *e)
     dc_status     s = DC_OK;
     if (replaced && !dc_is_folder(replaced)) {
         s = dc_weights_open(&m->vae_weights, replaced, e);
-        if (!s) s = vae_file_config(&root, &path, replaced, m->folder, e);
+        if (!s) s = vae_file_config(&root, &path, replaced, tiny_names(m->vae_weights), m->folder, e);
     } else {
         if (replaced) folder = dc_strdup(replaced);
         else s = part_folder(&folder, m->folder, "vae", "Name another VAE with --vae FOLDER, or a TAESD with --taesd FOLDER.", e);

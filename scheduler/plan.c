@@ -206,7 +206,7 @@ static dc_status fill_levels(work *w, build *x, const sampler_row *s, shape how,
 static void set_start(dc_plan *p, const build *x, const sampler_row *s, const double *sigma)
 {
     const char *spacing = *x->c->spacing ? x->c->spacing : s->spacing;
-    level       first   = x->L[0];
+    level       first   = s->family == TIMESTEPS ? level_of_t(x->b->table, p->rows[0].t) : x->L[0]; /* pndm begins where its own list does */
     p->init_sigma       = 1;
     if (s->family == SIGMA_SPACE) p->init_sigma = !strcmp(spacing, "leading") ? hypot(1, sigma[0]) : sigma[0];
     p->c_image = x->q->image_start ? first.a : 0;
@@ -234,6 +234,7 @@ static dc_status build_plan(dc_plan *p, work *w, const dc_noise_config *c, const
     int skip = n - tail(n, q);
     if (skip == n) return dc_fail(e, DC_USAGE, "strength: found %.6g, which leaves no step of %d, expected at least %.6g", q->strength, n, 1.0 / n);
     x.L      = w->L + skip;
+    x.all    = w->L;
     x.target = s->family == TIMESTEPS ? w->target + skip : NULL;
     x.n      = n - skip;
     s->make(&x);

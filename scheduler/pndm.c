@@ -28,23 +28,43 @@ static void runge_kutta(build *x, int k, bool v)
     builder_row(x->b, next, (row_spec){.want = WANT_RAW, .x = {{[T_S] = 1, [T_O] = q2 / 6}}, .inner = true});
 }
 
-void build_pndm(build *x)
+/* Timestep of evaluation j. diffusers lists the second one twice, and image-to-image cuts that list of n + 1 off at its beginning. */
+static double listed(const build *x, int j)
+{
+    int at = x->full - x->n + j;
+    return x->all[at < 2 ? at : at - 1].t;
+}
+
+/* The transfer of evaluation j: the second one looks at the first step again, from where that began. */
+static void plms_row(build *x, int j, bool v)
 {
     static const terms save_x = {{[T_X] = 1}};
-    bool               v      = x->b->prediction == DC_PREDICT_V;
-    int                first  = x->c->skip_prk_steps == 1 ? 0 : x->n < 3 ? x->n : 3;
+    double             t = listed(x, j), P, Q, begin = j == 1 ? t + x->ratio : t;
+    level              at = x->final_at(x, t);
+    transfer(x->final_at(x, begin), x->final_at(x, begin - x->ratio), v, &P, &Q);
+    if (j == 0) {
+        builder_row(x->b, at, (row_spec){.want = WANT_RAW, .x = {{[T_X] = P, [T_O] = Q}}, .s = &save_x, .keep = true});
+    } else if (j == 1) { /* its output is not kept */
+        builder_row(x->b, at, (row_spec){.want = WANT_RAW, .x = {{[T_S] = P, [T_O] = Q / 2, [T_P1] = Q / 2}}, .inner = true});
+    } else {
+        const double *w = adams_bashforth[x->b->kept < 3 ? x->b->kept : 3];
+        builder_row(x->b, at, (row_spec){.want = WANT_RAW, .x = {{[T_X] = P, [T_O] = Q * w[0], [T_P1] = Q * w[1], [T_P2] = Q * w[2], [T_P3] = Q * w[3]}}, .keep = true});
+    }
+}
+
+void build_pndm(build *x)
+{
+    bool v = x->b->prediction == DC_PREDICT_V;
+    if (x->c->skip_prk_steps == 1) {
+        for (int j = 0; j < (x->full > 1 ? x->n + 1 : 1); j++) plms_row(x, j, v);
+        return;
+    }
+    int first = x->n < 3 ? x->n : 3;
     for (int k = 0; k < first; k++) runge_kutta(x, k, v);
     for (int k = first; k < x->n; k++) {
-        double t = x->L[k].t, P, Q;
-        level  from = x->final_at(x, t), next = x->final_at(x, t - x->ratio);
-        transfer(from, next, v, &P, &Q);
-        if (k == 0) { /* a second look at the first step, whose output is not kept */
-            builder_row(x->b, from, (row_spec){.want = WANT_RAW, .x = {{[T_X] = P, [T_O] = Q}}, .s = &save_x, .keep = true});
-            if (x->n > 1) next.t = x->L[1].t;
-            if (x->n > 1) builder_row(x->b, next, (row_spec){.want = WANT_RAW, .x = {{[T_S] = P, [T_O] = Q / 2, [T_P1] = Q / 2}}, .inner = true});
-            continue;
-        }
+        double        t = x->L[k].t, P, Q;
         const double *w = adams_bashforth[x->b->kept < 3 ? x->b->kept : 3];
-        builder_row(x->b, from, (row_spec){.want = WANT_RAW, .x = {{[T_X] = P, [T_O] = Q * w[0], [T_P1] = Q * w[1], [T_P2] = Q * w[2], [T_P3] = Q * w[3]}}, .keep = true});
+        transfer(x->final_at(x, t), x->final_at(x, t - x->ratio), v, &P, &Q);
+        builder_row(x->b, x->final_at(x, t), (row_spec){.want = WANT_RAW, .x = {{[T_X] = P, [T_O] = Q * w[0], [T_P1] = Q * w[1], [T_P2] = Q * w[2], [T_P3] = Q * w[3]}}, .keep = true});
     }
 }

@@ -61,6 +61,7 @@ typedef struct build {
     const dc_noise_config    *c;
     const dc_sampler_request *q;
     level                    *L;
+    const level              *all;       /* levels of the whole schedule; L begins at all[full - n] */
     int                       n;         /* steps that are run */
     int                       full;      /* steps of the whole schedule (img2img runs its last n) */
     const level              *target;    /* DDIM: where step i leads, when that is not L[i+1] */
