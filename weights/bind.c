@@ -53,12 +53,11 @@ static shape read_shape(const char *text, const dc_dims *dims)
     return s;
 }
 
-/* "[320,4,3,3]"; the stored dimensions are int64, the wanted ones int: one of the two is NULL. */
-static void shape_text(char *out, size_t size, int rank, const int64_t *stored, const int *wanted)
+/* "[320,4,3,3]" */
+static void shape_text(char *out, size_t size, const int64_t *dim, int rank)
 {
     size_t at = (size_t)snprintf(out, size, "[");
-    for (int i = 0; i < rank && at < size; i++)
-        at += (size_t)snprintf(out + at, size - at, "%s%lld", i ? "," : "", stored ? (long long)stored[i] : wanted[i]);
+    for (int i = 0; i < rank && at < size; i++) at += (size_t)snprintf(out + at, size - at, "%s%lld", i ? "," : "", (long long)dim[i]);
     if (at < size) snprintf(out + at, size - at, "]");
 }
 
@@ -98,8 +97,10 @@ static void note_missing(dc_binder *b, const char *name)
 static void note_misshaped(dc_binder *b, const dc_stored *t, const shape *want)
 {
     char found[200], expected[64];
-    shape_text(found, sizeof found, t->rank, t->dim, NULL);
-    shape_text(expected, sizeof expected, want->rank, NULL, want->dim);
+    int64_t dim[4];
+    for (int i = 0; i < want->rank; i++) dim[i] = want->dim[i];
+    shape_text(found, sizeof found, t->dim, t->rank);
+    shape_text(expected, sizeof expected, dim, want->rank);
     b->misshaped++;
     note(b, "%s: found %s, expected %s", t->name, found, expected);
 }

@@ -51,7 +51,7 @@ static bool take_word(dc_pull *p, const char *word)
 {
     size_t n = strlen(word);
     skip_space(p);
-    if ((size_t)(p->end - p->at) < n || memcmp(p->at, word, n)) return false;
+    if ((size_t)(p->end - p->at) < n || memcmp(p->at, word, n) != 0) return false;
     p->at += n;
     return true;
 }
@@ -152,7 +152,7 @@ dc_status dc_pull_number(dc_pull *p, uint64_t *out, const char *what)
     uint64_t v = 0;
     bool fits = true;
     for (; is_digit(p); p->at++) fits = fits && dc_mul_u64(v, 10, &v) && dc_add_u64(v, (uint64_t)(*p->at - '0'), &v) && v <= INT64_MAX;
-    bool whole = p->at > from && (*from != '0' || p->at - from == 1) && (p->at == p->end || !memchr(".eE+-", *p->at, 5));
+    bool whole = p->at > from && (*from != '0' || p->at - from == 1) && (p->at == p->end || !*p->at || !strchr(".eE+-", *p->at));
     *out = v;
     if (whole && fits) return DC_OK;
     p->at = from;

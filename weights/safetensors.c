@@ -330,7 +330,7 @@ static void hint_by_magic(const dc_map *m, dc_error *e)
 /* N, the header's length. */
 static dc_status read_length(const dc_map *m, uint64_t *n, dc_error *e)
 {
-    uint8_t at[8];
+    uint8_t at[8] = {0};
     dc_status s = DC_OK;
     *n = 0;
     if (m->size < 8)

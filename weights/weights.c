@@ -87,7 +87,7 @@ static dc_status read_index(index_file *x, const char *path, dc_error *e)
     }
     s = dc_pull_end(&p);
     if (!s && !x->place) s = dc_fail(e, DC_DATA, "%s: weight_map: found none, expected tensor names and their files", path);
-    if (x->n > 1) qsort(x->place, (size_t)x->n, sizeof *x->place, by_file);
+    if (x->place && x->n > 1) qsort(x->place, (size_t)x->n, sizeof *x->place, by_file);
     return s;
 }
 
@@ -143,7 +143,10 @@ static dc_status open_shards(dc_weights *w, const index_file *x, dc_error *e)
     char *folder = folder_of(w->path);
     dc_status s = DC_OK;
     w->part = dc_calloc((size_t)n_files, sizeof *w->part);
-    if (!folder || !w->part) s = dc_fail_memory(e, w->path, (unsigned long long)n_files * sizeof *w->part);
+    if (!folder || !w->part) {
+        free(folder);
+        return dc_fail_memory(e, w->path, (unsigned long long)n_files * sizeof *w->part);
+    }
     for (int from = 0, to; !s && from < x->n; from = to) {
         for (to = from + 1; to < x->n && !strcmp(x->place[from].file, x->place[to].file);) to++;
         s = open_shard(w, folder, &x->place[from], to - from, &header_bytes, e);
@@ -231,7 +234,7 @@ static rank rank_of(const char *name, const char *stem)
     for (size_t i = 0; i < sizeof foreign / sizeof *foreign; i++)
         if (ends_with(name, foreign[i])) return FOREIGN;
     size_t n = strlen(stem);
-    if (strncmp(name, stem, n)) return UNWANTED;
+    if (strncmp(name, stem, n) != 0) return UNWANTED;
     const char *rest = name + n;
     if (ends_with(rest, ".json") && strstr(rest, ".safetensors.index.") && *rest == '.') {
         if (!strcmp(rest, ".safetensors.index.json")) return INDEX;
