@@ -17,15 +17,28 @@ typedef struct text_pass {
     const int32_t      *ids; /* [n, length] */
     int                 n, skip;
     bool                normed, want_pooled;
+    bool                apart;         /* the negative prompt keeps the model's own layer. Ref: diffusers' SDXL encode_prompt */
+    int                 hidden_size, pooled_size; /* numbers of one text's results */
     float              *hidden, *pooled; /* host, or NULL while planning */
 } text_pass;
 
+static void run_texts(const text_pass *p, dc_run *r, int first, int n, int skip)
+{
+    const int32_t   *ids = p->ids ? p->ids + (size_t)first * (size_t)p->t->length : NULL;
+    dc_clip_text_out out = dc_clip_text_forward(p->t->model, r, ids, n, p->t->length, skip, p->normed, p->want_pooled);
+    dc_download(r, out.hidden, p->hidden ? p->hidden + (size_t)first * (size_t)p->hidden_size : NULL);
+    if (p->want_pooled) dc_download(r, out.pooled, p->pooled ? p->pooled + (size_t)first * (size_t)p->pooled_size : NULL);
+}
+
 static void run_text(void *ctx, dc_run *r)
 {
-    const text_pass *p   = ctx;
-    dc_clip_text_out out = dc_clip_text_forward(p->t->model, r, p->ids, p->n, p->t->length, p->skip, p->normed, p->want_pooled);
-    dc_download(r, out.hidden, p->hidden);
-    if (p->want_pooled) dc_download(r, out.pooled, p->pooled);
+    const text_pass *p = ctx;
+    if (!p->apart) {
+        run_texts(p, r, 0, p->n, p->skip);
+        return;
+    }
+    run_texts(p, r, 0, 1, 1);
+    run_texts(p, r, 1, 1, p->skip);
 }
 
 /* SD 1.x / 2.x take the last layer through the final norm; with two encoders (SDXL) it is the layer before the last,
@@ -35,7 +48,9 @@ static text_pass describe_pass(const job *j, int i)
     const diffc_model *m    = j->m;
     bool               two  = m->n_text > 1 || dc_unet_configuration(m->unet)->text_time;
     int                skip = j->clip_skip > 0 ? j->clip_skip - 1 : two ? 1 : 0;
-    return (text_pass){.t = &m->text[i], .ids = j->ids[i], .n = j->cond.n, .skip = skip, .normed = !two,
+    const dc_clip_text_config *c = dc_clip_text_configuration(m->text[i].model);
+    return (text_pass){.t = &m->text[i], .ids = j->ids[i], .n = j->cond.n, .skip = skip, .normed = !two, .apart = two && skip != 1 && j->cond.n == 2,
+                       .hidden_size = m->text[i].length * c->width, .pooled_size = c->projection ? c->projection : c->width,
                        .want_pooled = dc_unet_configuration(m->unet)->text_time && i == m->n_text - 1};
 }
 
