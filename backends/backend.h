@@ -10,54 +10,90 @@
 
 /* One layer's parameters as devices see them. */
 struct dc_param {
-    dc_param_desc desc;       /* desc.name is owned by the set */
-    void         *form;       /* the device's own, made by param_prepare; NULL when dropped */
-    uint64_t      form_bytes; /* from param_bytes */
+    dc_param_desc desc;  /* desc.name is owned by the set */
+    void *form;          /* the device's own, made by param_prepare; NULL when dropped */
+    uint64_t form_bytes; /* from param_bytes */
 };
 
 typedef struct dc_conv_args {
     dc_tensor y, x;
     const dc_param *k;
-    dc_conv_opt o;      /* o.stride >= 1 */
-    int in_h, in_w;     /* size of the convolved input after pre (the resize target, or x's) */
+    dc_conv_opt o;  /* o.stride >= 1 */
+    int in_h, in_w; /* size of the convolved input after pre (the resize target, or x's) */
 } dc_conv_args;
-typedef struct dc_linear_args    { dc_tensor y, x; const dc_param *k; dc_linear_opt o; } dc_linear_args;
-typedef struct dc_norm_args      { dc_tensor y, x; const dc_param *norm; int groups; /* 0: layer norm */ float eps; dc_act act; } dc_norm_args;
-typedef struct dc_attention_args { dc_tensor y, q, k, v; dc_attention_opt o; /* scale and keys filled in */ } dc_attention_args;
-typedef struct dc_embed_args     { dc_tensor y, ids; const dc_param *table, *positions; } dc_embed_args;
-typedef struct dc_gather_args    { dc_tensor y, x, index; } dc_gather_args;
-typedef struct dc_timestep_args  { dc_tensor y, t; dc_timestep_opt o; } dc_timestep_args;
-typedef struct dc_lincomb_args   { dc_tensor y; dc_term term[8]; int n; } dc_lincomb_args; /* no zero coefficients; n may be 0: y = 0 */
-typedef struct dc_act_args       { dc_tensor y, x; dc_act act; } dc_act_args;
-typedef struct dc_rescale_args   { dc_tensor y, guided, cond; float phi; } dc_rescale_args;
-typedef struct dc_stats_args     { dc_tensor x; dc_stats *host; } dc_stats_args;
-typedef struct dc_rgb8_args      { dc_tensor y, x; } dc_rgb8_args;
+typedef struct dc_linear_args {
+    dc_tensor y, x;
+    const dc_param *k;
+    dc_linear_opt o;
+} dc_linear_args;
+typedef struct dc_norm_args {
+    dc_tensor y, x;
+    const dc_param *norm;
+    int groups; /* 0: layer norm */
+    float eps;
+    dc_act act;
+} dc_norm_args;
+typedef struct dc_attention_args {
+    dc_tensor y, q, k, v;
+    dc_attention_opt o; /* scale and keys filled in */
+} dc_attention_args;
+typedef struct dc_embed_args {
+    dc_tensor y, ids;
+    const dc_param *table, *positions;
+} dc_embed_args;
+typedef struct dc_gather_args {
+    dc_tensor y, x, index;
+} dc_gather_args;
+typedef struct dc_timestep_args {
+    dc_tensor y, t;
+    dc_timestep_opt o;
+} dc_timestep_args;
+typedef struct dc_lincomb_args {
+    dc_tensor y;
+    dc_term term[8];
+    int n;
+} dc_lincomb_args; /* no zero coefficients; n may be 0: y = 0 */
+typedef struct dc_act_args {
+    dc_tensor y, x;
+    dc_act act;
+} dc_act_args;
+typedef struct dc_rescale_args {
+    dc_tensor y, guided, cond;
+    float phi;
+} dc_rescale_args;
+typedef struct dc_stats_args {
+    dc_tensor x;
+    dc_stats *host;
+} dc_stats_args;
+typedef struct dc_rgb8_args {
+    dc_tensor y, x;
+} dc_rgb8_args;
 
 typedef struct dc_backend {
     const char *name;
     dc_status (*open)(dc_device *d, const dc_device_options *o, dc_error *e); /* fills d->impl, d->summary */
-    void      (*close)(dc_device *d);
+    void (*close)(dc_device *d);
 
-    void     *(*alloc)(dc_device *d, uint64_t bytes); /* 64-byte aligned at least; NULL when out */
-    void      (*free)(dc_device *d, void *p, uint64_t bytes);
+    void *(*alloc)(dc_device *d, uint64_t bytes); /* 64-byte aligned at least; NULL when out */
+    void (*free)(dc_device *d, void *p, uint64_t bytes);
     dc_status (*upload)(dc_device *d, void *to, const void *host, uint64_t bytes);
     dc_status (*download)(dc_device *d, void *host, const void *from, uint64_t bytes);
-    dc_status (*sync)(dc_device *d);                  /* all ops so far have finished; optional */
+    dc_status (*sync)(dc_device *d); /* all ops so far have finished; optional */
 
-    uint64_t  (*param_bytes)(dc_device *d, const dc_param *p);
+    uint64_t (*param_bytes)(dc_device *d, const dc_param *p);
     dc_status (*param_prepare)(dc_device *d, dc_param *p, dc_error *e);
-    void      (*param_drop)(dc_device *d, dc_param *p);
+    void (*param_drop)(dc_device *d, dc_param *p);
 
     /* *_scratch may be NULL: none needed. */
-    uint64_t  (*conv2d_scratch)(dc_device *d, const dc_conv_args *a);
+    uint64_t (*conv2d_scratch)(dc_device *d, const dc_conv_args *a);
     dc_status (*conv2d)(dc_device *d, const dc_conv_args *a, void *scratch);
-    uint64_t  (*linear_scratch)(dc_device *d, const dc_linear_args *a);
+    uint64_t (*linear_scratch)(dc_device *d, const dc_linear_args *a);
     dc_status (*linear)(dc_device *d, const dc_linear_args *a, void *scratch);
-    uint64_t  (*norm_scratch)(dc_device *d, const dc_norm_args *a);
+    uint64_t (*norm_scratch)(dc_device *d, const dc_norm_args *a);
     dc_status (*norm)(dc_device *d, const dc_norm_args *a, void *scratch);
-    uint64_t  (*attention_scratch)(dc_device *d, const dc_attention_args *a);
+    uint64_t (*attention_scratch)(dc_device *d, const dc_attention_args *a);
     dc_status (*attention)(dc_device *d, const dc_attention_args *a, void *scratch);
-    dc_status (*embed)(dc_device *d, const dc_embed_args *a);        /* DATA: id out of range */
+    dc_status (*embed)(dc_device *d, const dc_embed_args *a); /* DATA: id out of range */
     dc_status (*gather_rows)(dc_device *d, const dc_gather_args *a);
     dc_status (*timestep_embedding)(dc_device *d, const dc_timestep_args *a);
     dc_status (*lincomb)(dc_device *d, const dc_lincomb_args *a);
@@ -69,10 +105,10 @@ typedef struct dc_backend {
 
 struct dc_device {
     const dc_backend *be;
-    void             *impl;
-    char              summary[128];
+    void *impl;
+    char summary[128];
     const atomic_int *cancel; /* may be NULL; devices poll it between tiles */
-    const dc_log     *log;
+    const dc_log *log;
 };
 static inline bool dc_cancelled(const dc_device *d) { return d->cancel && atomic_load_explicit(d->cancel, memory_order_relaxed) != 0; }
 
@@ -82,6 +118,6 @@ extern const dc_backend dc_backend_cpu;
 /* weight value i of a source, as float (any float or integer storage type) */
 float dc_source_value(const dc_source *s, int64_t i);
 /* n values from `from` on, converted; handles unaligned data. */
-void  dc_source_floats(const dc_source *s, int64_t from, int64_t n, float *out);
+void dc_source_floats(const dc_source *s, int64_t from, int64_t n, float *out);
 
 #endif

@@ -22,10 +22,8 @@ dc_status dc_device_open(dc_device **out, const dc_device_options *o, dc_error *
     if (!d) return dc_fail_memory(e, "a device", sizeof *d);
     *d = (dc_device){.be = be, .cancel = o->cancel, .log = o->log};
     dc_status s = be->open(d, o, e);
-    if (s)
-        free(d);
-    else
-        *out = d;
+    if (s) free(d);
+    else *out = d;
     return s;
 }
 

@@ -74,8 +74,7 @@ static int64_t check_pre(dc_run *r, const char *op, dc_tensor x, const dc_pre *p
     }
     const dc_param *norm = pre->norm;
     if (norm && (!is_kind(norm, DC_PARAM_NORM) || norm->desc.out != C || pre->groups < 1 || C % pre->groups || x.rank < 3)) {
-        dc_run_fail(r, DC_INTERNAL,
-                    "%s: group norm before it: found an input of %s with %lld channels in all, expected [N,..,%d] in %d groups", op,
+        dc_run_fail(r, DC_INTERNAL, "%s: group norm before it: found an input of %s with %lld channels in all, expected [N,..,%d] in %d groups", op,
                     SHAPE(x), (long long)C, norm->desc.out, pre->groups);
         return -1;
     }
@@ -189,8 +188,7 @@ dc_tensor dc_linear(dc_run *r, dc_tensor x, const dc_param *k, dc_linear_opt o)
     a.y = run_new(r, DC_F32, y.rank, y.dim);
     if (!looks_into(x, o.residual) && !looks_into(o.pre.x2, o.residual)) run_may_take(r, a.y, o.residual);
     void *scratch = SCRATCH(r, be->linear_scratch, &a);
-    run_end_op(r, EXECUTE(r, linear(r->device, &a, scratch)), a.y,
-               2ull * (uint64_t)dc_rows(x) * (uint64_t)k->desc.out * (uint64_t)k->desc.in);
+    run_end_op(r, EXECUTE(r, linear(r->device, &a, scratch)), a.y, 2ull * (uint64_t)dc_rows(x) * (uint64_t)k->desc.out * (uint64_t)k->desc.in);
     return a.y;
 }
 
@@ -203,8 +201,7 @@ static dc_tensor norm(dc_run *r, const char *op, dc_norm_args a)
     int64_t C = dc_channels(a.x);
     if (!is_f32(a.x) || (a.groups && a.x.rank < 3)) return refuse(r, op, "input", a.x, "F32 [N,..,C]");
     if (!is_kind(a.norm, DC_PARAM_NORM) || a.norm->desc.out != C || a.groups < 0 || (a.groups && C % a.groups)) {
-        dc_run_fail(r, DC_INTERNAL, "%s: input: found %s, expected [..,%d] in %d groups", op, SHAPE(a.x), a.norm ? a.norm->desc.out : 0,
-                    a.groups);
+        dc_run_fail(r, DC_INTERNAL, "%s: input: found %s, expected [..,%d] in %d groups", op, SHAPE(a.x), a.norm ? a.norm->desc.out : 0, a.groups);
         return DC_NONE;
     }
     run_use(r, a.x);
@@ -257,8 +254,7 @@ static void fail_id(dc_run *r, const char *op, const char *what, dc_tensor ids, 
     int32_t *host = malloc(sizeof *host * (size_t)n);
     if (host && !r->device->be->download(r->device, host, ids.data, sizeof *host * (uint64_t)n)) {
         while (i < n && host[i] >= 0 && host[i] < limit) i++;
-        if (i < n)
-            dc_run_fail(r, DC_DATA, "%s: %s %lld: found %d, expected 0 to %lld", op, what, (long long)i, host[i], (long long)limit - 1);
+        if (i < n) dc_run_fail(r, DC_DATA, "%s: %s %lld: found %d, expected 0 to %lld", op, what, (long long)i, host[i], (long long)limit - 1);
     }
     free(host);
 }
@@ -362,10 +358,8 @@ dc_tensor dc_lincomb(dc_run *r, const dc_term *terms, int n)
 void dc_lincomb_into(dc_run *r, dc_tensor y, const dc_term *terms, int n)
 {
     if (!run_begin_op(r, "lincomb")) return;
-    if (!is_f32(y))
-        refuse(r, "lincomb", "output", y, "F32");
-    else if (n < 0 || n > 8)
-        refuse(r, "lincomb", "terms", DC_NONE, "0 to 8");
+    if (!is_f32(y)) refuse(r, "lincomb", "output", y, "F32");
+    else if (n < 0 || n > 8) refuse(r, "lincomb", "terms", DC_NONE, "0 to 8");
     if (!dc_run_ok(r) || !lincomb_rule(r, y, terms, n)) return;
     for (int i = 0; i < n; i++) run_use(r, terms[i].x);
     run_use(r, y);

@@ -21,55 +21,53 @@
 /* ---- data ---------------------------------------------------------------------------------------- */
 
 /* Element types. Activations are F32 (ids I32, pictures U8); the others appear as storage types of weights. */
-typedef enum dc_dtype {
-    DC_F32, DC_F16, DC_BF16, DC_F64, DC_F8_E4M3, DC_F8_E5M2, DC_I64, DC_I32, DC_I16, DC_I8, DC_U8, DC_BOOL, DC_DTYPES
-} dc_dtype;
-size_t      dc_dtype_size(dc_dtype t);
+typedef enum dc_dtype { DC_F32, DC_F16, DC_BF16, DC_F64, DC_F8_E4M3, DC_F8_E5M2, DC_I64, DC_I32, DC_I16, DC_I8, DC_U8, DC_BOOL, DC_DTYPES } dc_dtype;
+size_t dc_dtype_size(dc_dtype t);
 const char *dc_dtype_name(dc_dtype t); /* "F32", as safetensors spells it */
 
 /* A view of device memory, by value; owns nothing. rank 4 [N,H,W,C], 3 [N,T,C], 2 [N,C], 1 [N].
  * Rows of the last axis are dense and `stride` elements apart (== last dim unless it is a channel slice);
  * all other axes follow without gaps. rank 0 is "none". */
 typedef struct dc_tensor {
-    void   *data;   /* NULL while planning */
+    void *data; /* NULL while planning */
     int64_t dim[4];
     int64_t stride;
-    int32_t id;     /* place in the plan of the run that made it; -1: outside of any plan */
+    int32_t id; /* place in the plan of the run that made it; -1: outside of any plan */
     uint8_t rank, dtype;
 } dc_tensor;
 #define DC_NONE ((dc_tensor){0})
 static inline bool dc_is_none(dc_tensor t) { return t.rank == 0; }
 static inline int64_t dc_channels(dc_tensor t) { return t.rank ? t.dim[t.rank - 1] : 0; }
-int64_t dc_rows(dc_tensor t);  /* product of all dims but the last */
+int64_t dc_rows(dc_tensor t); /* product of all dims but the last */
 int64_t dc_numel(dc_tensor t);
 
 /* Views (no op runs). They keep the tensor they look into alive. */
-dc_tensor dc_view_tokens(dc_tensor image);                                   /* [N,H,W,C] -> [N,H*W,C] */
-dc_tensor dc_view_image(dc_tensor tokens, int64_t h, int64_t w);             /* [N,h*w,C] -> [N,h,w,C] */
-dc_tensor dc_view_channels(dc_tensor t, int64_t from, int64_t count);        /* last axis, strided     */
-dc_tensor dc_view_batch(dc_tensor t, int64_t from, int64_t count);           /* first axis             */
-dc_tensor dc_view_flat(dc_tensor t);                                         /* [N,a,b..] -> [N,a*b..], dense only */
+dc_tensor dc_view_tokens(dc_tensor image);                            /* [N,H,W,C] -> [N,H*W,C] */
+dc_tensor dc_view_image(dc_tensor tokens, int64_t h, int64_t w);      /* [N,h*w,C] -> [N,h,w,C] */
+dc_tensor dc_view_channels(dc_tensor t, int64_t from, int64_t count); /* last axis, strided     */
+dc_tensor dc_view_batch(dc_tensor t, int64_t from, int64_t count);    /* first axis             */
+dc_tensor dc_view_flat(dc_tensor t);                                  /* [N,a,b..] -> [N,a*b..], dense only */
 
 /* ---- devices ------------------------------------------------------------------------------------- */
 
 typedef struct dc_device dc_device;
 typedef struct dc_device_options {
-    const char       *name;      /* "auto", "cpu", "ref" (plain loops, for tests), later "cuda" */
-    int               threads;   /* <= 0: all usable CPUs */
-    const char       *cpu_level; /* NULL or "auto", "portable", "avx2", "avx512": forces a lower instruction set */
-    const atomic_int *cancel;    /* non-zero stops whatever runs; may be NULL */
-    const dc_log     *log;       /* may be NULL; must outlive the device */
+    const char *name;         /* "auto", "cpu", "ref" (plain loops, for tests), later "cuda" */
+    int threads;              /* <= 0: all usable CPUs */
+    const char *cpu_level;    /* NULL or "auto", "portable", "avx2", "avx512": forces a lower instruction set */
+    const atomic_int *cancel; /* non-zero stops whatever runs; may be NULL */
+    const dc_log *log;        /* may be NULL; must outlive the device */
 } dc_device_options;
 /* Errors: UNAVAILABLE (no such device, or an instruction set this CPU has not), USAGE (unknown name), NO_MEMORY. */
-dc_status   dc_device_open(dc_device **out, const dc_device_options *o, dc_error *e);
-void        dc_device_close(dc_device *d);
+dc_status dc_device_open(dc_device **out, const dc_device_options *o, dc_error *e);
+void dc_device_close(dc_device *d);
 const char *dc_device_name(const dc_device *d);    /* "cpu" */
 const char *dc_device_summary(const dc_device *d); /* "cpu avx512, 2 threads" */
 
 /* ---- parameters ---------------------------------------------------------------------------------- */
 
 typedef struct dc_params dc_params; /* all parameters of one model: prepared and dropped together (a stage) */
-typedef struct dc_param  dc_param;  /* one layer's weight and bias, opaque to models */
+typedef struct dc_param dc_param;   /* one layer's weight and bias, opaque to models */
 
 typedef enum dc_param_kind {
     DC_PARAM_LINEAR, /* weight [out,in], bias [out]                                            */
@@ -79,51 +77,55 @@ typedef enum dc_param_kind {
 } dc_param_kind;
 
 /* Part of a stored tensor: dense rows [rows, ...] at `data` in mapped memory (possibly unaligned). */
-typedef struct dc_source { const void *data; dc_dtype dtype; int64_t rows; } dc_source;
+typedef struct dc_source {
+    const void *data;
+    dc_dtype dtype;
+    int64_t rows;
+} dc_source;
 #define DC_MAX_PARTS 4
 typedef struct dc_param_desc {
-    const char   *name;             /* for messages, "FILE: down_blocks.0.resnets.0.conv1"; copied */
+    const char *name; /* for messages, "FILE: down_blocks.0.resnets.0.conv1"; copied */
     dc_param_kind kind;
-    int           out, in, kh, kw;  /* kh = kw = 1 but for convolutions; in = 1 for norms          */
-    bool          geglu;            /* LINEAR: rows [0,out/2) are values, the others their gates   */
-    bool          transposed;       /* LINEAR: stored as [in,out]; then n_weight == 1              */
-    int           n_weight, n_bias; /* parts, stacked along `out`; n_bias 0: no bias               */
-    dc_source     weight[DC_MAX_PARTS], bias[DC_MAX_PARTS];
+    int out, in, kh, kw;  /* kh = kw = 1 but for convolutions; in = 1 for norms          */
+    bool geglu;           /* LINEAR: rows [0,out/2) are values, the others their gates   */
+    bool transposed;      /* LINEAR: stored as [in,out]; then n_weight == 1              */
+    int n_weight, n_bias; /* parts, stacked along `out`; n_bias 0: no bias               */
+    dc_source weight[DC_MAX_PARTS], bias[DC_MAX_PARTS];
 } dc_param_desc;
 
 /* name: the model's, for messages. Sources must outlive the set. */
 dc_params *dc_params_new(dc_device *d, const char *name);
-void       dc_params_free(dc_params *p); /* NULL is fine */
-dc_param  *dc_params_add(dc_params *p, const dc_param_desc *desc); /* NULL when memory is out */
+void dc_params_free(dc_params *p);                                /* NULL is fine */
+dc_param *dc_params_add(dc_params *p, const dc_param_desc *desc); /* NULL when memory is out */
 /* Device forms (packed panels, ...): made when a stage begins, dropped when it ends, as often as wanted.
  * Kept in the storage type of the file (fp16 stays fp16). progress(user, done, total) may be NULL.
  * Errors: DATA (a non-finite weight: file, tensor, index), NO_MEMORY, CANCELLED. */
-dc_status  dc_params_prepare(dc_params *p, void (*progress)(void *user, uint64_t done, uint64_t total), void *user, dc_error *e);
-void       dc_params_drop(dc_params *p);
-bool       dc_params_ready(const dc_params *p);
-uint64_t   dc_params_bytes(const dc_params *p); /* of the device forms, known without preparing */
-uint64_t   dc_params_count(const dc_params *p); /* numbers in all weights and biases */
-int        dc_param_out(const dc_param *p);
-int        dc_param_in(const dc_param *p);
+dc_status dc_params_prepare(dc_params *p, void (*progress)(void *user, uint64_t done, uint64_t total), void *user, dc_error *e);
+void dc_params_drop(dc_params *p);
+bool dc_params_ready(const dc_params *p);
+uint64_t dc_params_bytes(const dc_params *p); /* of the device forms, known without preparing */
+uint64_t dc_params_count(const dc_params *p); /* numbers in all weights and biases */
+int dc_param_out(const dc_param *p);
+int dc_param_in(const dc_param *p);
 
 /* ---- a pass -------------------------------------------------------------------------------------- */
 
 typedef struct dc_run dc_run;
 typedef void dc_pass_fn(void *ctx, dc_run *r);
 
-dc_run   *dc_run_new(dc_device *d);  /* NULL when memory is out */
-void      dc_run_free(dc_run *r);    /* NULL is fine */
+dc_run *dc_run_new(dc_device *d); /* NULL when memory is out */
+void dc_run_free(dc_run *r);      /* NULL is fine */
 /* Errors: INTERNAL (a shape rule broken: our bug), USAGE (a size the model cannot take), NO_MEMORY. */
 dc_status dc_run_plan(dc_run *r, dc_pass_fn *pass, void *ctx, dc_error *e);
-uint64_t  dc_run_bytes(const dc_run *r); /* of the planned buffer, scratch included */
-uint64_t  dc_run_flops(const dc_run *r); /* 2 a multiply-add; convolutions, linears, attention */
-dc_status dc_run_reserve(dc_run *r, dc_error *e);   /* NO_MEMORY names the bytes */
-void      dc_run_release(dc_run *r);                /* gives the buffer back, keeps the plan */
+uint64_t dc_run_bytes(const dc_run *r);           /* of the planned buffer, scratch included */
+uint64_t dc_run_flops(const dc_run *r);           /* 2 a multiply-add; convolutions, linears, attention */
+dc_status dc_run_reserve(dc_run *r, dc_error *e); /* NO_MEMORY names the bytes */
+void dc_run_release(dc_run *r);                   /* gives the buffer back, keeps the plan */
 /* Errors: CANCELLED, DATA / INTERNAL / IO from ops. */
 dc_status dc_run_pass(dc_run *r, dc_pass_fn *pass, void *ctx, dc_error *e);
-bool      dc_run_ok(const dc_run *r);
-bool      dc_run_planning(const dc_run *r);
-void      dc_run_fail(dc_run *r, dc_status code, const char *format, ...) __attribute__((format(printf, 3, 4)));
+bool dc_run_ok(const dc_run *r);
+bool dc_run_planning(const dc_run *r);
+void dc_run_fail(dc_run *r, dc_status code, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 /* Named activations. With a tap function set, dc_tap hands it float32 data in NCHW ([N,C,H,W]; tokens
  * [N,T,C] and vectors as they are); otherwise it costs nothing. Names are those of diffusers' modules, made
@@ -137,56 +139,71 @@ void dc_scope_end(dc_run *r);
 void dc_tap(dc_run *r, const char *name, dc_tensor t);
 
 /* Per-op times of the passes since it was switched on. */
-typedef struct dc_profile_row { const char *op; char shape[96]; char scope[160]; double seconds; uint64_t flops; int calls; } dc_profile_row;
-void dc_run_set_profile(dc_run *r, bool on);                        /* before planning */
-int  dc_run_profile(const dc_run *r, const dc_profile_row **rows);  /* in op order; owned by r */
+typedef struct dc_profile_row {
+    const char *op;
+    char shape[96];
+    char scope[160];
+    double seconds;
+    uint64_t flops;
+    int calls;
+} dc_profile_row;
+void dc_run_set_profile(dc_run *r, bool on);                      /* before planning */
+int dc_run_profile(const dc_run *r, const dc_profile_row **rows); /* in op order; owned by r */
 
 /* ---- tensors in and out --------------------------------------------------------------------------- */
 
 /* A tensor filled from host memory when the pass runs (dense). */
 dc_tensor dc_upload(dc_run *r, dc_dtype t, int rank, const int64_t *dim, const void *host);
 /* Copies to host memory, dense, when the pass runs; host data is complete when dc_run_pass returns. Nothing for DC_NONE. */
-void      dc_download(dc_run *r, dc_tensor t, void *host);
+void dc_download(dc_run *r, dc_tensor t, void *host);
 /* Uninitialised tensor, and one whose content survives from pass to pass (zero before the first). */
 dc_tensor dc_new(dc_run *r, dc_dtype t, int rank, const int64_t *dim);
 dc_tensor dc_state(dc_run *r, dc_dtype t, int rank, const int64_t *dim);
 /* t outlives the pass: its bytes stay valid until the next pass of this run, also for other runs, which use it
  * through dc_borrow (the run it came from must be reserved and have run before the other one runs). */
-void      dc_keep(dc_run *r, dc_tensor t);
+void dc_keep(dc_run *r, dc_tensor t);
 dc_tensor dc_borrow(dc_tensor t);
 
 /* ---- the ops --------------------------------------------------------------------------------------- */
 
-typedef enum dc_act { DC_ACT_NONE, DC_ACT_SILU, DC_ACT_GELU /* erf */, DC_ACT_QUICK_GELU, DC_ACT_RELU, DC_ACT_TANH3 /* 3 tanh(x/3) */, DC_ACTS } dc_act;
+typedef enum dc_act {
+    DC_ACT_NONE,
+    DC_ACT_SILU,
+    DC_ACT_GELU /* erf */,
+    DC_ACT_QUICK_GELU,
+    DC_ACT_RELU,
+    DC_ACT_TANH3 /* 3 tanh(x/3) */,
+    DC_ACTS
+} dc_act;
 
 /* What happens to the input first, in this order: join x2's channels behind x's; group norm over the joined
  * channels (norm != NULL); activation; nearest resize to h x w (0: as it is; floor(i * in / out) as torch). */
 typedef struct dc_pre {
-    dc_tensor       x2;
+    dc_tensor x2;
     const dc_param *norm;
-    int             groups;
-    float           eps;
-    dc_act          act;
-    int             h, w;
+    int groups;
+    float eps;
+    dc_act act;
+    int h, w;
 } dc_pre;
 
 /* y = act(conv(pre(x)) + bias + add + residual); x [N,H,W,I] -> y [N,H',W',O]. Zero padding comes after `pre`. */
 typedef struct dc_conv_opt {
-    dc_pre    pre;
-    int       stride;   /* 0 means 1 */
-    int       pad[4];   /* top, left, bottom, right */
+    dc_pre pre;
+    int stride;         /* 0 means 1 */
+    int pad[4];         /* top, left, bottom, right */
     dc_tensor add;      /* [N,O]: per image and channel (time embedding) */
     dc_tensor residual; /* like y; y may take its memory */
-    dc_act    act;
+    dc_act act;
 } dc_conv_opt;
 dc_tensor dc_conv2d(dc_run *r, dc_tensor x, const dc_param *k, dc_conv_opt o);
 
 /* y = act(pre(x) W' + bias + residual); x [..,I] -> y [..,O]. With a geglu parameter y [..,O/2] =
  * (value + bias) * gelu(gate + bias), then residual. pre.norm needs x [N,H,W,C] or [N,T,C]; pre.h/w unused. */
 typedef struct dc_linear_opt {
-    dc_pre    pre;
+    dc_pre pre;
     dc_tensor residual;
-    dc_act    act;
+    dc_act act;
 } dc_linear_opt;
 dc_tensor dc_linear(dc_run *r, dc_tensor x, const dc_param *k, dc_linear_opt o);
 
@@ -198,7 +215,12 @@ dc_tensor dc_layer_norm(dc_run *r, dc_tensor x, const dc_param *norm, float eps)
 /* softmax(scale q k' + mask) v per head, streaming: never a score matrix. q [N,Tq,C], k, v [N,Tk,C] (channel
  * slices welcome), heads divide C; -> [N,Tq,C]. scale 0: 1/sqrt(C/heads). causal: key j <= query i. keys > 0: only
  * the first `keys` keys count. k and v may have N == 1 against a larger q batch (shared). */
-typedef struct dc_attention_opt { int heads; float scale; bool causal; int keys; } dc_attention_opt;
+typedef struct dc_attention_opt {
+    int heads;
+    float scale;
+    bool causal;
+    int keys;
+} dc_attention_opt;
 dc_tensor dc_attention(dc_run *r, dc_tensor q, dc_tensor k, dc_tensor v, dc_attention_opt o);
 
 /* ids [N,T] I32 -> rows of `table` [N,T,C], plus row t of `positions` (may be NULL). DATA error: an id out of range. */
@@ -206,22 +228,32 @@ dc_tensor dc_embed(dc_run *r, dc_tensor ids, const dc_param *table, const dc_par
 /* x [N,T,C], index [N] I32 -> [N,C]: row index[n] of image n (pooling at the end token). */
 dc_tensor dc_gather_rows(dc_run *r, dc_tensor x, dc_tensor index);
 /* t [N] F32 -> [N,dim] sinusoids. Ref: diffusers get_timestep_embedding (max_period 10000). */
-typedef struct dc_timestep_opt { int dim; bool flip_sin_to_cos; float freq_shift; } dc_timestep_opt;
+typedef struct dc_timestep_opt {
+    int dim;
+    bool flip_sin_to_cos;
+    float freq_shift;
+} dc_timestep_opt;
 dc_tensor dc_timestep_embedding(dc_run *r, dc_tensor t, dc_timestep_opt o);
 
 /* y = sum k[i] * x[i]; terms with k == 0 are skipped, never read. A term with first dim 1 is repeated over y's.
  * y has the shape of the largest term (or is given: _into; y may be one of the terms). n <= 8. */
-typedef struct dc_term { float k; dc_tensor x; } dc_term;
+typedef struct dc_term {
+    float k;
+    dc_tensor x;
+} dc_term;
 dc_tensor dc_lincomb(dc_run *r, const dc_term *terms, int n);
-void      dc_lincomb_into(dc_run *r, dc_tensor y, const dc_term *terms, int n);
+void dc_lincomb_into(dc_run *r, dc_tensor y, const dc_term *terms, int n);
 /* y = act(x) */
 dc_tensor dc_activate(dc_run *r, dc_tensor x, dc_act act);
 /* Rescales `guided` image by image to the standard deviation of `cond`, mixed: phi * (guided * std(cond)/std(guided)) +
  * (1-phi) * guided. Ref: diffusers rescale_noise_cfg (Lin et al. 2023, sec. 3.4); std is unbiased, as torch's. */
 dc_tensor dc_rescale_std(dc_run *r, dc_tensor guided, dc_tensor cond, float phi);
 /* Fixed-order statistics of x, valid when the pass returns. */
-typedef struct dc_stats { double mean, deviation, absmax; int64_t non_finite; } dc_stats;
-void      dc_stats_of(dc_run *r, dc_tensor x, dc_stats *host);
+typedef struct dc_stats {
+    double mean, deviation, absmax;
+    int64_t non_finite;
+} dc_stats;
+void dc_stats_of(dc_run *r, dc_tensor x, dc_stats *host);
 /* [-1,1] F32 [N,H,W,3] -> U8, round(255 * clamp(x/2 + 1/2)) half to even as numpy's; non-finite -> 0. */
 dc_tensor dc_to_rgb8(dc_run *r, dc_tensor x);
 

@@ -75,8 +75,7 @@ dc_param *dc_params_add(dc_params *p, const dc_param_desc *desc)
     }
     k->form_bytes = p->device->be->param_bytes(p->device, k);
     p->bytes += k->form_bytes;
-    p->count +=
-        (uint64_t)desc->out * (uint64_t)desc->in * (uint64_t)desc->kh * (uint64_t)desc->kw + (desc->n_bias ? (uint64_t)desc->out : 0);
+    p->count += (uint64_t)desc->out * (uint64_t)desc->in * (uint64_t)desc->kh * (uint64_t)desc->kw + (desc->n_bias ? (uint64_t)desc->out : 0);
     p->at[p->n++] = k;
     p->ready = false;
     return k;
@@ -87,13 +86,13 @@ dc_param *dc_params_add(dc_params *p, const dc_param_desc *desc)
 /* Blocks of a fixed length, because compilers vectorise those at every level of optimisation; the file may be unaligned. */
 enum { BLOCK = 256, POLL = 1 << 20 };
 
-#define ANY_BAD(type, mask)                                                                                                                \
-    static bool any_bad_##type##_##mask(const uint8_t *at)                                                                                 \
-    {                                                                                                                                      \
-        type bad = 0, v[BLOCK];                                                                                                            \
-        memcpy(v, at, sizeof v);                                                                                                           \
-        for (int i = 0; i < BLOCK; i++) bad |= (type)((v[i] & mask) == mask);                                                              \
-        return bad != 0;                                                                                                                   \
+#define ANY_BAD(type, mask)                                                                                                                          \
+    static bool any_bad_##type##_##mask(const uint8_t *at)                                                                                           \
+    {                                                                                                                                                \
+        type bad = 0, v[BLOCK];                                                                                                                      \
+        memcpy(v, at, sizeof v);                                                                                                                     \
+        for (int i = 0; i < BLOCK; i++) bad |= (type)((v[i] & mask) == mask);                                                                        \
+        return bad != 0;                                                                                                                             \
     }
 ANY_BAD(uint32_t, 0x7f800000u)
 ANY_BAD(uint16_t, 0x7c00u)
@@ -104,18 +103,12 @@ ANY_BAD(uint8_t, 0x7cu)
 static bool any_bad(dc_dtype type, const uint8_t *at)
 {
     switch (type) {
-    case DC_F32:
-        return any_bad_uint32_t_0x7f800000u(at);
-    case DC_F16:
-        return any_bad_uint16_t_0x7c00u(at);
-    case DC_BF16:
-        return any_bad_uint16_t_0x7f80u(at);
-    case DC_F8_E4M3:
-        return any_bad_uint8_t_0x7fu(at);
-    case DC_F8_E5M2:
-        return any_bad_uint8_t_0x7cu(at);
-    default:
-        return type == DC_F64; /* looked at one by one: may be finite and still too large for a float */
+    case DC_F32: return any_bad_uint32_t_0x7f800000u(at);
+    case DC_F16: return any_bad_uint16_t_0x7c00u(at);
+    case DC_BF16: return any_bad_uint16_t_0x7f80u(at);
+    case DC_F8_E4M3: return any_bad_uint8_t_0x7fu(at);
+    case DC_F8_E5M2: return any_bad_uint8_t_0x7cu(at);
+    default: return type == DC_F64; /* looked at one by one: may be finite and still too large for a float */
     }
 }
 
@@ -133,8 +126,8 @@ static int64_t find_bad(const dc_source *s, int64_t from, int64_t to)
 }
 
 /* All n values of part `part` of `parts` of d's weight or bias. */
-static dc_status check_source(dc_device *device, const dc_param_desc *d, const char *which, const dc_source *s, int part, int parts,
-                              int64_t n, dc_error *e)
+static dc_status check_source(dc_device *device, const dc_param_desc *d, const char *which, const dc_source *s, int part, int parts, int64_t n,
+                              dc_error *e)
 {
     char where[48] = "";
     int64_t bad = -1;
@@ -144,8 +137,8 @@ static dc_status check_source(dc_device *device, const dc_param_desc *d, const c
     }
     if (bad < 0) return DC_OK;
     if (parts > 1) snprintf(where, sizeof where, " (part %d of %d)", part + 1, parts);
-    dc_status status = dc_fail(e, DC_DATA, "%s.%s%s: found a non-finite value at index %lld (%g), expected finite weights", d->name, which,
-                               where, (long long)bad, (double)dc_source_value(s, bad));
+    dc_status status = dc_fail(e, DC_DATA, "%s.%s%s: found a non-finite value at index %lld (%g), expected finite weights", d->name, which, where,
+                               (long long)bad, (double)dc_source_value(s, bad));
     dc_hint(e, "The file is damaged, or its training broke down. Get it again, or use another one.");
     return status;
 }
@@ -155,8 +148,7 @@ static dc_status check_finite(dc_device *device, const dc_param *k, dc_error *e)
     const dc_param_desc *d = &k->desc;
     int64_t row = d->transposed ? d->out : (int64_t)d->in * d->kh * d->kw;
     dc_status s = DC_OK;
-    for (int i = 0; !s && i < d->n_weight; i++)
-        s = check_source(device, d, "weight", &d->weight[i], i, d->n_weight, d->weight[i].rows * row, e);
+    for (int i = 0; !s && i < d->n_weight; i++) s = check_source(device, d, "weight", &d->weight[i], i, d->n_weight, d->weight[i].rows * row, e);
     for (int i = 0; !s && i < d->n_bias; i++) s = check_source(device, d, "bias", &d->bias[i], i, d->n_bias, d->bias[i].rows, e);
     return s;
 }
@@ -178,10 +170,8 @@ dc_status dc_params_prepare(dc_params *p, void (*progress)(void *user, uint64_t 
     dc_status s = DC_OK;
     if (p->ready) return DC_OK;
     for (int i = 0; !s && i < p->n; i++) {
-        if (dc_cancelled(p->device))
-            s = dc_fail(e, DC_CANCELLED, "stopped");
-        else
-            s = prepare_one(p->device, p->at[i], e);
+        if (dc_cancelled(p->device)) s = dc_fail(e, DC_CANCELLED, "stopped");
+        else s = prepare_one(p->device, p->at[i], e);
         done += p->at[i]->form_bytes;
         if (!s && progress) progress(user, done, p->bytes);
     }

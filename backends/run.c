@@ -78,8 +78,7 @@ static bool follows_plan(dc_run *r, const char *op)
 {
     const run_op *planned = r->next_op < r->n_ops ? &r->ops[r->next_op] : NULL;
     if (planned && !strcmp(planned->name, op) && planned->slots == r->next_slot) return true;
-    dc_run_fail(r, DC_INTERNAL, "pass differs from its plan at op %d: found %s, expected %s", r->next_op, op,
-                planned ? planned->name : "the end");
+    dc_run_fail(r, DC_INTERNAL, "pass differs from its plan at op %d: found %s, expected %s", r->next_op, op, planned ? planned->name : "the end");
     return false;
 }
 
@@ -180,17 +179,14 @@ static void describe(dc_run *r, dc_tensor y, uint64_t flops)
     dc_profile_row *row = &r->profile[r->n_profile++];
     *row = (dc_profile_row){.op = r->ops[r->n_ops - 1].name, .flops = flops};
     size_t at = 0;
-    for (int i = 0; i < y.rank; i++)
-        at += (size_t)snprintf(row->shape + at, sizeof row->shape - at, "%s%lld", i ? "x" : "", (long long)y.dim[i]);
+    for (int i = 0; i < y.rank; i++) at += (size_t)snprintf(row->shape + at, sizeof row->shape - at, "%s%lld", i ? "x" : "", (long long)y.dim[i]);
     snprintf(row->scope, sizeof row->scope, "%s", r->scope);
 }
 
 void run_end_op(dc_run *r, dc_status s, dc_tensor y, uint64_t flops)
 {
-    if (s == DC_CANCELLED)
-        dc_fail(&r->err, s, "stopped");
-    else if (s)
-        dc_run_fail(r, s, "%s failed on device %s", r->ops[r->next_op - 1].name, r->device->be->name);
+    if (s == DC_CANCELLED) dc_fail(&r->err, s, "stopped");
+    else if (s) dc_run_fail(r, s, "%s failed on device %s", r->ops[r->next_op - 1].name, r->device->be->name);
     if (r->mode == RUN_PLANNING) {
         r->flops += flops;
         if (r->profiling) describe(r, y, flops);
@@ -262,10 +258,8 @@ dc_status dc_run_reserve(dc_run *r, dc_error *e)
         r->state = d->be->alloc(d, r->state_bytes);
         if (r->state) s = fill_with_zeros(d, r->state, r->state_bytes);
     }
-    if ((r->bytes && !r->buffer) || (r->state_bytes && !r->state))
-        s = dc_fail_memory(e, "the working memory", dc_run_bytes(r));
-    else if (s)
-        dc_fail(e, s, "device %s: cannot write its memory", d->be->name);
+    if ((r->bytes && !r->buffer) || (r->state_bytes && !r->state)) s = dc_fail_memory(e, "the working memory", dc_run_bytes(r));
+    else if (s) dc_fail(e, s, "device %s: cannot write its memory", d->be->name);
     if (s) dc_run_release(r);
     return s;
 }

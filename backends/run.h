@@ -5,20 +5,20 @@
 
 /* ---- the plan ------------------------------------------------------------------------------------------------ */
 
-#define RUN_ALIGN 64u
-#define RUN_GUARD 64u          /* guard bytes before and behind each tensor when guards are on */
-#define RUN_TAKE 8
-#define RUN_FOREVER INT32_MAX  /* `last` of kept tensors and of states */
+#define RUN_ALIGN   64u
+#define RUN_GUARD   64u /* guard bytes before and behind each tensor when guards are on */
+#define RUN_TAKE    8
+#define RUN_FOREVER INT32_MAX /* `last` of kept tensors and of states */
 
 /* One allocation of the plan. Slots that share memory (in place) form a chain that ends in its root. */
 typedef struct run_slot {
-    uint64_t size;           /* bytes asked for */
-    uint64_t bytes, offset;  /* of the block: size rounded up to RUN_ALIGN, plus guards */
-    int32_t  first, last;    /* ops between which it lives, both included */
-    int32_t  instead[RUN_TAKE], n_instead; /* slots whose memory it may take */
-    int32_t  root;           /* slot whose memory it takes; itself when it has its own */
-    int32_t  owned_until;    /* of a root: the last op of its chain */
-    bool     state, given;   /* state: lives in an area of its own; given: another slot took its memory */
+    uint64_t size;                        /* bytes asked for */
+    uint64_t bytes, offset;               /* of the block: size rounded up to RUN_ALIGN, plus guards */
+    int32_t first, last;                  /* ops between which it lives, both included */
+    int32_t instead[RUN_TAKE], n_instead; /* slots whose memory it may take */
+    int32_t root;                         /* slot whose memory it takes; itself when it has its own */
+    int32_t owned_until;                  /* of a root: the last op of its chain */
+    bool state, given;                    /* state: lives in an area of its own; given: another slot took its memory */
 } run_slot;
 
 /* Decides who shares memory and where everything lies; fills root, owned_until, given, offset.
@@ -28,28 +28,31 @@ dc_status run_assign(run_slot *s, int n, uint64_t *bytes, uint64_t *state_bytes,
 /* ---- the run --------------------------------------------------------------------------------------------------- */
 
 /* One op of the plan, to check the real pass against. */
-typedef struct run_op { const char *name; int32_t slots; } run_op;
+typedef struct run_op {
+    const char *name;
+    int32_t slots;
+} run_op;
 
 typedef enum run_mode { RUN_IDLE, RUN_PLANNING, RUN_RUNNING } run_mode;
 
 struct dc_run {
-    dc_device      *device;
-    dc_error        err;  /* of this pass; the first one stays */
-    run_mode        mode;
-    bool            planned, guard, wants_guard, profiling; /* guard: of the plan */
-    run_slot       *slots;
-    run_op         *ops;
-    int             n_slots, slot_room, next_slot;
-    int             n_ops, op_room, next_op; /* next_op - 1 is the op under way */
-    uint64_t        bytes, state_bytes, flops;
-    uint8_t        *buffer, *state;
-    char            scope[160];
-    int             scope_end[16], scopes; /* lengths of `scope` before each open one */
-    dc_tap_fn      *tap;
-    void           *tap_user;
+    dc_device *device;
+    dc_error err; /* of this pass; the first one stays */
+    run_mode mode;
+    bool planned, guard, wants_guard, profiling; /* guard: of the plan */
+    run_slot *slots;
+    run_op *ops;
+    int n_slots, slot_room, next_slot;
+    int n_ops, op_room, next_op; /* next_op - 1 is the op under way */
+    uint64_t bytes, state_bytes, flops;
+    uint8_t *buffer, *state;
+    char scope[160];
+    int scope_end[16], scopes; /* lengths of `scope` before each open one */
+    dc_tap_fn *tap;
+    void *tap_user;
     dc_profile_row *profile; /* one an op */
-    int             n_profile, profile_room;
-    double          op_began;
+    int n_profile, profile_room;
+    double op_began;
 };
 
 /* Begins an op: false when the op must do nothing (an error is set, or the pass is cancelled). */

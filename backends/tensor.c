@@ -24,10 +24,7 @@ int64_t dc_numel(dc_tensor t)
 
 int64_t dc_rows(dc_tensor t) { return t.rank ? dc_numel(t) / (dc_channels(t) ? dc_channels(t) : 1) : 0; }
 
-static void *advance(dc_tensor t, int64_t elements)
-{
-    return t.data ? (char *)t.data + (size_t)elements * dc_dtype_size((dc_dtype)t.dtype) : NULL;
-}
+static void *advance(dc_tensor t, int64_t elements) { return t.data ? (char *)t.data + (size_t)elements * dc_dtype_size((dc_dtype)t.dtype) : NULL; }
 
 dc_tensor dc_view_tokens(dc_tensor t)
 {
@@ -88,45 +85,31 @@ dc_tensor dc_borrow(dc_tensor t)
 
 /* ---- storage types to float ---------------------------------------------------------------------------------- */
 
-#define CONVERT(type, expression)                                                                                                          \
-    for (int64_t i = 0; i < n; i++) {                                                                                                      \
-        type v;                                                                                                                            \
-        memcpy(&v, at + (size_t)i * sizeof v, sizeof v);                                                                                   \
-        out[i] = (float)(expression);                                                                                                      \
-    }                                                                                                                                      \
+#define CONVERT(type, expression)                                                                                                                    \
+    for (int64_t i = 0; i < n; i++) {                                                                                                                \
+        type v;                                                                                                                                      \
+        memcpy(&v, at + (size_t)i * sizeof v, sizeof v);                                                                                             \
+        out[i] = (float)(expression);                                                                                                                \
+    }                                                                                                                                                \
     break
 
 void dc_source_floats(const dc_source *s, int64_t from, int64_t n, float *out)
 {
     const uint8_t *at = (const uint8_t *)s->data + (size_t)from * dc_dtype_size(s->dtype);
     switch (s->dtype) {
-    case DC_F32:
-        memcpy(out, at, (size_t)n * 4);
-        break;
-    case DC_F16:
-        CONVERT(uint16_t, dc_f16_to_f32(v));
-    case DC_BF16:
-        CONVERT(uint16_t, dc_bf16_to_f32(v));
-    case DC_F64:
-        CONVERT(double, v);
-    case DC_F8_E4M3:
-        CONVERT(uint8_t, dc_f8_e4m3_to_f32(v));
-    case DC_F8_E5M2:
-        CONVERT(uint8_t, dc_f8_e5m2_to_f32(v));
-    case DC_I64:
-        CONVERT(int64_t, v);
-    case DC_I32:
-        CONVERT(int32_t, v);
-    case DC_I16:
-        CONVERT(int16_t, v);
-    case DC_I8:
-        CONVERT(int8_t, v);
-    case DC_U8:
-        CONVERT(uint8_t, v);
-    case DC_BOOL:
-        CONVERT(uint8_t, v != 0);
-    case DC_DTYPES:
-        break;
+    case DC_F32: memcpy(out, at, (size_t)n * 4); break;
+    case DC_F16: CONVERT(uint16_t, dc_f16_to_f32(v));
+    case DC_BF16: CONVERT(uint16_t, dc_bf16_to_f32(v));
+    case DC_F64: CONVERT(double, v);
+    case DC_F8_E4M3: CONVERT(uint8_t, dc_f8_e4m3_to_f32(v));
+    case DC_F8_E5M2: CONVERT(uint8_t, dc_f8_e5m2_to_f32(v));
+    case DC_I64: CONVERT(int64_t, v);
+    case DC_I32: CONVERT(int32_t, v);
+    case DC_I16: CONVERT(int16_t, v);
+    case DC_I8: CONVERT(int8_t, v);
+    case DC_U8: CONVERT(uint8_t, v);
+    case DC_BOOL: CONVERT(uint8_t, v != 0);
+    case DC_DTYPES: break;
     }
 }
 

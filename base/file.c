@@ -28,11 +28,11 @@ static dc_status open_regular(int *fd, struct stat *st, const char *path, dc_err
 dc_status dc_map_open(dc_map *m, const char *path, dc_error *e)
 {
     struct stat st;
-    int         fd;
-    *m          = (dc_map){.fd = -1};
+    int fd;
+    *m = (dc_map){.fd = -1};
     dc_status s = open_regular(&fd, &st, path, e);
     if (s) return s;
-    m->fd   = fd;
+    m->fd = fd;
     m->size = (uint64_t)st.st_size;
     m->path = dc_strdup(path);
     if (!m->path) {
@@ -75,13 +75,14 @@ void dc_map_forget(const void *at, size_t bytes)
 dc_status dc_read_file(const char *path, uint64_t limit, char **out, size_t *n, dc_error *e)
 {
     struct stat st;
-    int         fd;
-    *out        = NULL;
-    *n          = 0;
+    int fd;
+    *out = NULL;
+    *n = 0;
     dc_status s = open_regular(&fd, &st, path, e);
     if (s) return s;
     uint64_t size = (uint64_t)st.st_size;
-    if (size > limit) s = dc_fail(e, DC_DATA, "%s: size: found %llu bytes, expected at most %llu", path, (unsigned long long)size, (unsigned long long)limit);
+    if (size > limit)
+        s = dc_fail(e, DC_DATA, "%s: size: found %llu bytes, expected at most %llu", path, (unsigned long long)size, (unsigned long long)limit);
     if (!s && !(*out = malloc(size + 1))) s = dc_fail_memory(e, path, size);
     while (!s && *n < size) {
         ssize_t got = read(fd, *out + *n, size - *n);
@@ -94,7 +95,7 @@ dc_status dc_read_file(const char *path, uint64_t limit, char **out, size_t *n, 
     if (s) {
         free(*out);
         *out = NULL;
-        *n   = 0;
+        *n = 0;
     } else {
         (*out)[*n] = 0;
     }
@@ -104,12 +105,12 @@ dc_status dc_read_file(const char *path, uint64_t limit, char **out, size_t *n, 
 /* ---- writing -------------------------------------------------------------------------------------------------- */
 
 struct dc_out {
-    int   fd;
+    int fd;
     char *path;      /* the final name, links followed */
     char *shown;     /* as the caller wrote it, for messages */
     char *temporary; /* NULL: written in place */
-    bool  exclusive, regular;
-    int   slot;      /* among the pending ones, or -1 */
+    bool exclusive, regular;
+    int slot; /* among the pending ones, or -1 */
 };
 
 /* Names of temporary files being written, for dc_out_remove_pending. A full table only means that a signal leaves a file. */
@@ -146,7 +147,7 @@ static void out_free(dc_out *o)
 static dc_status cannot_create(const char *path, int number, dc_error *e)
 {
     dc_status code = number == ENOSPC || number == EDQUOT || number == EIO ? DC_IO : DC_NO_CREATE;
-    dc_status s    = dc_fail(e, code, "%s: cannot be written: %s", path, strerror(number));
+    dc_status s = dc_fail(e, code, "%s: cannot be written: %s", path, strerror(number));
     if (number == ENOENT) dc_hint(e, "The folder does not exist: make it first.");
     return s;
 }
@@ -155,18 +156,18 @@ static dc_status cannot_create(const char *path, int number, dc_error *e)
 static dc_status resolve(char **target, bool *regular, bool *there, const char *path, dc_error *e)
 {
     struct stat st;
-    *there   = stat(path, &st) == 0;
+    *there = stat(path, &st) == 0;
     *regular = !*there || S_ISREG(st.st_mode);
-    *target  = *there && *regular ? realpath(path, NULL) : dc_strdup(path);
+    *target = *there && *regular ? realpath(path, NULL) : dc_strdup(path);
     if (!*there && errno != ENOENT) return cannot_create(path, errno, e);
     if (*there && S_ISDIR(st.st_mode)) return cannot_create(path, EISDIR, e);
     if (!*target) return dc_fail_memory(e, path, strlen(path));
     if (*there || lstat(path, &st) != 0 || !S_ISLNK(st.st_mode)) return DC_OK;
     /* a link whose target is not there yet: the target is what will be made */
-    char    to[PATH_MAX];
+    char to[PATH_MAX];
     ssize_t n = readlink(path, to, sizeof to - 1);
     if (n <= 0) return cannot_create(path, n < 0 ? errno : ENOENT, e);
-    to[n]       = 0;
+    to[n] = 0;
     char *slash = strrchr(*target, '/');
     char *whole = to[0] == '/' || !slash ? dc_strdup(to) : dc_format("%.*s/%s", (int)(slash - *target), *target, to);
     free(*target);
@@ -178,7 +179,7 @@ static dc_status resolve(char **target, bool *regular, bool *there, const char *
 static dc_status open_temporary(dc_out *o, dc_error *e)
 {
     static atomic_uint serial;
-    char              *slash = strrchr(o->path, '/');
+    char *slash = strrchr(o->path, '/');
     for (int tries = 0; tries < 100; tries++) {
         unsigned id = atomic_fetch_add(&serial, 1);
         free(o->temporary);
@@ -200,7 +201,7 @@ dc_status dc_out_open(dc_out **out, const char *path, bool exclusive, bool *exis
     if (exists) *exists = false;
     dc_out *o = calloc(1, sizeof *o);
     if (!o) return dc_fail_memory(e, path, sizeof *o);
-    *o       = (dc_out){.fd = -1, .slot = -1, .exclusive = exclusive, .shown = dc_strdup(path)};
+    *o = (dc_out){.fd = -1, .slot = -1, .exclusive = exclusive, .shown = dc_strdup(path)};
     bool there = false;
     dc_status s = o->shown ? DC_OK : dc_fail_memory(e, path, strlen(path));
     if (!s && !strcmp(path, "-")) {
@@ -243,9 +244,9 @@ dc_status dc_out_write(dc_out *o, const void *bytes, size_t n, dc_error *e)
 /* fsync of the folder, so that the new name itself survives a power loss. Folders that cannot be synced are let be. */
 static void sync_folder(const char *path)
 {
-    const char *slash  = strrchr(path, '/');
-    char       *folder = slash ? dc_format("%.*s", slash == path ? 1 : (int)(slash - path), path) : dc_strdup(".");
-    int         fd     = folder ? open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    const char *slash = strrchr(path, '/');
+    char *folder = slash ? dc_format("%.*s", slash == path ? 1 : (int)(slash - path), path) : dc_strdup(".");
+    int fd = folder ? open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
     if (fd >= 0) {
         fsync(fd);
         close(fd);
@@ -276,7 +277,7 @@ dc_status dc_out_commit(dc_out *o, dc_error *e)
     }
     if (o->fd > STDOUT_FILENO) {
         int fd = o->fd;
-        o->fd  = -1;
+        o->fd = -1;
         if (close(fd) != 0 && !s) s = write_failed(o, errno, e);
     }
     if (!s && o->temporary) s = take_name(o, e);
@@ -298,13 +299,13 @@ void dc_out_abandon(dc_out *o)
 dc_status dc_out_check(const char *path, dc_error *e)
 {
     if (!strcmp(path, "-")) return DC_OK;
-    char       *target = NULL;
-    bool        regular, there;
+    char *target = NULL;
+    bool regular, there;
     struct stat st;
-    dc_status   s = resolve(&target, &regular, &there, path, e);
+    dc_status s = resolve(&target, &regular, &there, path, e);
     if (!s && there && access(target, W_OK) != 0) s = cannot_create(path, errno, e);
     if (!s && regular) {
-        char *slash  = strrchr(target, '/');
+        char *slash = strrchr(target, '/');
         char *folder = slash ? dc_format("%.*s", slash == target ? 1 : (int)(slash - target), target) : dc_strdup(".");
         if (!folder) s = dc_fail_memory(e, path, strlen(path));
         else if (stat(folder, &st) != 0) s = cannot_create(path, errno, e);

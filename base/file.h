@@ -8,15 +8,20 @@
 
 /* A whole regular file mapped read-only. TRAP: pages come from the file when touched: a file that somebody
  * truncates meanwhile raises SIGBUS (dc_map_check before a long read tells). */
-typedef struct dc_map { const uint8_t *data; uint64_t size; char *path; int fd; } dc_map;
+typedef struct dc_map {
+    const uint8_t *data;
+    uint64_t size;
+    char *path;
+    int fd;
+} dc_map;
 
 /* Errors: NO_INPUT (missing, unreadable, a folder), IO. An empty file maps to data == NULL, size 0. */
 dc_status dc_map_open(dc_map *m, const char *path, dc_error *e);
-void      dc_map_close(dc_map *m); /* zeroes *m; a zeroed map is fine */
+void dc_map_close(dc_map *m); /* zeroes *m; a zeroed map is fine */
 /* Is the file still as long as the mapping? DATA when somebody has cut it short meanwhile. */
 dc_status dc_map_check(const dc_map *m, dc_error *e);
 /* The range has been copied: its pages may leave memory (madvise). Safe for any range. */
-void      dc_map_forget(const void *at, size_t bytes);
+void dc_map_forget(const void *at, size_t bytes);
 
 /* Reads a whole file of at most `limit` bytes into a new NUL-terminated buffer; the caller frees *out.
  * Errors: NO_INPUT, DATA (larger than limit), NO_MEMORY, IO. */
@@ -31,20 +36,20 @@ typedef struct dc_out dc_out;
  * Errors: NO_CREATE (folder missing, read-only, not permitted, is a folder), NO_MEMORY. */
 dc_status dc_out_open(dc_out **out, const char *path, bool exclusive, bool *exists, dc_error *e);
 dc_status dc_out_write(dc_out *o, const void *bytes, size_t n, dc_error *e); /* IO: disk full, ... */
-dc_status dc_out_commit(dc_out *o, dc_error *e); /* write out, fsync, rename, fsync the folder; frees o */
-void      dc_out_abandon(dc_out *o);             /* NULL is fine; frees o */
+dc_status dc_out_commit(dc_out *o, dc_error *e);                             /* write out, fsync, rename, fsync the folder; frees o */
+void dc_out_abandon(dc_out *o);                                              /* NULL is fine; frees o */
 /* Would dc_out_open work for this path? Asked before long work, so that a missing folder is told at once. */
 dc_status dc_out_check(const char *path, dc_error *e);
 
 /* Removes the temporary files of all writes under way: only calls unlink, so a signal handler may use it. */
-void      dc_out_remove_pending(void);
+void dc_out_remove_pending(void);
 
 /* path of `name` in `folder`; the caller frees. NULL when memory is out. */
 char *dc_path_join(const char *folder, const char *name);
-bool  dc_is_file(const char *path);
-bool  dc_is_folder(const char *path);
+bool dc_is_file(const char *path);
+bool dc_is_folder(const char *path);
 /* A relative path from a file (shard name, component folder) that stays inside its folder: not empty, not
  * absolute, no "..", no backslash, no drive letter, no control character. */
-bool  dc_is_safe_relative(const char *path);
+bool dc_is_safe_relative(const char *path);
 
 #endif

@@ -20,8 +20,8 @@ uint16_t dc_f32_to_f16(float f)
 {
     uint32_t u = dc_f32_bits(f), sign = (u >> 16) & 0x8000u, a = u & 0x7fffffffu;
     if (a > 0x7f800000u) return (uint16_t)(sign | 0x7e00u | ((a >> 13) & 0x3ffu)); /* NaN */
-    if (a >= 0x47800000u) return (uint16_t)(sign | 0x7c00u);                          /* 65536 and above */
-    if (a < 0x38800000u) {                                                            /* below the smallest normal: adding 0.5 rounds at 2^-24 */
+    if (a >= 0x47800000u) return (uint16_t)(sign | 0x7c00u);                       /* 65536 and above */
+    if (a < 0x38800000u) {                                                         /* below the smallest normal: adding 0.5 rounds at 2^-24 */
         uint32_t r = dc_f32_bits(dc_bits_f32(a) + 0.5f) - 0x3f000000u;
         return (uint16_t)(sign | r);
     }

@@ -9,7 +9,7 @@
 /* jansson recurses, so the depth is counted first, without recursion. */
 static bool too_deep(const char *text, size_t n)
 {
-    int  depth  = 0;
+    int depth = 0;
     bool string = false;
     for (size_t i = 0; i < n; i++) {
         char c = text[i];
@@ -29,7 +29,7 @@ static bool too_deep(const char *text, size_t n)
 
 dc_status dc_json_parse(json_t **out, const char *path, const char *text, size_t n, dc_error *e)
 {
-    *out            = NULL;
+    *out = NULL;
     const char *nul = memchr(text, 0, n); /* jansson skips NUL between tokens */
     if (nul) return dc_fail(e, DC_DATA, "%s: JSON, byte %zu: found a NUL byte, expected text", path, (size_t)(nul - text));
     if (too_deep(text, n)) return dc_fail(e, DC_DATA, "%s: JSON: found more than %d levels of nesting, expected fewer", path, MAX_DEPTH);
@@ -42,9 +42,9 @@ dc_status dc_json_parse(json_t **out, const char *path, const char *text, size_t
 
 dc_status dc_json_read(json_t **out, const char *path, size_t limit, dc_error *e)
 {
-    char  *text = NULL;
-    size_t n    = 0;
-    *out        = NULL;
+    char *text = NULL;
+    size_t n = 0;
+    *out = NULL;
     dc_status s = dc_read_file(path, limit, &text, &n, e);
     if (!s) s = dc_json_parse(out, path, text, n, e);
     free(text);
@@ -70,7 +70,8 @@ static bool take_int(const dc_config *c, const char *key, const json_t *v, int64
 {
     if (!json_is_integer(v)) dc_fail(c->e, DC_DATA, "%s: %s: found %s, expected a whole number", c->path, key, kind(v));
     else if (json_integer_value(v) < min || json_integer_value(v) > max)
-        dc_fail(c->e, DC_DATA, "%s: %s: found %lld, expected %lld to %lld", c->path, key, (long long)json_integer_value(v), (long long)min, (long long)max);
+        dc_fail(c->e, DC_DATA, "%s: %s: found %lld, expected %lld to %lld", c->path, key, (long long)json_integer_value(v), (long long)min,
+                (long long)max);
     else {
         *out = json_integer_value(v);
         return true;
@@ -80,8 +81,8 @@ static bool take_int(const dc_config *c, const char *key, const json_t *v, int64
 
 int64_t dc_config_int(const dc_config *c, const char *key, int64_t absent, int64_t min, int64_t max)
 {
-    const json_t *v   = value(c, key);
-    int64_t       out = absent;
+    const json_t *v = value(c, key);
+    int64_t out = absent;
     if (v) take_int(c, key, v, min, max, &out);
     return out;
 }
@@ -118,7 +119,7 @@ const char *dc_config_string(const dc_config *c, const char *key, const char *ab
 int dc_config_ints(const dc_config *c, const char *key, int *out, int max_n, int min, int max)
 {
     const json_t *v = value(c, key);
-    int64_t       x;
+    int64_t x;
     if (!v) return 0;
     if (!json_is_array(v)) {
         if (!take_int(c, key, v, min, max, &x)) return 0;

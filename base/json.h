@@ -17,15 +17,19 @@ dc_status dc_json_read(json_t **out, const char *path, size_t limit, dc_error *e
 
 /* A config object being read: the getters below note the first error in e and afterwards return defaults,
  * so a reader checks e->code once, at its end. Absent key or null: the default. */
-typedef struct dc_config { const json_t *root; const char *path; dc_error *e; } dc_config;
+typedef struct dc_config {
+    const json_t *root;
+    const char *path;
+    dc_error *e;
+} dc_config;
 
-int64_t     dc_config_int(const dc_config *c, const char *key, int64_t absent, int64_t min, int64_t max);
-double      dc_config_real(const dc_config *c, const char *key, double absent, double min, double max);
-bool        dc_config_bool(const dc_config *c, const char *key, bool absent);
+int64_t dc_config_int(const dc_config *c, const char *key, int64_t absent, int64_t min, int64_t max);
+double dc_config_real(const dc_config *c, const char *key, double absent, double min, double max);
+bool dc_config_bool(const dc_config *c, const char *key, bool absent);
 const char *dc_config_string(const dc_config *c, const char *key, const char *absent); /* owned by root */
 /* An array of ints, or one int (then all `max_n` values are that int and 1 is returned).
  * Returns the number of values; 0 when absent. At most max_n, each within min..max, or an error. */
-int         dc_config_ints(const dc_config *c, const char *key, int *out, int max_n, int min, int max);
-bool        dc_config_has(const dc_config *c, const char *key); /* present and not null */
+int dc_config_ints(const dc_config *c, const char *key, int *out, int max_n, int min, int max);
+bool dc_config_has(const dc_config *c, const char *key); /* present and not null */
 
 #endif

@@ -6,7 +6,7 @@
 void dc_log_write(const dc_log *log, dc_log_level level, const char *format, ...)
 {
     if (!log || !log->fn) return;
-    char    line[1024], escaped[1024];
+    char line[1024], escaped[1024];
     va_list args;
     va_start(args, format);
     vsnprintf(line, sizeof line, format, args);

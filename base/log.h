@@ -6,7 +6,10 @@
 typedef enum dc_log_level { DC_LOG_DEBUG, DC_LOG_NOTE, DC_LOG_WARNING } dc_log_level;
 typedef void dc_log_fn(void *user, dc_log_level level, const char *line);
 
-typedef struct dc_log { dc_log_fn *fn; void *user; } dc_log;
+typedef struct dc_log {
+    dc_log_fn *fn;
+    void *user;
+} dc_log;
 
 /* log may be NULL. One line, no newline at its end; escaped like dc_fail's text. */
 void dc_log_write(const dc_log *log, dc_log_level level, const char *format, ...) __attribute__((format(printf, 3, 4)));

@@ -7,7 +7,13 @@
 
 #define DC_NPY_MAX_RANK 8
 
-typedef struct dc_npy { int rank; int64_t dim[DC_NPY_MAX_RANK]; char kind[4]; /* "f4", "f8", "i8", ... */ void *data; size_t bytes; } dc_npy;
+typedef struct dc_npy {
+    int rank;
+    int64_t dim[DC_NPY_MAX_RANK];
+    char kind[4]; /* "f4", "f8", "i8", ... */
+    void *data;
+    size_t bytes;
+} dc_npy;
 
 /* float32, C order, written atomically ("-" is stdout). */
 dc_status dc_npy_write_f32(const char *path, const float *data, int rank, const int64_t *dim, dc_error *e);

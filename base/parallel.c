@@ -14,14 +14,14 @@ static int quota_cpus(double quota, double period) { return quota > 0 && period 
 static int cgroup_cpus(void)
 {
     double quota = 0, period = 0;
-    FILE  *f = fopen("/sys/fs/cgroup/cpu.max", "r");
+    FILE *f = fopen("/sys/fs/cgroup/cpu.max", "r");
     if (f) {
         int n = fscanf(f, "%lf %lf", &quota, &period); /* "max 100000" reads nothing */
         fclose(f);
         return n == 2 ? quota_cpus(quota, period) : 0;
     }
     FILE *q = fopen("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "r"), *p = fopen("/sys/fs/cgroup/cpu/cpu.cfs_period_us", "r");
-    int   n = q && p && fscanf(q, "%lf", &quota) == 1 && fscanf(p, "%lf", &period) == 1;
+    int n = q && p && fscanf(q, "%lf", &quota) == 1 && fscanf(p, "%lf", &period) == 1;
     if (q) fclose(q);
     if (p) fclose(p);
     return n ? quota_cpus(quota, period) : 0;
@@ -29,7 +29,7 @@ static int cgroup_cpus(void)
 
 int dc_cpu_count(void)
 {
-    int       n = (int)sysconf(_SC_NPROCESSORS_ONLN), limit = cgroup_cpus();
+    int n = (int)sysconf(_SC_NPROCESSORS_ONLN), limit = cgroup_cpus();
     cpu_set_t set;
     if (sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 0) n = CPU_COUNT(&set);
     if (limit > 0 && limit < n) n = limit;
@@ -43,24 +43,27 @@ int dc_cpu_count(void)
 #define SPINS 2000
 
 struct dc_pool {
-    int        threads;
+    int threads;
     pthread_t *worker; /* threads - 1 */
-    int        started;
+    int started;
 
-    dc_task          *task;
-    void             *ctx;
-    int64_t           n;
+    dc_task *task;
+    void *ctx;
+    int64_t n;
     const atomic_int *cancel;
-    atomic_llong      next;
-    atomic_int        busy;  /* workers that have not finished this round */
-    atomic_uint       round; /* changed under the mutex, read without */
-    bool              stop;
+    atomic_llong next;
+    atomic_int busy;   /* workers that have not finished this round */
+    atomic_uint round; /* changed under the mutex, read without */
+    bool stop;
 
     pthread_mutex_t mutex;
-    pthread_cond_t  wake, done;
+    pthread_cond_t wake, done;
 };
 
-typedef struct worker_start { dc_pool *pool; int index; } worker_start;
+typedef struct worker_start {
+    dc_pool *pool;
+    int index;
+} worker_start;
 
 static inline void relax(void)
 {
@@ -95,8 +98,8 @@ static unsigned await_round(dc_pool *p, unsigned seen)
 
 static void *work(void *start)
 {
-    dc_pool *p     = ((worker_start *)start)->pool;
-    int      index = ((worker_start *)start)->index;
+    dc_pool *p = ((worker_start *)start)->pool;
+    int index = ((worker_start *)start)->index;
     free(start);
     for (unsigned seen = 0;;) {
         seen = await_round(p, seen);
@@ -170,9 +173,9 @@ int dc_pool_threads(const dc_pool *p) { return p->threads; }
 
 void dc_parallel_for(dc_pool *p, int64_t n, dc_task *task, void *ctx, const atomic_int *cancel)
 {
-    p->task   = task;
-    p->ctx    = ctx;
-    p->n      = n;
+    p->task = task;
+    p->ctx = ctx;
+    p->n = n;
     p->cancel = cancel;
     atomic_store_explicit(&p->next, 0, memory_order_relaxed);
     if (n > 1 && p->started) {

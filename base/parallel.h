@@ -14,8 +14,8 @@ int dc_cpu_count(void);
 
 /* threads <= 0: dc_cpu_count(). The calling thread is one of them. NULL when threads or memory are out. */
 dc_pool *dc_pool_new(int threads);
-void     dc_pool_free(dc_pool *p); /* NULL is fine */
-int      dc_pool_threads(const dc_pool *p);
+void dc_pool_free(dc_pool *p); /* NULL is fine */
+int dc_pool_threads(const dc_pool *p);
 
 /* task(ctx, i, thread) for every i in [0, n), thread in [0, threads). Tasks are handed out dynamically.
  * Not reentrant: one caller at a time, and a task must not call it on the same pool.

@@ -20,7 +20,7 @@ dc_status dc_fail(dc_error *e, dc_status code, const char *format, ...)
     va_start(args, format);
     format_escaped(e->text, sizeof e->text, format, args);
     va_end(args);
-    e->code    = code;
+    e->code = code;
     e->hint[0] = 0;
     return code;
 }

@@ -7,24 +7,24 @@
 #define DC_BASE_STATUS_H
 
 typedef enum dc_status {
-    DC_OK          = 0,
-    DC_USAGE       = 64,  /* a bad option or a value out of range            */
-    DC_DATA        = 65,  /* input malformed, of the wrong kind, non-finite  */
-    DC_NO_INPUT    = 66,  /* input missing or unreadable                     */
-    DC_UNAVAILABLE = 69,  /* device, instruction set or display not there    */
-    DC_INTERNAL    = 70,  /* our bug, or non-finite after the retry          */
-    DC_NO_MEMORY   = 71,
-    DC_NO_CREATE   = 73,  /* output folder missing, read-only, not permitted */
-    DC_IO          = 74,  /* read or write failed, disk full                 */
-    DC_DENIED      = 77,  /* a path that escapes its folder                  */
-    DC_CANCELLED   = 130
+    DC_OK = 0,
+    DC_USAGE = 64,       /* a bad option or a value out of range            */
+    DC_DATA = 65,        /* input malformed, of the wrong kind, non-finite  */
+    DC_NO_INPUT = 66,    /* input missing or unreadable                     */
+    DC_UNAVAILABLE = 69, /* device, instruction set or display not there    */
+    DC_INTERNAL = 70,    /* our bug, or non-finite after the retry          */
+    DC_NO_MEMORY = 71,
+    DC_NO_CREATE = 73, /* output folder missing, read-only, not permitted */
+    DC_IO = 74,        /* read or write failed, disk full                 */
+    DC_DENIED = 77,    /* a path that escapes its folder                  */
+    DC_CANCELLED = 130
 } dc_status;
 
 /* `text` is one line, "FILE: what: found X, expected Y"; `hint` is empty or at most two lines of advice. */
 typedef struct dc_error {
     dc_status code;
-    char      text[1024];
-    char      hint[512];
+    char text[1024];
+    char hint[512];
 } dc_error;
 
 /* Sets e (NULL is fine) unless an error is already there, and returns `code`. Control characters and

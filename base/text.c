@@ -16,7 +16,7 @@ static bool make_room(dc_text *t, size_t more)
     while (capacity < need) capacity *= 2;
     char *at = realloc(t->at, capacity);
     if (!at) return !(t->failed = true);
-    t->at       = at;
+    t->at = at;
     t->capacity = capacity;
     return true;
 }
@@ -54,7 +54,7 @@ char *dc_strdup(const char *s) { return s ? strdup(s) : NULL; }
 
 char *dc_format(const char *format, ...)
 {
-    char   *out = NULL;
+    char *out = NULL;
     va_list args;
     va_start(args, format);
     int n = vasprintf(&out, format, args);
@@ -95,7 +95,7 @@ bool dc_utf8_valid(const char *s, size_t n)
 int dc_utf8_decode(const char *s, size_t n, uint32_t *codepoint)
 {
     const unsigned char *u = (const unsigned char *)s;
-    int                  k = sequence(u, n);
+    int k = sequence(u, n);
     switch (k) {
     case 2: *codepoint = (uint32_t)(u[0] & 0x1f) << 6 | (u[1] & 0x3f); break;
     case 3: *codepoint = (uint32_t)(u[0] & 0x0f) << 12 | (uint32_t)(u[1] & 0x3f) << 6 | (u[2] & 0x3f); break;
@@ -108,7 +108,8 @@ int dc_utf8_decode(const char *s, size_t n, uint32_t *codepoint)
 /* Characters that could move a terminal's cursor or turn text around. */
 static bool harmful(uint32_t c)
 {
-    return c < 0x20 || (c >= 0x7f && c < 0xa0) || c == 0x061c || c == 0x200e || c == 0x200f || (c >= 0x202a && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069);
+    return c < 0x20 || (c >= 0x7f && c < 0xa0) || c == 0x061c || c == 0x200e || c == 0x200f || (c >= 0x202a && c <= 0x202e) ||
+           (c >= 0x2066 && c <= 0x2069);
 }
 
 char *dc_escape(char *out, size_t size, const char *s)
@@ -116,9 +117,9 @@ char *dc_escape(char *out, size_t size, const char *s)
     size_t at = 0, n = strlen(s), room = size > 4 ? size - 4 : 0; /* "..." and the end */
     while (n) {
         uint32_t c;
-        int      k = sequence((const unsigned char *)s, n);
-        char     piece[20];
-        size_t   length = 0;
+        int k = sequence((const unsigned char *)s, n);
+        char piece[20];
+        size_t length = 0;
         if (k) dc_utf8_decode(s, n, &c);
         if (k && !harmful(c)) {
             memcpy(piece, s, (size_t)k);
@@ -159,7 +160,8 @@ static int distance(const char *a, const char *b)
             int same = lower(a[i - 1]) == lower(b[j - 1]), best = before[j - 1] + !same;
             if (before[j] + 1 < best) best = before[j] + 1;
             if (now[j - 1] + 1 < best) best = now[j - 1] + 1;
-            if (i > 1 && j > 1 && lower(a[i - 1]) == lower(b[j - 2]) && lower(a[i - 2]) == lower(b[j - 1]) && two[j - 2] + 1 < best) best = two[j - 2] + 1;
+            if (i > 1 && j > 1 && lower(a[i - 1]) == lower(b[j - 2]) && lower(a[i - 2]) == lower(b[j - 1]) && two[j - 2] + 1 < best)
+                best = two[j - 2] + 1;
             now[j] = best;
         }
     }
@@ -175,8 +177,8 @@ static bool starts_with(const char *s, const char *prefix)
 
 void dc_nearest_names(char *out, size_t size, const char *word, const char *const *names, int n)
 {
-    const char *best[3]  = {NULL, NULL, NULL};
-    int         score[3] = {0}, found = 0, length = (int)strlen(word), limit = length / 3 + 1;
+    const char *best[3] = {NULL, NULL, NULL};
+    int score[3] = {0}, found = 0, length = (int)strlen(word), limit = length / 3 + 1;
     for (int i = 0; i < n; i++) {
         int d = distance(word, names[i]);
         if (length >= 3 && d > limit && starts_with(names[i], word)) d = limit; /* a beginning counts as near */
@@ -185,7 +187,7 @@ void dc_nearest_names(char *out, size_t size, const char *word, const char *cons
         while (at > 0 && score[at - 1] > d) at--;
         if (at >= 3) continue;
         for (int k = found < 3 ? found : 2; k > at; k--) best[k] = best[k - 1], score[k] = score[k - 1];
-        best[at]  = names[i];
+        best[at] = names[i];
         score[at] = d;
         if (found < 3) found++;
     }
@@ -193,7 +195,7 @@ void dc_nearest_names(char *out, size_t size, const char *word, const char *cons
     if (size) out[0] = 0;
     for (int i = 0; i < found && at < size; i++) {
         const char *join = i == 0 ? "" : i == found - 1 ? " or " : ", ";
-        int         k    = snprintf(out + at, size - at, "%s%s", join, best[i]);
+        int k = snprintf(out + at, size - at, "%s%s", join, best[i]);
         at += k > 0 ? (size_t)k : 0;
     }
 }

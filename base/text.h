@@ -7,7 +7,11 @@
 
 /* A growing byte string, always NUL-terminated once non-empty. Zero-initialise it. After a failed
  * allocation `failed` stays set and further appends do nothing: check once, at the end. */
-typedef struct dc_text { char *at; size_t length, capacity; bool failed; } dc_text;
+typedef struct dc_text {
+    char *at;
+    size_t length, capacity;
+    bool failed;
+} dc_text;
 
 void dc_text_append(dc_text *t, const void *bytes, size_t n);
 void dc_text_printf(dc_text *t, const char *format, ...) __attribute__((format(printf, 2, 3)));

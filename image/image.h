@@ -7,17 +7,22 @@
 #include <stdint.h>
 
 /* Interleaved rows without padding: height * width * channels bytes, channels 1, 3 or 4. */
-typedef struct dc_image { int width, height, channels; uint8_t *pixels; } dc_image;
+typedef struct dc_image {
+    int width, height, channels;
+    uint8_t *pixels;
+} dc_image;
 
 /* Reads a picture file as 1 (gray), 3 (RGB) or 4 (RGBA) channels; `want` 0 keeps the file's, else converts as Pillow's convert()
  * does. PNG and JPEG (EXIF orientation applied); "-" is stdin. At most 16384 a side and 64 Mpixel.
  * Errors: NO_INPUT, DATA, NO_MEMORY. */
 dc_status dc_image_read(dc_image *out, const char *path, int want, dc_error *e);
 dc_status dc_image_read_memory(dc_image *out, const char *name, const uint8_t *bytes, size_t n, int want, dc_error *e);
-void      dc_image_free(dc_image *m); /* zeroes *m */
+void dc_image_free(dc_image *m); /* zeroes *m */
 
 /* PNG text chunks: tEXt when the value fits Latin-1, else iTXt. */
-typedef struct dc_png_text { const char *key, *value; } dc_png_text;
+typedef struct dc_png_text {
+    const char *key, *value;
+} dc_png_text;
 /* Errors as dc_out_*; atomic. "-" is stdout. exclusive, exists: as dc_out_open. */
 dc_status dc_png_write(const char *path, const dc_image *m, const dc_png_text *text, int n_text, bool exclusive, bool *exists, dc_error *e);
 

@@ -13,16 +13,16 @@
 
 typedef struct jpeg_work {
     struct jpeg_error_mgr manager; /* first: libjpeg hands out a pointer to it */
-    jmp_buf               jump;
-    const char           *name;
-    dc_error             *e;
-    bool                  failed;
+    jmp_buf jump;
+    const char *name;
+    dc_error *e;
+    bool failed;
 } jpeg_work;
 
 static void on_error(j_common_ptr c)
 {
     jpeg_work *w = (jpeg_work *)c->err;
-    char       message[JMSG_LENGTH_MAX];
+    char message[JMSG_LENGTH_MAX];
     w->manager.format_message(c, message);
     if (!w->failed) dc_fail(w->e, DC_DATA, "%s: JPEG: %s", w->name, message);
     w->failed = true;
@@ -66,7 +66,7 @@ static void read_picture(jpeg_work *w, struct jpeg_decompress_struct *c, dc_imag
     jpeg_mem_src(c, bytes, n);
     jpeg_save_markers(c, JPEG_APP0 + 1, 0xffff);
     jpeg_read_header(c, TRUE);
-    bool cmyk          = c->jpeg_color_space == JCS_CMYK || c->jpeg_color_space == JCS_YCCK;
+    bool cmyk = c->jpeg_color_space == JCS_CMYK || c->jpeg_color_space == JCS_YCCK;
     c->out_color_space = cmyk ? JCS_CMYK : c->jpeg_color_space == JCS_GRAYSCALE ? JCS_GRAYSCALE : JCS_RGB;
     find_orientation(c, orientation);
     if (dc_image_make(out, w->name, c->image_width, c->image_height, c->out_color_space == JCS_GRAYSCALE ? 1 : 3, w->e)) {
@@ -85,15 +85,15 @@ static void read_picture(jpeg_work *w, struct jpeg_decompress_struct *c, dc_imag
 
 dc_status dc_jpeg_decode(dc_image *out, const char *name, const uint8_t *bytes, size_t n, int *orientation, dc_error *e)
 {
-    dc_error                      own = {0};
-    jpeg_work                     w   = {.name = name, .e = e ? e : &own};
-    struct jpeg_decompress_struct c   = {.err = jpeg_std_error(&w.manager)};
-    struct jpeg_progress_mgr      progress = {.progress_monitor = on_progress};
-    w.manager.error_exit   = on_error;
+    dc_error own = {0};
+    jpeg_work w = {.name = name, .e = e ? e : &own};
+    struct jpeg_decompress_struct c = {.err = jpeg_std_error(&w.manager)};
+    struct jpeg_progress_mgr progress = {.progress_monitor = on_progress};
+    w.manager.error_exit = on_error;
     w.manager.emit_message = on_message;
     if (!setjmp(w.jump)) {
         jpeg_create_decompress(&c);
-        c.progress               = &progress;
+        c.progress = &progress;
         c.mem->max_memory_to_use = 512l << 20;
         read_picture(&w, &c, out, bytes, n, orientation);
     }

@@ -12,14 +12,14 @@
 
 /* What libpng's callbacks work on. libpng reports errors by longjmp to `jump`. */
 typedef struct png_work {
-    jmp_buf        jump;
-    const char    *name;
-    dc_error      *e;
+    jmp_buf jump;
+    const char *name;
+    dc_error *e;
     const uint8_t *at;
-    size_t         left;
-    dc_out        *out;
-    bool           failed; /* the error is already in e */
-    png_bytep     *rows;
+    size_t left;
+    dc_out *out;
+    bool failed; /* the error is already in e */
+    png_bytep *rows;
 } png_work;
 
 static void on_error(png_structp png, png_const_charp message)
@@ -53,7 +53,7 @@ static void set_limits(png_structp png)
 /* 8 bits, no palette, alpha kept: 1, 3 or 4 channels (gray with alpha becomes RGBA). */
 static int set_transforms(png_structp png, png_infop info)
 {
-    int  type  = png_get_color_type(png, info);
+    int type = png_get_color_type(png, info);
     bool trans = png_get_valid(png, info, PNG_INFO_tRNS) != 0;
     if (png_get_bit_depth(png, info) == 16) png_set_strip_16(png);
     if (type == PNG_COLOR_TYPE_PALETTE) png_set_palette_to_rgb(png);
@@ -81,7 +81,7 @@ static void read_picture(png_work *w, png_structp png, png_infop info, dc_image 
     for (int y = 0; y < out->height; y++) w->rows[y] = out->pixels + (size_t)y * (size_t)out->width * (size_t)channels;
     png_read_image(png, w->rows);
 #ifdef PNG_eXIf_SUPPORTED
-    png_bytep   exif = NULL;
+    png_bytep exif = NULL;
     png_uint_32 size = 0;
     if (png_get_eXIf_1(png, info, &size, &exif)) *orientation = dc_exif_orientation(exif, size);
 #endif
@@ -90,10 +90,10 @@ static void read_picture(png_work *w, png_structp png, png_infop info, dc_image 
 
 dc_status dc_png_decode(dc_image *out, const char *name, const uint8_t *bytes, size_t n, int *orientation, dc_error *e)
 {
-    dc_error    own  = {0};
-    png_work    w    = {.name = name, .e = e ? e : &own, .at = bytes, .left = n};
-    png_structp png  = png_create_read_struct(PNG_LIBPNG_VER_STRING, &w, on_error, on_warning);
-    png_infop   info = png ? png_create_info_struct(png) : NULL;
+    dc_error own = {0};
+    png_work w = {.name = name, .e = e ? e : &own, .at = bytes, .left = n};
+    png_structp png = png_create_read_struct(PNG_LIBPNG_VER_STRING, &w, on_error, on_warning);
+    png_infop info = png ? png_create_info_struct(png) : NULL;
     if (!info) {
         png_destroy_read_struct(&png, NULL, NULL);
         return dc_fail_memory(e, name, n);
@@ -124,7 +124,7 @@ static char *from_latin1(const char *s, size_t n)
 static void read_text(png_work *w, png_structp png, png_infop info, const char *key, char **out)
 {
     png_textp text;
-    int       n = 0;
+    int n = 0;
     png_set_read_fn(png, w, on_read);
     set_limits(png);
     png_set_chunk_malloc_max(png, MAX_TEXT_CHUNK);
@@ -132,7 +132,7 @@ static void read_text(png_work *w, png_structp png, png_infop info, const char *
     png_get_text(png, info, &text, &n);
     for (int i = 0; i < n && !*out; i++) {
         if (strcmp(text[i].key, key)) continue;
-        bool   utf8   = text[i].compression >= PNG_ITXT_COMPRESSION_NONE;
+        bool utf8 = text[i].compression >= PNG_ITXT_COMPRESSION_NONE;
         size_t length = utf8 ? text[i].itxt_length : text[i].text_length;
         if (utf8 && !dc_utf8_valid(text[i].text, length)) png_error(png, "a text chunk that is not UTF-8");
         *out = utf8 ? strndup(text[i].text, length) : from_latin1(text[i].text, length);
@@ -142,15 +142,15 @@ static void read_text(png_work *w, png_structp png, png_infop info, const char *
 
 dc_status dc_png_read_text(const char *path, const char *key, char **out, dc_error *e)
 {
-    char  *file = NULL;
-    size_t n    = 0;
-    *out        = NULL;
+    char *file = NULL;
+    size_t n = 0;
+    *out = NULL;
     dc_status s = dc_read_file(path, DC_IMAGE_FILE, &file, &n, e);
     if (s) return s;
-    dc_error    own  = {0};
-    png_work    w    = {.name = path, .e = e ? e : &own, .at = (const uint8_t *)file, .left = n};
-    png_structp png  = png_create_read_struct(PNG_LIBPNG_VER_STRING, &w, on_error, on_warning);
-    png_infop   info = png ? png_create_info_struct(png) : NULL;
+    dc_error own = {0};
+    png_work w = {.name = path, .e = e ? e : &own, .at = (const uint8_t *)file, .left = n};
+    png_structp png = png_create_read_struct(PNG_LIBPNG_VER_STRING, &w, on_error, on_warning);
+    png_infop info = png ? png_create_info_struct(png) : NULL;
     if (!info) s = dc_fail_memory(e, path, n);
     else if (!setjmp(w.jump)) read_text(&w, png, info, key, out);
     if (w.failed) s = w.e->code;
@@ -174,9 +174,9 @@ static void on_flush(png_structp png) { (void)png; }
 /* The Latin-1 form of UTF-8 text, or NULL when it has other characters (*failed tells apart out of memory). */
 static char *to_latin1(const char *s, bool *failed)
 {
-    size_t n   = strlen(s);
-    char  *out = malloc(n + 1), *p = out;
-    *failed    = !out;
+    size_t n = strlen(s);
+    char *out = malloc(n + 1), *p = out;
+    *failed = !out;
     for (size_t i = 0; out && i < n;) {
         uint32_t c;
         i += (size_t)dc_utf8_decode(s + i, n - i, &c);
@@ -192,9 +192,11 @@ static char *to_latin1(const char *s, bool *failed)
 
 static void write_text(png_work *w, png_structp png, png_infop info, const dc_png_text *text)
 {
-    bool     failed;
-    char    *latin = to_latin1(text->value, &failed);
-    png_text chunk = {.compression = latin ? PNG_TEXT_COMPRESSION_NONE : PNG_ITXT_COMPRESSION_NONE, .key = (png_charp)text->key, .text = latin ? latin : (png_charp)text->value};
+    bool failed;
+    char *latin = to_latin1(text->value, &failed);
+    png_text chunk = {.compression = latin ? PNG_TEXT_COMPRESSION_NONE : PNG_ITXT_COMPRESSION_NONE,
+                      .key = (png_charp)text->key,
+                      .text = latin ? latin : (png_charp)text->value};
     if (latin) chunk.text_length = strlen(latin);
     else chunk.itxt_length = strlen(text->value);
     if (!failed) png_set_text(png, info, &chunk, 1); /* copies */
@@ -211,7 +213,8 @@ static void write_picture(png_work *w, png_structp png, png_infop info, const dc
     int type = m->channels == 1 ? PNG_COLOR_TYPE_GRAY : m->channels == 3 ? PNG_COLOR_TYPE_RGB : PNG_COLOR_TYPE_RGBA;
     png_set_write_fn(png, w, on_write, on_flush);
     png_set_compression_level(png, 6);
-    png_set_IHDR(png, info, (png_uint_32)m->width, (png_uint_32)m->height, 8, type, PNG_INTERLACE_NONE, PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
+    png_set_IHDR(png, info, (png_uint_32)m->width, (png_uint_32)m->height, 8, type, PNG_INTERLACE_NONE, PNG_COMPRESSION_TYPE_DEFAULT,
+                 PNG_FILTER_TYPE_DEFAULT);
     for (int i = 0; i < n_text; i++) write_text(w, png, info, &text[i]);
     png_write_info(png, info);
     for (int y = 0; y < m->height; y++) png_write_row(png, m->pixels + (size_t)y * (size_t)m->width * (size_t)m->channels);
@@ -220,11 +223,11 @@ static void write_picture(png_work *w, png_structp png, png_infop info, const dc
 
 dc_status dc_png_write(const char *path, const dc_image *m, const dc_png_text *text, int n_text, bool exclusive, bool *exists, dc_error *e)
 {
-    dc_error    own  = {0};
-    png_work    w    = {.name = path, .e = e ? e : &own};
-    png_structp png  = png_create_write_struct(PNG_LIBPNG_VER_STRING, &w, on_error, on_warning);
-    png_infop   info = png ? png_create_info_struct(png) : NULL;
-    dc_status   s    = info ? DC_OK : dc_fail_memory(e, path, sizeof w);
+    dc_error own = {0};
+    png_work w = {.name = path, .e = e ? e : &own};
+    png_structp png = png_create_write_struct(PNG_LIBPNG_VER_STRING, &w, on_error, on_warning);
+    png_infop info = png ? png_create_info_struct(png) : NULL;
+    dc_status s = info ? DC_OK : dc_fail_memory(e, path, sizeof w);
     if (!s) s = dc_out_open(&w.out, path, exclusive, exists, w.e);
     if (!s && !setjmp(w.jump)) write_picture(&w, png, info, m, text, n_text);
     png_destroy_write_struct(&png, info ? &info : NULL);

@@ -10,8 +10,8 @@
 dc_status dc_image_make(dc_image *out, const char *name, uint64_t width, uint64_t height, int channels, dc_error *e)
 {
     if (width < 1 || height < 1 || width > DC_IMAGE_SIDE || height > DC_IMAGE_SIDE || width * height > DC_IMAGE_PIXELS)
-        return dc_fail(e, DC_DATA, "%s: picture: found %llux%llu, expected 1 to %d a side and at most %u pixels", name, (unsigned long long)width, (unsigned long long)height,
-                       DC_IMAGE_SIDE, DC_IMAGE_PIXELS);
+        return dc_fail(e, DC_DATA, "%s: picture: found %llux%llu, expected 1 to %d a side and at most %u pixels", name, (unsigned long long)width,
+                       (unsigned long long)height, DC_IMAGE_SIDE, DC_IMAGE_PIXELS);
     *out = (dc_image){(int)width, (int)height, channels, dc_calloc(width * height, (size_t)channels)};
     return out->pixels ? DC_OK : dc_fail_memory(e, name, width * height * (unsigned)channels);
 }
@@ -36,8 +36,8 @@ int dc_exif_orientation(const uint8_t *tiff, size_t n)
 {
     if (n >= 6 && !memcmp(tiff, "Exif\0\0", 6)) tiff += 6, n -= 6;
     if (n < 14 || (memcmp(tiff, "II*\0", 4) && memcmp(tiff, "MM\0*", 4))) return 1;
-    bool     big = tiff[0] == 'M';
-    uint64_t at  = get(tiff + 4, 4, big);
+    bool big = tiff[0] == 'M';
+    uint64_t at = get(tiff + 4, 4, big);
     if (!dc_in_range(at, 2, n)) return 1;
     uint32_t entries = get(tiff + at, 2, big);
     for (uint32_t i = 0; i < entries && dc_in_range(at + 2 + 12ull * i, 12, n); i++) {
@@ -62,9 +62,9 @@ static size_t source_of(int orientation, int x, int y, int stored_w, int stored_
 static dc_status turn_upright(dc_image *m, int orientation, const char *name, dc_error *e)
 {
     if (orientation == 1) return DC_OK;
-    dc_image  up;
-    bool      swaps = orientation >= 5;
-    dc_status s     = dc_image_make(&up, name, (uint64_t)(swaps ? m->height : m->width), (uint64_t)(swaps ? m->width : m->height), m->channels, e);
+    dc_image up;
+    bool swaps = orientation >= 5;
+    dc_status s = dc_image_make(&up, name, (uint64_t)(swaps ? m->height : m->width), (uint64_t)(swaps ? m->width : m->height), m->channels, e);
     if (s) return s;
     size_t C = (size_t)m->channels;
     for (int y = 0; y < up.height; y++)
@@ -83,13 +83,13 @@ static uint8_t luma(const uint8_t *p) { return (uint8_t)((p[0] * 19595u + p[1] *
 static dc_status convert(dc_image *m, int want, const char *name, dc_error *e)
 {
     if (!want || want == m->channels) return DC_OK;
-    dc_image  to;
+    dc_image to;
     dc_status s = dc_image_make(&to, name, (uint64_t)m->width, (uint64_t)m->height, want, e);
     if (s) return s;
     size_t n = (size_t)m->width * (size_t)m->height;
     for (size_t i = 0; i < n; i++) {
         const uint8_t *p = m->pixels + i * (size_t)m->channels;
-        uint8_t       *q = to.pixels + i * (size_t)want;
+        uint8_t *q = to.pixels + i * (size_t)want;
         if (want == 1) *q = m->channels == 1 ? *p : luma(p);
         else {
             for (int c = 0; c < 3; c++) q[c] = m->channels == 1 ? *p : p[c];
@@ -105,8 +105,12 @@ static dc_status convert(dc_image *m, int want, const char *name, dc_error *e)
 
 static const char *other_format(const uint8_t *b, size_t n)
 {
-    static const struct { size_t at; const char *magic, *name; } known[] = {
-        {8, "WEBP", "WebP"}, {0, "GIF8", "GIF"}, {0, "BM", "BMP"}, {0, "II*", "TIFF"}, {0, "MM", "TIFF"}, {4, "ftypheic", "HEIC"}, {4, "ftypavif", "AVIF"}, {0, "P6", "PPM"}, {0, "P5", "PGM"},
+    static const struct {
+        size_t at;
+        const char *magic, *name;
+    } known[] = {
+        {8, "WEBP", "WebP"},     {0, "GIF8", "GIF"},      {0, "BM", "BMP"}, {0, "II*", "TIFF"}, {0, "MM", "TIFF"},
+        {4, "ftypheic", "HEIC"}, {4, "ftypavif", "AVIF"}, {0, "P6", "PPM"}, {0, "P5", "PGM"},
     };
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (n >= known[i].at + strlen(known[i].magic) && !memcmp(b + known[i].at, known[i].magic, strlen(known[i].magic))) return known[i].name;
@@ -115,7 +119,7 @@ static const char *other_format(const uint8_t *b, size_t n)
 
 dc_status dc_image_read_memory(dc_image *out, const char *name, const uint8_t *bytes, size_t n, int want, dc_error *e)
 {
-    int       orientation = 1;
+    int orientation = 1;
     dc_status s;
     *out = (dc_image){0};
     if (n >= 8 && !memcmp(bytes, "\x89PNG\r\n\x1a\n", 8)) s = dc_png_decode(out, name, bytes, n, &orientation, e);
@@ -133,7 +137,7 @@ dc_status dc_image_read_memory(dc_image *out, const char *name, const uint8_t *b
 /* All of stdin, at most the size of a picture file. */
 static dc_status read_stdin(dc_text *t, dc_error *e)
 {
-    char   block[65536];
+    char block[65536];
     size_t n;
     while ((n = fread(block, 1, sizeof block, stdin)) > 0 && t->length <= DC_IMAGE_FILE) dc_text_append(t, block, n);
     if (ferror(stdin)) return dc_fail(e, DC_IO, "stdin: reading failed");
@@ -142,8 +146,8 @@ static dc_status read_stdin(dc_text *t, dc_error *e)
 
 dc_status dc_image_read(dc_image *out, const char *path, int want, dc_error *e)
 {
-    *out        = (dc_image){0};
-    dc_text   t = {0};
+    *out = (dc_image){0};
+    dc_text t = {0};
     dc_status s;
     if (!strcmp(path, "-")) {
         s = read_stdin(&t, e);

@@ -13,7 +13,7 @@ static double bilinear(double x) { return fabs(x) < 1 ? 1 - fabs(x) : 0; }
 static double bicubic(double x) /* Keys, a = -1/2 */
 {
     const double a = -0.5;
-    x              = fabs(x);
+    x = fabs(x);
     if (x < 1) return ((a + 2) * x - (a + 3)) * x * x + 1;
     if (x < 2) return (((x - 5) * x + 8) * x - 4) * a;
     return 0;
@@ -21,11 +21,17 @@ static double bicubic(double x) /* Keys, a = -1/2 */
 static double sinc(double x) { return x == 0 ? 1 : sin(x * M_PI) / (x * M_PI); }
 static double lanczos(double x) { return x >= -3 && x < 3 ? sinc(x) * sinc(x / 3) : 0; }
 
-static const struct { double (*f)(double); double support; } filters[] = {
+static const struct {
+    double (*f)(double);
+    double support;
+} filters[] = {
     [DC_FILTER_BOX] = {box, 0.5}, [DC_FILTER_BILINEAR] = {bilinear, 1}, [DC_FILTER_BICUBIC] = {bicubic, 2}, [DC_FILTER_LANCZOS] = {lanczos, 3}};
 
 /* Weights of one axis: output i takes `count[i]` inputs from `from[i]` on, weights at k + i * size. */
-typedef struct axis { int size, *from, *count; int32_t *k; } axis;
+typedef struct axis {
+    int size, *from, *count;
+    int32_t *k;
+} axis;
 
 static void axis_free(axis *x)
 {
@@ -37,10 +43,10 @@ static void axis_free(axis *x)
 static dc_status axis_make(axis *x, int in, int out, dc_filter filter, dc_error *e)
 {
     double scale = (double)in / out, spread = scale < 1 ? 1 : scale, support = filters[filter].support * spread;
-    x->size   = (int)ceil(support) * 2 + 1;
-    x->from   = dc_calloc((size_t)out, sizeof(int));
-    x->count  = dc_calloc((size_t)out, sizeof(int));
-    x->k      = dc_calloc((size_t)out * (size_t)x->size, sizeof(int32_t));
+    x->size = (int)ceil(support) * 2 + 1;
+    x->from = dc_calloc((size_t)out, sizeof(int));
+    x->count = dc_calloc((size_t)out, sizeof(int));
+    x->k = dc_calloc((size_t)out * (size_t)x->size, sizeof(int32_t));
     double *w = dc_calloc((size_t)x->size, sizeof *w);
     if (!x->from || !x->count || !x->k || !w) {
         free(w);
@@ -48,15 +54,15 @@ static dc_status axis_make(axis *x, int in, int out, dc_filter filter, dc_error 
     }
     for (int i = 0; i < out; i++) {
         double center = (i + 0.5) * scale, sum = 0;
-        int    low = (int)(center - support + 0.5), high = (int)(center + support + 0.5);
-        low  = low < 0 ? 0 : low;
+        int low = (int)(center - support + 0.5), high = (int)(center + support + 0.5);
+        low = low < 0 ? 0 : low;
         high = high > in ? in : high;
         for (int j = low; j < high; j++) sum += w[j - low] = filters[filter].f((j - center + 0.5) * (1 / spread));
         for (int j = 0; j < high - low; j++) {
             double v = sum != 0 ? w[j] / sum : w[j];
             x->k[(size_t)i * (size_t)x->size + (size_t)j] = (int32_t)(v * (1 << BITS) + (v < 0 ? -0.5 : 0.5));
         }
-        x->from[i]  = low;
+        x->from[i] = low;
         x->count[i] = high - low;
     }
     free(w);
@@ -81,16 +87,18 @@ static void weigh(uint8_t *to, const uint8_t *from, size_t step, int count, cons
 
 static dc_status pass(dc_image *out, const dc_image *in, int width, int height, dc_filter filter, dc_error *e)
 {
-    bool      across = width != in->width;
-    axis      x      = {0};
-    dc_status s      = axis_make(&x, across ? in->width : in->height, across ? width : height, filter, e);
+    bool across = width != in->width;
+    axis x = {0};
+    dc_status s = axis_make(&x, across ? in->width : in->height, across ? width : height, filter, e);
     if (!s) s = dc_image_make(out, "resizing", (uint64_t)width, (uint64_t)height, in->channels, e);
     size_t C = (size_t)in->channels, row = (size_t)in->width * C;
     for (int v = 0; !s && v < height; v++)
         for (int u = 0; u < width; u++) {
-            int            i    = across ? u : v;
-            const uint8_t *from = across ? in->pixels + (size_t)v * row + (size_t)x.from[i] * C : in->pixels + (size_t)x.from[i] * row + (size_t)u * C;
-            weigh(out->pixels + ((size_t)v * (size_t)width + (size_t)u) * C, from, across ? C : row, x.count[i], x.k + (size_t)i * (size_t)x.size, in->channels);
+            int i = across ? u : v;
+            const uint8_t *from =
+                across ? in->pixels + (size_t)v * row + (size_t)x.from[i] * C : in->pixels + (size_t)x.from[i] * row + (size_t)u * C;
+            weigh(out->pixels + ((size_t)v * (size_t)width + (size_t)u) * C, from, across ? C : row, x.count[i], x.k + (size_t)i * (size_t)x.size,
+                  in->channels);
         }
     axis_free(&x);
     return s;
@@ -114,7 +122,7 @@ static void divide(dc_image *m)
         uint8_t *p = m->pixels + 4 * i, a = p[3];
         for (int c = 0; c < 3 && a != 0 && a != 255; c++) {
             int v = 255 * p[c] / a;
-            p[c]  = (uint8_t)(v > 255 ? 255 : v);
+            p[c] = (uint8_t)(v > 255 ? 255 : v);
         }
     }
 }
@@ -129,7 +137,7 @@ static dc_status copy(dc_image *out, const dc_image *in, dc_error *e)
 static dc_status nearest(dc_image *out, const dc_image *in, int width, int height, dc_error *e)
 {
     dc_status s = dc_image_make(out, "resizing", (uint64_t)width, (uint64_t)height, in->channels, e);
-    size_t    C = (size_t)in->channels;
+    size_t C = (size_t)in->channels;
     for (int y = 0; !s && y < height; y++)
         for (int x = 0; x < width; x++) {
             int sx = (int)((x + 0.5) * in->width / width), sy = (int)((y + 0.5) * in->height / height);
@@ -143,14 +151,14 @@ dc_status dc_image_resize(dc_image *out, const dc_image *in, int width, int heig
     *out = (dc_image){0};
     if (width == in->width && height == in->height) return copy(out, in, e);
     if (filter == DC_FILTER_NEAREST) return nearest(out, in, width, height, e);
-    dc_image  work = {0}, middle = {0};
+    dc_image work = {0}, middle = {0};
     dc_status s = copy(&work, in, e);
     if (!s && in->channels == 4) premultiply(&work);
     /* Pillow 13 shrinks the height before it widens; in all other cases the horizontal pass comes first. */
     bool down_first = width > in->width && height < in->height;
     for (int k = 0; !s && k < 2; k++) {
         bool across = (k == 0) != down_first;
-        int  w = across ? width : work.width, h = across ? work.height : height;
+        int w = across ? width : work.width, h = across ? work.height : height;
         if (w == work.width && h == work.height) continue;
         s = pass(&middle, &work, w, h, filter, e);
         dc_image_free(&work);

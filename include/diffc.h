@@ -28,23 +28,27 @@ extern "C" {
 
 /* The values are also the program's exit codes (sysexits numbers). */
 typedef enum diffc_status {
-    DIFFC_OK          = 0,
-    DIFFC_USAGE       = 64,  /* a value out of range, an unknown name                          */
-    DIFFC_DATA        = 65,  /* a file that is malformed, of the wrong kind, or not finite      */
-    DIFFC_NO_INPUT    = 66,  /* a file that is missing or unreadable                           */
-    DIFFC_UNAVAILABLE = 69,  /* device or instruction set not there                            */
-    DIFFC_INTERNAL    = 70,  /* a bug of diffc, or a non-finite result after the retry          */
-    DIFFC_NO_MEMORY   = 71,
-    DIFFC_NO_CREATE   = 73,  /* output folder missing, read-only or not permitted              */
-    DIFFC_IO          = 74,  /* reading or writing failed, disk full                           */
-    DIFFC_DENIED      = 77,  /* a path in a file that leaves its folder                        */
-    DIFFC_CANCELLED   = 130
+    DIFFC_OK = 0,
+    DIFFC_USAGE = 64,       /* a value out of range, an unknown name                          */
+    DIFFC_DATA = 65,        /* a file that is malformed, of the wrong kind, or not finite      */
+    DIFFC_NO_INPUT = 66,    /* a file that is missing or unreadable                           */
+    DIFFC_UNAVAILABLE = 69, /* device or instruction set not there                            */
+    DIFFC_INTERNAL = 70,    /* a bug of diffc, or a non-finite result after the retry          */
+    DIFFC_NO_MEMORY = 71,
+    DIFFC_NO_CREATE = 73, /* output folder missing, read-only or not permitted              */
+    DIFFC_IO = 74,        /* reading or writing failed, disk full                           */
+    DIFFC_DENIED = 77,    /* a path in a file that leaves its folder                        */
+    DIFFC_CANCELLED = 130
 } diffc_status;
 
 /* text: one line, "FILE: what: found X, expected Y"; hint: "" or at most two lines of advice. */
-typedef struct diffc_error { diffc_status code; char text[1024]; char hint[512]; } diffc_error;
+typedef struct diffc_error {
+    diffc_status code;
+    char text[1024];
+    char hint[512];
+} diffc_error;
 
-DIFFC_API const char *diffc_version(void);   /* "0.1.0" */
+DIFFC_API const char *diffc_version(void);    /* "0.1.0" */
 DIFFC_API const char *diffc_build_info(void); /* compiler, CPU levels built in, devices */
 
 /* ---- a model --------------------------------------------------------------------------------------- */
@@ -55,39 +59,42 @@ typedef enum diffc_log_level { DIFFC_LOG_DEBUG, DIFFC_LOG_NOTE, DIFFC_LOG_WARNIN
 
 /* Zero-initialise; every zero is a sensible default. */
 typedef struct diffc_options {
-    const char *model;      /* diffusers folder; NULL: the default model among the assets                   */
-    const char *vae;        /* replaces the model's VAE: a component folder or a safetensors file           */
-    const char *taesd;      /* AutoencoderTiny used for decoding (and encoding) instead of the VAE          */
-    const char *device;     /* "auto", "cpu"                                                                */
-    const char *cpu_level;  /* "auto", "portable", "avx2", "avx512": forces a lower instruction set         */
-    const char *precision;  /* "auto", "f32"                                                                */
-    bool        exact;      /* only algorithms without approximation (direct convolutions)                  */
-    int         threads;    /* 0: all usable CPUs                                                           */
-    uint64_t    max_memory; /* bytes the plan may take; 0: what the machine has                             */
-    bool        resident;   /* keep prepared weights of all stages between calls (a window, a server)       */
-    void      (*log)(void *user, diffc_log_level level, const char *line);
-    void       *log_user;
+    const char *model;     /* diffusers folder; NULL: the default model among the assets                   */
+    const char *vae;       /* replaces the model's VAE: a component folder or a safetensors file           */
+    const char *taesd;     /* AutoencoderTiny used for decoding (and encoding) instead of the VAE          */
+    const char *device;    /* "auto", "cpu"                                                                */
+    const char *cpu_level; /* "auto", "portable", "avx2", "avx512": forces a lower instruction set         */
+    const char *precision; /* "auto", "f32"                                                                */
+    bool exact;            /* only algorithms without approximation (direct convolutions)                  */
+    int threads;           /* 0: all usable CPUs                                                           */
+    uint64_t max_memory;   /* bytes the plan may take; 0: what the machine has                             */
+    bool resident;         /* keep prepared weights of all stages between calls (a window, a server)       */
+    void (*log)(void *user, diffc_log_level level, const char *line);
+    void *log_user;
 } diffc_options;
 
 /* Maps and binds all parts; prepares nothing yet. Errors: NO_INPUT, DATA (one message lists every missing or mis-shaped
  * tensor), UNAVAILABLE, USAGE, NO_MEMORY. */
 DIFFC_API diffc_status diffc_open(diffc_model **out, const diffc_options *options, diffc_error *error);
-DIFFC_API void         diffc_close(diffc_model *model); /* NULL is fine */
+DIFFC_API void diffc_close(diffc_model *model); /* NULL is fine */
 /* Stops whatever the model is doing, within a second: it returns DIFFC_CANCELLED. Safe from any thread and from a
  * signal handler; the next call works again. */
-DIFFC_API void         diffc_cancel(diffc_model *model);
+DIFFC_API void diffc_cancel(diffc_model *model);
 /* One line each: "Stable Diffusion 1.x, epsilon", "cpu avx512, 2 threads". Valid while the model lives. */
-DIFFC_API const char  *diffc_model_summary(const diffc_model *model);
-DIFFC_API const char  *diffc_device_summary(const diffc_model *model);
+DIFFC_API const char *diffc_model_summary(const diffc_model *model);
+DIFFC_API const char *diffc_device_summary(const diffc_model *model);
 
 /* ---- pictures --------------------------------------------------------------------------------------- */
 
 /* 8-bit, interleaved rows without padding; channels 1, 3 or 4. */
-typedef struct diffc_image { int width, height, channels; uint8_t *pixels; } diffc_image;
+typedef struct diffc_image {
+    int width, height, channels;
+    uint8_t *pixels;
+} diffc_image;
 
 /* PNG or JPEG (EXIF orientation applied), "-" is stdin; converted to RGB, or to gray with `gray`. Free with diffc_image_free. */
 DIFFC_API diffc_status diffc_image_read(diffc_image *out, const char *path, bool gray, diffc_error *error);
-DIFFC_API void         diffc_image_free(diffc_image *image);
+DIFFC_API void diffc_image_free(diffc_image *image);
 /* Written under a temporary name and renamed when complete; "-" is stdout. parameters: the "parameters" text chunk (NULL:
  * none). exclusive: a file that exists already is left alone: NO_CREATE, and *exists (may be NULL) is set. */
 DIFFC_API diffc_status diffc_png_write(const char *path, const diffc_image *image, const char *parameters, bool exclusive, bool *exists,
@@ -95,7 +102,7 @@ DIFFC_API diffc_status diffc_png_write(const char *path, const diffc_image *imag
 /* Could this path be written? Asked before long work. Errors: NO_CREATE. */
 DIFFC_API diffc_status diffc_output_check(const char *path, diffc_error *error);
 /* For signal handlers (async-signal-safe): removes temporary files of writes under way. */
-DIFFC_API void         diffc_output_remove_pending(void);
+DIFFC_API void diffc_output_remove_pending(void);
 
 /* ---- generating ------------------------------------------------------------------------------------- */
 
@@ -104,53 +111,53 @@ typedef enum diffc_stage { DIFFC_STAGE_LOAD, DIFFC_STAGE_TEXT, DIFFC_STAGE_ENCOD
 /* What on_progress is told. In DIFFC_STAGE_SAMPLE `done` of `total` counts steps over all pictures. */
 typedef struct diffc_progress {
     diffc_stage stage;
-    const char *what;            /* "text encoder", "unet", ... */
-    uint64_t    done, total;
-    int         image, images;   /* picture (or batch) under way, from 0 */
-    double      seconds;         /* since the stage began */
-    double      eta;             /* seconds left in all of sampling; < 0: not known yet */
+    const char *what; /* "text encoder", "unet", ... */
+    uint64_t done, total;
+    int image, images; /* picture (or batch) under way, from 0 */
+    double seconds;    /* since the stage began */
+    double eta;        /* seconds left in all of sampling; < 0: not known yet */
 } diffc_progress;
 
 /* A finished picture. Everything is valid during the call only. */
 typedef struct diffc_result {
-    int                index;      /* from 0, in seed order */
-    int                count;      /* pictures in all */
-    uint64_t           seed;
-    const diffc_image *image;      /* RGB */
-    const char        *parameters; /* A1111 text: prompt, negative prompt, settings */
-    const float       *latent;     /* [4, height/f, width/f] float32: scaled, as the VAE is given it */
-    int                latent_dim[3];
+    int index; /* from 0, in seed order */
+    int count; /* pictures in all */
+    uint64_t seed;
+    const diffc_image *image; /* RGB */
+    const char *parameters;   /* A1111 text: prompt, negative prompt, settings */
+    const float *latent;      /* [4, height/f, width/f] float32: scaled, as the VAE is given it */
+    int latent_dim[3];
 } diffc_result;
 
 /* Strings are borrowed for the call. Use diffc_request_defaults first, then set what differs. */
 typedef struct diffc_request {
-    const char *prompt;          /* NULL is "" */
-    const char *negative;        /* NULL: none (SDXL then takes zeros, as its config says); "" is an empty prompt */
-    int         width, height;   /* multiples of the VAE factor, 8..4096; 0: the model's, or the start image's */
-    int         steps;           /* 1..1000 */
-    double      guidance;        /* classifier-free guidance scale; <= 1: one UNet pass a step */
-    double      guidance_rescale;/* 0..1 */
-    const char *sampler;         /* NULL: the model's */
-    const char *schedule;        /* NULL or "model": the model's; "karras", ... */
-    double      eta;             /* < 0: the sampler's own */
-    const double *sigmas;        /* own noise levels, descending, without the final 0; NULL */
-    int         n_sigmas;
-    uint64_t    seed;            /* picture i uses seed + i */
-    const char *rng;             /* "cpu" (torch CPU, as diffusers and ComfyUI) or "cuda" (as A1111) */
-    int         count, batch;    /* pictures in all, pictures in one UNet pass */
-    int         clip_skip;       /* 1: last layer, 2: the one before; 0: the model's own */
-    const diffc_image *image;    /* start image (RGB); resized to width x height (Lanczos) */
-    const diffc_image *mask;     /* with an inpaint model: white is painted anew (gray) */
-    double      strength;        /* with a start image: share of the steps that is run, (0,1] */
-    bool        vae_tiling;      /* decode in overlapping tiles: less memory, not exactly the same picture */
-    const char *trace;           /* folder for every named activation as .npy (NCHW); NULL */
-    bool        profile;         /* collect per-op times for diffc_profile_text */
+    const char *prompt;      /* NULL is "" */
+    const char *negative;    /* NULL: none (SDXL then takes zeros, as its config says); "" is an empty prompt */
+    int width, height;       /* multiples of the VAE factor, 8..4096; 0: the model's, or the start image's */
+    int steps;               /* 1..1000 */
+    double guidance;         /* classifier-free guidance scale; <= 1: one UNet pass a step */
+    double guidance_rescale; /* 0..1 */
+    const char *sampler;     /* NULL: the model's */
+    const char *schedule;    /* NULL or "model": the model's; "karras", ... */
+    double eta;              /* < 0: the sampler's own */
+    const double *sigmas;    /* own noise levels, descending, without the final 0; NULL */
+    int n_sigmas;
+    uint64_t seed;            /* picture i uses seed + i */
+    const char *rng;          /* "cpu" (torch CPU, as diffusers and ComfyUI) or "cuda" (as A1111) */
+    int count, batch;         /* pictures in all, pictures in one UNet pass */
+    int clip_skip;            /* 1: last layer, 2: the one before; 0: the model's own */
+    const diffc_image *image; /* start image (RGB); resized to width x height (Lanczos) */
+    const diffc_image *mask;  /* with an inpaint model: white is painted anew (gray) */
+    double strength;          /* with a start image: share of the steps that is run, (0,1] */
+    bool vae_tiling;          /* decode in overlapping tiles: less memory, not exactly the same picture */
+    const char *trace;        /* folder for every named activation as .npy (NCHW); NULL */
+    bool profile;             /* collect per-op times for diffc_profile_text */
 
     /* Return true to stop (DIFFC_CANCELLED). May be NULL. */
-    bool      (*on_progress)(void *user, const diffc_progress *progress);
+    bool (*on_progress)(void *user, const diffc_progress *progress);
     /* Return non-zero to stop with that status; fill *error then. May be NULL. */
     diffc_status (*on_image)(void *user, const diffc_result *result, diffc_error *error);
-    void       *user;
+    void *user;
 } diffc_request;
 
 DIFFC_API void diffc_request_defaults(const diffc_model *model, diffc_request *request);
@@ -159,15 +166,20 @@ DIFFC_API void diffc_request_defaults(const diffc_model *model, diffc_request *r
 DIFFC_API diffc_status diffc_generate(diffc_model *model, const diffc_request *request, diffc_error *error);
 
 /* What a request would take, without doing it: bytes of prepared weights and planned buffers by stage, and the peak. */
-typedef struct diffc_plan_stage { const char *name; uint64_t weights, buffers; double gflop; int passes; } diffc_plan_stage;
+typedef struct diffc_plan_stage {
+    const char *name;
+    uint64_t weights, buffers;
+    double gflop;
+    int passes;
+} diffc_plan_stage;
 typedef struct diffc_plan {
-    int              n_stages;
+    int n_stages;
     diffc_plan_stage stage[8];
-    uint64_t         peak;       /* most anonymous memory at once, everything counted */
-    uint64_t         mapped;     /* model files mapped (page cache, shared) */
-    uint64_t         available;  /* what the machine, its limits and max_memory leave */
-    int              width, height, steps, rows; /* as resolved; rows: UNet passes a picture */
-    const char      *sampler, *schedule;
+    uint64_t peak;                  /* most anonymous memory at once, everything counted */
+    uint64_t mapped;                /* model files mapped (page cache, shared) */
+    uint64_t available;             /* what the machine, its limits and max_memory leave */
+    int width, height, steps, rows; /* as resolved; rows: UNet passes a picture */
+    const char *sampler, *schedule;
 } diffc_plan;
 DIFFC_API diffc_status diffc_plan_request(diffc_model *model, const diffc_request *request, diffc_plan *plan, diffc_error *error);
 /* Table of the last profiled diffc_generate; free with diffc_free. */
@@ -193,7 +205,11 @@ DIFFC_API diffc_status diffc_noise(const char *rng, uint64_t seed, float *out, s
 
 /* Timesteps (one a model evaluation) and sigmas of a sampler. model: a model folder, NULL: Stable Diffusion's schedule. prediction:
  * "epsilon", "v", "sample", NULL: the model's. Free the two arrays with diffc_free. */
-typedef struct diffc_schedule { double *timesteps, *sigmas; int n_timesteps, n_sigmas; const char *sampler, *schedule; } diffc_schedule;
+typedef struct diffc_schedule {
+    double *timesteps, *sigmas;
+    int n_timesteps, n_sigmas;
+    const char *sampler, *schedule;
+} diffc_schedule;
 DIFFC_API diffc_status diffc_schedule_make(const char *model, const char *prediction, const char *sampler, const char *schedule, int steps,
                                            diffc_schedule *out, diffc_error *error);
 
@@ -205,10 +221,16 @@ DIFFC_API diffc_status diffc_npy_write(const char *path, const float *data, int 
 
 /* Times one part on the model's weights with random input: what is "unet", "vae", "taesd", "clip-text". Warm-up, then rounds until
  * `seconds` have passed (at least 3). out: seconds of each round, in a new array. */
-typedef struct diffc_bench { double *seconds; int n; double best, median, gflop; uint64_t weight_bytes, buffer_bytes; char *profile; } diffc_bench;
+typedef struct diffc_bench {
+    double *seconds;
+    int n;
+    double best, median, gflop;
+    uint64_t weight_bytes, buffer_bytes;
+    char *profile;
+} diffc_bench;
 DIFFC_API diffc_status diffc_bench_run(diffc_model *model, const char *what, int batch, int width, int height, double seconds, bool profile,
                                        diffc_bench *out, diffc_error *error);
-DIFFC_API void         diffc_bench_free(diffc_bench *bench);
+DIFFC_API void diffc_bench_free(diffc_bench *bench);
 
 #ifdef __cplusplus
 }

@@ -12,9 +12,9 @@
 #endif
 
 _Static_assert((int)DIFFC_USAGE == (int)DC_USAGE && (int)DIFFC_DATA == (int)DC_DATA && (int)DIFFC_NO_INPUT == (int)DC_NO_INPUT &&
-                   (int)DIFFC_UNAVAILABLE == (int)DC_UNAVAILABLE && (int)DIFFC_INTERNAL == (int)DC_INTERNAL && (int)DIFFC_NO_MEMORY == (int)DC_NO_MEMORY &&
-                   (int)DIFFC_NO_CREATE == (int)DC_NO_CREATE && (int)DIFFC_IO == (int)DC_IO && (int)DIFFC_DENIED == (int)DC_DENIED &&
-                   (int)DIFFC_CANCELLED == (int)DC_CANCELLED,
+                   (int)DIFFC_UNAVAILABLE == (int)DC_UNAVAILABLE && (int)DIFFC_INTERNAL == (int)DC_INTERNAL &&
+                   (int)DIFFC_NO_MEMORY == (int)DC_NO_MEMORY && (int)DIFFC_NO_CREATE == (int)DC_NO_CREATE && (int)DIFFC_IO == (int)DC_IO &&
+                   (int)DIFFC_DENIED == (int)DC_DENIED && (int)DIFFC_CANCELLED == (int)DC_CANCELLED,
                "public and inner codes are one numbering");
 
 diffc_status give_error(diffc_error *to, const dc_error *from)
@@ -41,17 +41,17 @@ const char *diffc_build_info(void)
 diffc_status diffc_open(diffc_model **out, const diffc_options *o, diffc_error *error)
 {
     static const diffc_options none;
-    dc_error                   e = {0};
+    dc_error e = {0};
     model_open(out, o ? o : &none, &e);
     return give_error(error, &e);
 }
 
-void        diffc_close(diffc_model *m) { model_close(m); }
-void        diffc_cancel(diffc_model *m) { atomic_store(&m->cancel, 1); }
+void diffc_close(diffc_model *m) { model_close(m); }
+void diffc_cancel(diffc_model *m) { atomic_store(&m->cancel, 1); }
 const char *diffc_model_summary(const diffc_model *m) { return m->summary; }
 const char *diffc_device_summary(const diffc_model *m) { return dc_device_summary(m->device); }
-char       *diffc_profile_text(const diffc_model *m) { return dc_strdup(m->profile.at ? m->profile.at : ""); }
-void        diffc_free(void *p) { free(p); }
+char *diffc_profile_text(const diffc_model *m) { return dc_strdup(m->profile.at ? m->profile.at : ""); }
+void diffc_free(void *p) { free(p); }
 
 const char *const *diffc_sampler_names(int *n) { return dc_sampler_names(n); }
 const char *const *diffc_schedule_names(int *n) { return dc_schedule_names(n); }
@@ -62,7 +62,7 @@ void diffc_nearest_names(char *out, size_t size, const char *word, const char *c
 
 diffc_status diffc_image_read(diffc_image *out, const char *path, bool gray, diffc_error *error)
 {
-    dc_error e    = {0};
+    dc_error e = {0};
     dc_image read = {0};
     dc_image_read(&read, path, gray ? 1 : 3, &e);
     *out = (diffc_image){read.width, read.height, read.channels, read.pixels};
@@ -78,8 +78,8 @@ void diffc_image_free(diffc_image *m)
 
 diffc_status diffc_png_write(const char *path, const diffc_image *m, const char *parameters, bool exclusive, bool *exists, diffc_error *error)
 {
-    dc_error    e    = {0};
-    dc_image    view = {m->width, m->height, m->channels, m->pixels};
+    dc_error e = {0};
+    dc_image view = {m->width, m->height, m->channels, m->pixels};
     dc_png_text text = {"parameters", parameters};
     dc_png_write(path, &view, &text, parameters ? 1 : 0, exclusive, exists, &e);
     return give_error(error, &e);
@@ -105,20 +105,21 @@ diffc_status diffc_npy_write(const char *path, const float *data, int rank, cons
 static bool is_picture(const char *path)
 {
     dc_map m;
-    bool   yes = dc_map_open(&m, path, NULL) == DC_OK && m.size >= 8 && (!memcmp(m.data, "\x89PNG\r\n\x1a\n", 8) || !memcmp(m.data, "\xff\xd8\xff", 3));
+    bool yes = dc_map_open(&m, path, NULL) == DC_OK && m.size >= 8 && (!memcmp(m.data, "\x89PNG\r\n\x1a\n", 8) || !memcmp(m.data, "\xff\xd8\xff", 3));
     dc_map_close(&m);
     return yes;
 }
 
 static dc_status inspect_picture(json_t **out, const char *path, dc_error *e)
 {
-    dc_image  m;
-    char     *text = NULL;
-    dc_error  none = {0};
-    dc_status s    = dc_image_read(&m, path, 0, e);
+    dc_image m;
+    char *text = NULL;
+    dc_error none = {0};
+    dc_status s = dc_image_read(&m, path, 0, e);
     if (s) return s;
     dc_png_read_text(path, "parameters", &text, &none); /* a JPEG has none */
-    *out = json_pack("{s:s,s:s,s:i,s:i,s:i,s:s?}", "path", path, "kind", "picture", "width", m.width, "height", m.height, "channels", m.channels, "parameters", text);
+    *out = json_pack("{s:s,s:s,s:i,s:i,s:i,s:s?}", "path", path, "kind", "picture", "width", m.width, "height", m.height, "channels", m.channels,
+                     "parameters", text);
     free(text);
     dc_image_free(&m);
     return *out ? DC_OK : dc_fail_memory(e, path, 0);
@@ -126,10 +127,10 @@ static dc_status inspect_picture(json_t **out, const char *path, dc_error *e)
 
 diffc_status diffc_inspect(const char *path, char **json, diffc_error *error)
 {
-    dc_error e    = {0};
-    json_t  *root = NULL;
-    *json         = NULL;
-    dc_status s   = is_picture(path) ? inspect_picture(&root, path, &e) : dc_inspect(&root, path, &e);
+    dc_error e = {0};
+    json_t *root = NULL;
+    *json = NULL;
+    dc_status s = is_picture(path) ? inspect_picture(&root, path, &e) : dc_inspect(&root, path, &e);
     if (!s) {
         *json = json_dumps(root, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
         if (!*json) dc_fail_memory(&e, "the description", 0);
@@ -143,14 +144,14 @@ diffc_status diffc_inspect(const char *path, char **json, diffc_error *error)
 /* folder itself when it holds a tokenizer, FOLDER/tokenizer of a model, or (NULL) CLIP's own vocabulary. */
 static dc_status find_tokenizer(dc_tokenizer **t, const char *folder, dc_error *e)
 {
-    char     *path = NULL;
+    char *path = NULL;
     dc_status s;
     if (!folder) {
         s = asset_path(&path, "clip_merges.txt.gz", e);
         if (!s) s = dc_tokenizer_open_merges(t, path, 49408, e);
     } else {
         path = dc_path_join(folder, "tokenizer");
-        s    = path ? dc_tokenizer_open(t, dc_is_folder(path) ? path : folder, e) : dc_fail_memory(e, "a path", strlen(folder));
+        s = path ? dc_tokenizer_open(t, dc_is_folder(path) ? path : folder, e) : dc_fail_memory(e, "a path", strlen(folder));
     }
     free(path);
     return s;
@@ -158,15 +159,15 @@ static dc_status find_tokenizer(dc_tokenizer **t, const char *folder, dc_error *
 
 diffc_status diffc_tokenize(const char *folder, const char *text, int32_t **ids, int *n, int *cut, diffc_error *error)
 {
-    dc_error      e = {0};
+    dc_error e = {0};
     dc_tokenizer *t = NULL;
-    *ids            = NULL;
-    *n = *cut   = 0;
+    *ids = NULL;
+    *n = *cut = 0;
     dc_status s = find_tokenizer(&t, folder, &e);
     if (!s) {
         int length = dc_tokenizer_max_length(t), inner = 0;
-        *ids       = calloc((size_t)length, sizeof **ids);
-        s          = *ids ? dc_tokenize_padded(t, text, length, *ids, cut, &e) : dc_fail_memory(&e, "ids", (size_t)length * 4);
+        *ids = calloc((size_t)length, sizeof **ids);
+        s = *ids ? dc_tokenize_padded(t, text, length, *ids, cut, &e) : dc_fail_memory(&e, "ids", (size_t)length * 4);
         int32_t *plain = NULL; /* the padded form does not tell padding from end tokens, so its length comes from the plain one */
         if (!s) s = dc_tokenize(t, text, strlen(text), &plain, &inner, &e);
         free(plain);
@@ -183,7 +184,7 @@ diffc_status diffc_tokenize(const char *folder, const char *text, int32_t **ids,
 diffc_status diffc_noise(const char *rng, uint64_t seed, float *out, size_t n, diffc_error *error)
 {
     dc_error e = {0};
-    dc_rng   g;
+    dc_rng g;
     if (strcmp(rng, "cpu") && strcmp(rng, "cuda")) {
         dc_fail(&e, DC_USAGE, "rng: found %s, expected cpu or cuda", rng);
     } else {
@@ -199,7 +200,7 @@ static dc_status read_noise_config(dc_noise_config *c, const char *model, dc_err
     dc_noise_config_default(c);
     if (!model) return DC_OK;
     static const char *const below[] = {"scheduler/scheduler_config.json", "scheduler_config.json"};
-    char                    *path    = dc_is_file(model) ? dc_strdup(model) : NULL;
+    char *path = dc_is_file(model) ? dc_strdup(model) : NULL;
     for (int i = 0; !path && i < 2; i++) {
         path = dc_path_join(model, below[i]);
         if (i == 0 && path && !dc_is_file(path)) {
@@ -207,8 +208,8 @@ static dc_status read_noise_config(dc_noise_config *c, const char *model, dc_err
             path = NULL;
         }
     }
-    json_t   *root = NULL;
-    dc_status s    = path ? dc_json_read(&root, path, DC_JSON_CONFIG_LIMIT, e) : dc_fail_memory(e, "a path", strlen(model));
+    json_t *root = NULL;
+    dc_status s = path ? dc_json_read(&root, path, DC_JSON_CONFIG_LIMIT, e) : dc_fail_memory(e, "a path", strlen(model));
     if (!s) s = dc_noise_config_read(c, root, path, e);
     json_decref(root);
     free(path);
@@ -217,7 +218,14 @@ static dc_status read_noise_config(dc_noise_config *c, const char *model, dc_err
 
 static dc_status set_prediction(dc_noise_config *c, const char *name, dc_error *e)
 {
-    static const struct { const char *name; dc_prediction value; } known[] = {{"epsilon", DC_PREDICT_EPSILON}, {"eps", DC_PREDICT_EPSILON}, {"v", DC_PREDICT_V}, {"v_prediction", DC_PREDICT_V}, {"sample", DC_PREDICT_SAMPLE}};
+    static const struct {
+        const char *name;
+        dc_prediction value;
+    } known[] = {{"epsilon", DC_PREDICT_EPSILON},
+                 {"eps", DC_PREDICT_EPSILON},
+                 {"v", DC_PREDICT_V},
+                 {"v_prediction", DC_PREDICT_V},
+                 {"sample", DC_PREDICT_SAMPLE}};
     for (size_t i = 0; name && i < sizeof known / sizeof *known; i++)
         if (!strcmp(name, known[i].name)) {
             c->prediction = known[i].value;
@@ -229,18 +237,18 @@ static dc_status set_prediction(dc_noise_config *c, const char *name, dc_error *
 diffc_status diffc_schedule_make(const char *model, const char *prediction, const char *sampler, const char *schedule, int steps, diffc_schedule *out,
                                  diffc_error *error)
 {
-    dc_error           e = {0};
-    dc_noise_config    c;
-    dc_plan            p = {0};
+    dc_error e = {0};
+    dc_noise_config c;
+    dc_plan p = {0};
     dc_sampler_request q = {.steps = steps, .strength = 1.0, .eta = -1};
-    *out                 = (diffc_schedule){0};
-    dc_status s          = read_noise_config(&c, model, &e);
+    *out = (diffc_schedule){0};
+    dc_status s = read_noise_config(&c, model, &e);
     if (!s) s = set_prediction(&c, prediction, &e);
     if (!s && (steps < 1 || steps > 1000)) s = dc_fail(&e, DC_USAGE, "steps: found %d, expected 1 to 1000", steps);
     if (!s) s = resolve_sampler(sampler, schedule, &q, &e);
     if (!s) s = dc_plan_build(&p, &c, &q, &e);
     if (!s) {
-        *out        = (diffc_schedule){p.timesteps, p.sigmas, p.n_timesteps, p.n_sigmas, p.sampler, p.schedule};
+        *out = (diffc_schedule){p.timesteps, p.sigmas, p.n_timesteps, p.n_sigmas, p.sampler, p.schedule};
         p.timesteps = p.sigmas = NULL; /* handed over */
     }
     dc_plan_free(&p);

@@ -13,9 +13,9 @@
 /* Folder of the running program, or "." when it cannot be told. */
 static void program_folder(char *out, size_t size)
 {
-    ssize_t n     = readlink("/proc/self/exe", out, size - 1);
+    ssize_t n = readlink("/proc/self/exe", out, size - 1);
     out[n > 0 ? n : 0] = 0;
-    char *slash   = strrchr(out, '/');
+    char *slash = strrchr(out, '/');
     if (slash) *slash = 0;
     else strcpy(out, ".");
 }
@@ -31,8 +31,8 @@ static char *if_readable(char *path)
 dc_status asset_path(char **out, const char *name, dc_error *e)
 {
     static const char *const beside[] = {"assets", "../assets", "../../assets", "../share/diffc"};
-    const char              *forced   = getenv("DIFFC_ASSETS");
-    char                     program[PATH_MAX];
+    const char *forced = getenv("DIFFC_ASSETS");
+    char program[PATH_MAX];
     program_folder(program, sizeof program);
 
     *out = NULL;

@@ -9,10 +9,10 @@
 /* One part with its input; each pass uploads, runs forward and downloads, as in real use. */
 typedef struct bench_pass {
     diffc_model *m;
-    int          n, h, w;
-    float       *in, *context, *pooled, *time_ids, *out;
-    int32_t     *ids;
-    float        t, lcm_w;
+    int n, h, w;
+    float *in, *context, *pooled, *time_ids, *out;
+    int32_t *ids;
+    float t, lcm_w;
 } bench_pass;
 
 static dc_tensor up(dc_run *r, int rank, int64_t a, int64_t b, int64_t c, int64_t d, const float *host)
@@ -24,14 +24,13 @@ static int pooled_width(const dc_unet_config *c) { return c->text_time ? c->add_
 
 static void run_unet(void *ctx, dc_run *r)
 {
-    const bench_pass     *p  = ctx;
-    const dc_unet_config *c  = dc_unet_configuration(p->m->unet);
-    int                   C  = c->in_channels, T = p->m->text[0].length;
-    dc_unet_in            in = {.x        = up(r, 4, p->n, p->h, p->w, C, p->in),
-                                .timestep = up(r, 1, 1, 0, 0, 0, &p->t),
-                                .context  = up(r, 3, p->n, T, c->context, 0, p->context)};
+    const bench_pass *p = ctx;
+    const dc_unet_config *c = dc_unet_configuration(p->m->unet);
+    int C = c->in_channels, T = p->m->text[0].length;
+    dc_unet_in in = {
+        .x = up(r, 4, p->n, p->h, p->w, C, p->in), .timestep = up(r, 1, 1, 0, 0, 0, &p->t), .context = up(r, 3, p->n, T, c->context, 0, p->context)};
     if (c->text_time) {
-        in.pooled   = up(r, 2, p->n, pooled_width(c), 0, 0, p->pooled);
+        in.pooled = up(r, 2, p->n, pooled_width(c), 0, 0, p->pooled);
         in.time_ids = up(r, 2, p->n, 6, 0, 0, p->time_ids);
     }
     if (c->time_cond) in.guidance = up(r, 1, 1, 0, 0, 0, &p->lcm_w);
@@ -41,14 +40,14 @@ static void run_unet(void *ctx, dc_run *r)
 static void run_vae(void *ctx, dc_run *r)
 {
     const bench_pass *p = ctx;
-    int               L = dc_vae_configuration(p->m->vae)->latent_channels;
+    int L = dc_vae_configuration(p->m->vae)->latent_channels;
     dc_download(r, dc_vae_decode(p->m->vae, r, up(r, 4, p->n, p->h, p->w, L, p->in)), p->out);
 }
 
 static void run_text(void *ctx, dc_run *r)
 {
-    const bench_pass *p   = ctx;
-    dc_clip_text_out  out = dc_clip_text_forward(p->m->text[0].model, r, p->ids, p->n, p->m->text[0].length, 0, true, false);
+    const bench_pass *p = ctx;
+    dc_clip_text_out out = dc_clip_text_forward(p->m->text[0].model, r, p->ids, p->n, p->m->text[0].length, 0, true, false);
     dc_download(r, out.hidden, p->out);
 }
 
@@ -64,15 +63,15 @@ static float *random_floats(size_t n, uint64_t seed)
 
 static dc_status fill_inputs(bench_pass *p, size_t out, dc_error *e)
 {
-    const diffc_model    *m = p->m;
+    const diffc_model *m = p->m;
     const dc_unet_config *c = dc_unet_configuration(m->unet);
     size_t n = (size_t)p->n, area = (size_t)p->h * (size_t)p->w, T = (size_t)m->text[0].length;
-    p->in       = random_floats(n * area * (size_t)c->in_channels, 1);
-    p->context  = random_floats(n * T * (size_t)c->context, 2);
-    p->pooled   = random_floats(n * (size_t)pooled_width(c), 3);
+    p->in = random_floats(n * area * (size_t)c->in_channels, 1);
+    p->context = random_floats(n * T * (size_t)c->context, 2);
+    p->pooled = random_floats(n * (size_t)pooled_width(c), 3);
     p->time_ids = random_floats(n * 6, 4);
-    p->ids      = dc_calloc(n * T, sizeof(int32_t));
-    p->out      = dc_calloc(out, sizeof(float));
+    p->ids = dc_calloc(n * T, sizeof(int32_t));
+    p->out = dc_calloc(out, sizeof(float));
     if (!p->in || !p->context || !p->pooled || !p->time_ids || !p->ids || !p->out) return dc_fail_memory(e, "bench data", out * sizeof(float));
     for (size_t i = 0; i < n * T; i++) p->ids[i] = (int32_t)(i * 37 % (size_t)dc_clip_text_configuration(m->text[0].model)->vocab_size);
     p->t = 500, p->lcm_w = 7;
@@ -99,10 +98,10 @@ static int by_size(const void *a, const void *b)
 static dc_status time_rounds(dc_run *r, dc_pass_fn *pass, bench_pass *p, double seconds, diffc_bench *out, dc_error *e)
 {
     dc_status s = dc_run_pass(r, pass, p, e);
-    double    began = seconds_now();
+    double began = seconds_now();
     while (!s && out->n < MAX_ROUNDS && (out->n < 3 || seconds_now() - began < seconds)) {
         double t = seconds_now();
-        s        = dc_run_pass(r, pass, p, e);
+        s = dc_run_pass(r, pass, p, e);
         out->seconds[out->n++] = seconds_now() - t;
     }
     if (s) return s;
@@ -110,7 +109,7 @@ static dc_status time_rounds(dc_run *r, dc_pass_fn *pass, bench_pass *p, double 
     if (!sorted) return dc_fail_memory(e, "timings", 0);
     memcpy(sorted, out->seconds, (size_t)out->n * sizeof *sorted);
     qsort(sorted, (size_t)out->n, sizeof *sorted, by_size);
-    out->best   = sorted[0];
+    out->best = sorted[0];
     out->median = 0.5 * (sorted[(out->n - 1) / 2] + sorted[out->n / 2]);
     free(sorted);
     return s;
@@ -119,43 +118,45 @@ static dc_status time_rounds(dc_run *r, dc_pass_fn *pass, bench_pass *p, double 
 /* What is timed, by name: its weights, its pass and how much it puts out. */
 static dc_status choose(bench_pass *p, const char *what, dc_params **weights, dc_pass_fn **pass, size_t *out, dc_error *e)
 {
-    const diffc_model    *m    = p->m;
-    const dc_vae_config  *v    = dc_vae_configuration(m->vae);
-    const dc_unet_config *u    = dc_unet_configuration(m->unet);
-    size_t                area = (size_t)p->n * (size_t)p->h * (size_t)p->w;
+    const diffc_model *m = p->m;
+    const dc_vae_config *v = dc_vae_configuration(m->vae);
+    const dc_unet_config *u = dc_unet_configuration(m->unet);
+    size_t area = (size_t)p->n * (size_t)p->h * (size_t)p->w;
     if (!strcmp(what, "unet")) {
         *weights = dc_unet_params(m->unet), *pass = run_unet, *out = area * (size_t)u->out_channels;
     } else if (!strcmp(what, "vae") || !strcmp(what, "taesd")) {
         if (v->tiny != !strcmp(what, "taesd")) {
-            dc_status s = dc_fail(e, DC_USAGE, "bench %s: found %s in the model, expected %s", what, v->tiny ? "a TAESD" : "an AutoencoderKL", v->tiny ? "an AutoencoderKL" : "a TAESD");
+            dc_status s = dc_fail(e, DC_USAGE, "bench %s: found %s in the model, expected %s", what, v->tiny ? "a TAESD" : "an AutoencoderKL",
+                                  v->tiny ? "an AutoencoderKL" : "a TAESD");
             dc_hint(e, "Name the part with --vae FOLDER or --taesd FOLDER.");
             return s;
         }
         *weights = dc_vae_params(m->vae), *pass = run_vae, *out = area * (size_t)v->factor * (size_t)v->factor * 3;
     } else if (!strcmp(what, "clip-text")) {
         *weights = dc_clip_text_params(m->text[0].model), *pass = run_text;
-        *out     = (size_t)p->n * (size_t)m->text[0].length * (size_t)dc_clip_text_configuration(m->text[0].model)->width;
+        *out = (size_t)p->n * (size_t)m->text[0].length * (size_t)dc_clip_text_configuration(m->text[0].model)->width;
     } else {
         return dc_fail(e, DC_USAGE, "bench: found %s, expected unet, vae, taesd or clip-text", what);
     }
     return DC_OK;
 }
 
-static dc_status bench(diffc_model *m, const char *what, int batch, int width, int height, double seconds, bool profile, diffc_bench *out, dc_error *e)
+static dc_status bench(diffc_model *m, const char *what, int batch, int width, int height, double seconds, bool profile, diffc_bench *out,
+                       dc_error *e)
 {
     int factor = dc_vae_configuration(m->vae)->factor, own = dc_unet_configuration(m->unet)->sample_size * factor;
-    width  = width ? width : own;
+    width = width ? width : own;
     height = height ? height : own;
     if (batch < 1 || batch > 64) return dc_fail(e, DC_USAGE, "batch: found %d, expected 1 to 64", batch);
     if (width < factor || height < factor || width > 4096 || height > 4096 || width % factor || height % factor)
         return dc_fail(e, DC_USAGE, "size: found %dx%d, expected multiples of %d up to 4096", width, height, factor);
 
-    bench_pass  p = {.m = m, .n = batch, .h = height / factor, .w = width / factor};
-    dc_params  *weights = NULL;
-    dc_pass_fn *pass    = NULL;
-    size_t      numbers = 0;
-    dc_status   s = choose(&p, what, &weights, &pass, &numbers, e);
-    dc_run     *r = s ? NULL : dc_run_new(m->device);
+    bench_pass p = {.m = m, .n = batch, .h = height / factor, .w = width / factor};
+    dc_params *weights = NULL;
+    dc_pass_fn *pass = NULL;
+    size_t numbers = 0;
+    dc_status s = choose(&p, what, &weights, &pass, &numbers, e);
+    dc_run *r = s ? NULL : dc_run_new(m->device);
     if (!s && !r) s = dc_fail_memory(e, "a pass", 0);
     if (!s) s = fill_inputs(&p, numbers, e);
     if (!s && !(out->seconds = dc_calloc(MAX_ROUNDS, sizeof(double)))) s = dc_fail_memory(e, "timings", 0);
@@ -165,10 +166,10 @@ static dc_status bench(diffc_model *m, const char *what, int batch, int width, i
     if (!s) s = dc_run_reserve(r, e);
     if (!s) s = time_rounds(r, pass, &p, seconds, out, e);
     if (!s) {
-        out->gflop        = 1e-9 * (double)dc_run_flops(r);
+        out->gflop = 1e-9 * (double)dc_run_flops(r);
         out->weight_bytes = dc_params_bytes(weights);
         out->buffer_bytes = dc_run_bytes(r);
-        dc_text table     = {0};
+        dc_text table = {0};
         if (profile) profile_table(&table, what, r);
         out->profile = table.at;
     }
@@ -181,7 +182,7 @@ diffc_status diffc_bench_run(diffc_model *m, const char *what, int batch, int wi
                              diffc_error *error)
 {
     dc_error e = {0};
-    *out       = (diffc_bench){0};
+    *out = (diffc_bench){0};
     bench(m, what, batch, width, height, seconds, profile, out, &e);
     if (e.code) diffc_bench_free(out);
     atomic_store(&m->cancel, 0);

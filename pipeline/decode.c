@@ -6,7 +6,12 @@
 #include <string.h>
 
 /* latent [h,w,C] or, when tiles have made it already, picture [H,W,3] on the host. */
-typedef struct decode_pass { const job *j; const float *latent, *picture; uint8_t *pixels; dc_stats *stats; } decode_pass;
+typedef struct decode_pass {
+    const job *j;
+    const float *latent, *picture;
+    uint8_t *pixels;
+    dc_stats *stats;
+} decode_pass;
 
 static void finish(const decode_pass *p, dc_run *r, dc_tensor picture)
 {
@@ -16,9 +21,9 @@ static void finish(const decode_pass *p, dc_run *r, dc_tensor picture)
 
 static void run_decode(void *ctx, dc_run *r)
 {
-    const decode_pass *p      = ctx;
-    const job         *j      = p->j;
-    dc_tensor          latent = dc_upload(r, DC_F32, 4, (int64_t[4]){1, j->h, j->w, j->latent_channels}, p->latent);
+    const decode_pass *p = ctx;
+    const job *j = p->j;
+    dc_tensor latent = dc_upload(r, DC_F32, 4, (int64_t[4]){1, j->h, j->w, j->latent_channels}, p->latent);
     finish(p, r, dc_vae_decode(j->m->vae, r, latent));
 }
 
@@ -46,10 +51,10 @@ dc_status decode_plan(job *j)
 
 static dc_status decode_tiles(job *j, decode_pass *p)
 {
-    size_t    n       = (size_t)j->width * (size_t)j->height * 3;
-    float    *picture = dc_calloc(n, sizeof(float));
-    dc_status s       = picture ? DC_OK : dc_fail_memory(j->e, "a picture", n * sizeof(float));
-    p->picture        = picture;
+    size_t n = (size_t)j->width * (size_t)j->height * 3;
+    float *picture = dc_calloc(n, sizeof(float));
+    dc_status s = picture ? DC_OK : dc_fail_memory(j->e, "a picture", n * sizeof(float));
+    p->picture = picture;
     if (!s) s = dc_vae_tiled_decode(j->m->vae, j->decode_run, p->latent, j->h, j->w, picture, j->e);
     if (!s) s = dc_run_reserve(j->finish_run, j->e);
     if (!s) s = dc_run_pass(j->finish_run, run_finish, p, j->e);
@@ -66,15 +71,16 @@ static dc_status decode_whole(job *j, decode_pass *p)
 
 dc_status decode_run(job *j, const float *latent, diffc_image *out)
 {
-    size_t   n     = (size_t)j->width * (size_t)j->height * 3;
+    size_t n = (size_t)j->width * (size_t)j->height * 3;
     dc_stats stats = {0};
-    *out           = (diffc_image){j->width, j->height, 3, dc_calloc(n, 1)};
+    *out = (diffc_image){j->width, j->height, 3, dc_calloc(n, 1)};
     if (!out->pixels) return dc_fail_memory(j->e, "a picture", n);
     trace_part(j, "vae", -1);
     decode_pass p = {j, latent, NULL, out->pixels, &stats};
-    dc_status   s = tiled(j) ? decode_tiles(j, &p) : decode_whole(j, &p);
+    dc_status s = tiled(j) ? decode_tiles(j, &p) : decode_whole(j, &p);
     if (!s && stats.non_finite) {
-        s = dc_fail(j->e, DC_INTERNAL, "%s: VAE: found %lld non-finite values in the picture, expected none", dc_weights_path(j->m->vae_weights), (long long)stats.non_finite);
+        s = dc_fail(j->e, DC_INTERNAL, "%s: VAE: found %lld non-finite values in the picture, expected none", dc_weights_path(j->m->vae_weights),
+                    (long long)stats.non_finite);
         dc_hint(j->e, "The latent was finite and the arithmetic full float32: try another VAE with --vae.");
     }
     if (s) {

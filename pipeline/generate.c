@@ -10,10 +10,17 @@
 void job_progress(job *j, diffc_stage stage, const char *what, uint64_t done, uint64_t total)
 {
     if (!j->q->on_progress) return;
-    int            batches = (j->count + j->batch - 1) / j->batch;
-    diffc_progress p       = {.stage = stage, .what = what, .done = done, .total = total, .image = j->image, .images = j->count, .seconds = seconds_now() - j->began, .eta = -1};
+    int batches = (j->count + j->batch - 1) / j->batch;
+    diffc_progress p = {.stage = stage,
+                        .what = what,
+                        .done = done,
+                        .total = total,
+                        .image = j->image,
+                        .images = j->count,
+                        .seconds = seconds_now() - j->began,
+                        .eta = -1};
     if (stage == DIFFC_STAGE_SAMPLE) {
-        p.total   = (uint64_t)batches * (uint64_t)j->plan.steps;
+        p.total = (uint64_t)batches * (uint64_t)j->plan.steps;
         p.seconds = seconds_now() - j->sample_began;
         if (done > 0) p.eta = p.seconds / (double)done * (double)(p.total - done);
     }
@@ -27,7 +34,10 @@ dc_status job_cancelled(job *j)
     return DC_OK;
 }
 
-typedef struct preparing { job *j; const char *what; } preparing;
+typedef struct preparing {
+    job *j;
+    const char *what;
+} preparing;
 
 static void tell_preparing(void *user, uint64_t done, uint64_t total)
 {
@@ -38,7 +48,7 @@ static void tell_preparing(void *user, uint64_t done, uint64_t total)
 dc_status job_prepare(job *j, dc_params *p, const dc_weights *from, const char *what)
 {
     if (dc_params_ready(p)) return DC_OK;
-    j->began    = seconds_now();
+    j->began = seconds_now();
     dc_status s = dc_params_prepare(p, tell_preparing, &(preparing){j, what}, j->e);
     dc_weights_forget(from);
     return s;
@@ -70,14 +80,21 @@ static uint64_t host_bytes(const job *j)
 {
     uint64_t latent = 4ull * (uint64_t)j->h * (uint64_t)j->w * (uint64_t)j->latent_channels, pixels = 3ull * (uint64_t)j->width * (uint64_t)j->height;
     uint64_t context = 4ull * (uint64_t)j->cond.tokens * (uint64_t)j->cond.width * (uint64_t)j->cond.n;
-    return latent * (uint64_t)j->batch * 5 + pixels * 2 + (j->picture ? pixels * 4 : 0) + (j->masked ? pixels * 4 : 0) + context * (uint64_t)(j->batch + 2);
+    return latent * (uint64_t)j->batch * 5 + pixels * 2 + (j->picture ? pixels * 4 : 0) + (j->masked ? pixels * 4 : 0) +
+           context * (uint64_t)(j->batch + 2);
 }
 
 static void fill_plan(const job *j, diffc_plan *p)
 {
     diffc_model *m = j->m;
-    int          batches = (j->count + j->batch - 1) / j->batch;
-    *p = (diffc_plan){.width = j->width, .height = j->height, .steps = j->plan.steps, .rows = j->plan.n_rows, .sampler = j->plan.sampler, .schedule = j->plan.schedule, .mapped = m->mapped};
+    int batches = (j->count + j->batch - 1) / j->batch;
+    *p = (diffc_plan){.width = j->width,
+                      .height = j->height,
+                      .steps = j->plan.steps,
+                      .rows = j->plan.n_rows,
+                      .sampler = j->plan.sampler,
+                      .schedule = j->plan.schedule,
+                      .mapped = m->mapped};
     for (int i = 0; i < m->n_text; i++) add_stage(p, m->text[i].name, dc_clip_text_params(m->text[i].model), j->text_run[i], 1);
     if (j->encodes) add_stage(p, "vae encoder", dc_vae_encoder_params(m->vae), j->encode_run, 1);
     add_stage(p, "unet", dc_unet_params(m->unet), j->unet_run, batches * j->plan.n_rows);
@@ -87,7 +104,7 @@ static void fill_plan(const job *j, diffc_plan *p)
     uint64_t most = 0, all = 0, before_last = 0;
     for (int i = 0; i < p->n_stages; i++) {
         uint64_t one = p->stage[i].weights + p->stage[i].buffers;
-        most         = one > most ? one : most;
+        most = one > most ? one : most;
         all += p->stage[i].weights;
         if (i + 1 < p->n_stages) before_last = one;
     }
@@ -95,7 +112,7 @@ static void fill_plan(const job *j, diffc_plan *p)
     const diffc_plan_stage *unet = &p->stage[p->n_stages - 2], *vae = &p->stage[p->n_stages - 1];
     if (batches > 1 && before_last + vae->weights + vae->buffers > most) most = before_last + vae->weights + vae->buffers;
     if (m->resident) most = all + unet->buffers + vae->buffers;
-    p->peak      = memory_anonymous() + host_bytes(j) + most;
+    p->peak = memory_anonymous() + host_bytes(j) + most;
     p->available = memory_available(m->max_memory);
 }
 
@@ -109,8 +126,10 @@ static dc_status check_memory(const job *j)
     for (int i = 1; i < p.n_stages; i++)
         if (p.stage[i].weights + p.stage[i].buffers > worst->weights + worst->buffers) worst = &p.stage[i];
     dc_status s = dc_fail(j->e, DC_NO_MEMORY, "memory: found %llu bytes available, expected at least %llu (%s: %llu of weights, %llu of activations)",
-                          (unsigned long long)p.available, (unsigned long long)p.peak, worst->name, (unsigned long long)worst->weights, (unsigned long long)worst->buffers);
-    dc_hint(j->e, "A smaller size or --batch-size needs less%s; --dry-run prints the whole plan.", j->q->vae_tiling ? "" : ", --vae-tiling less for the VAE");
+                          (unsigned long long)p.available, (unsigned long long)p.peak, worst->name, (unsigned long long)worst->weights,
+                          (unsigned long long)worst->buffers);
+    dc_hint(j->e, "A smaller size or --batch-size needs less%s; --dry-run prints the whole plan.",
+            j->q->vae_tiling ? "" : ", --vae-tiling less for the VAE");
     return s;
 }
 
@@ -144,13 +163,13 @@ static void to_channels_first(const job *j, const float *latent, float *out)
 static dc_status deliver(job *j, int i, const float *latent, const diffc_image *image)
 {
     if (!j->q->on_image) return DC_OK;
-    size_t       n          = (size_t)j->h * (size_t)j->w * (size_t)j->latent_channels;
-    float       *planes     = dc_calloc(n, sizeof(float));
-    uint64_t     seed       = j->q->seed + (uint64_t)i;
-    char        *parameters = parameters_text(j, seed);
-    dc_status    s          = planes && parameters ? DC_OK : dc_fail_memory(j->e, "a picture's text", n * sizeof(float));
-    diffc_error  inner      = {0};
-    diffc_result result     = {i, j->count, seed, image, parameters, planes, {j->latent_channels, j->h, j->w}};
+    size_t n = (size_t)j->h * (size_t)j->w * (size_t)j->latent_channels;
+    float *planes = dc_calloc(n, sizeof(float));
+    uint64_t seed = j->q->seed + (uint64_t)i;
+    char *parameters = parameters_text(j, seed);
+    dc_status s = planes && parameters ? DC_OK : dc_fail_memory(j->e, "a picture's text", n * sizeof(float));
+    diffc_error inner = {0};
+    diffc_result result = {i, j->count, seed, image, parameters, planes, {j->latent_channels, j->h, j->w}};
     if (!s) {
         to_channels_first(j, latent, planes);
         s = (dc_status)j->q->on_image(j->q->user, &result, &inner);
@@ -166,11 +185,11 @@ static dc_status deliver(job *j, int i, const float *latent, const diffc_image *
 
 static dc_status decode_batch(job *j, int first, int n, const float *latents)
 {
-    size_t    one = (size_t)j->h * (size_t)j->w * (size_t)j->latent_channels;
-    dc_status s   = job_prepare(j, dc_vae_params(j->m->vae), j->m->vae_weights, "VAE decoder");
+    size_t one = (size_t)j->h * (size_t)j->w * (size_t)j->latent_channels;
+    dc_status s = job_prepare(j, dc_vae_params(j->m->vae), j->m->vae_weights, "VAE decoder");
     for (int i = 0; !s && i < n; i++) {
         diffc_image image = {0};
-        j->image          = first + i;
+        j->image = first + i;
         job_progress(j, DIFFC_STAGE_DECODE, "VAE decoder", (uint64_t)(first + i), (uint64_t)j->count);
         s = decode_run(j, latents + (size_t)i * one, &image);
         if (!s) s = job_cancelled(j);
@@ -185,14 +204,14 @@ static dc_status decode_batch(job *j, int first, int n, const float *latents)
 
 static dc_status sample_and_decode(job *j)
 {
-    size_t    one     = (size_t)j->h * (size_t)j->w * (size_t)j->latent_channels;
-    float    *latents = dc_calloc((size_t)j->batch * one, sizeof(float));
-    dc_params *unet   = dc_unet_params(j->m->unet);
+    size_t one = (size_t)j->h * (size_t)j->w * (size_t)j->latent_channels;
+    float *latents = dc_calloc((size_t)j->batch * one, sizeof(float));
+    dc_params *unet = dc_unet_params(j->m->unet);
     if (!latents) return dc_fail_memory(j->e, "latents", (size_t)j->batch * one * sizeof(float));
     dc_status s = job_prepare(j, unet, j->m->unet_weights, "UNet");
     j->sample_began = seconds_now();
     for (int first = 0; !s && first < j->count; first += j->batch) {
-        int n    = j->count - first < j->batch ? j->count - first : j->batch;
+        int n = j->count - first < j->batch ? j->count - first : j->batch;
         j->image = first;
         if (first == 0) job_progress(j, DIFFC_STAGE_SAMPLE, "unet", 0, 0);
         s = sample_run(j, first, n, latents);
@@ -222,7 +241,10 @@ static dc_status generate(job *j, diffc_model *m, const diffc_request *q, dc_err
 /* Per-op times of the passes that were profiled, as text. */
 static void keep_profile(diffc_model *m, const job *j)
 {
-    const struct { const char *name; const dc_run *r; } part[] = {{"unet", j->unet_run}, {"vae decoder", j->decode_run}};
+    const struct {
+        const char *name;
+        const dc_run *r;
+    } part[] = {{"unet", j->unet_run}, {"vae decoder", j->decode_run}};
     dc_text_free(&m->profile);
     for (size_t i = 0; j->q->profile && i < 2; i++)
         if (part[i].r) profile_table(&m->profile, part[i].name, part[i].r);
@@ -230,8 +252,8 @@ static void keep_profile(diffc_model *m, const job *j)
 
 diffc_status diffc_generate(diffc_model *m, const diffc_request *q, diffc_error *error)
 {
-    dc_error  e = {0};
-    job       j;
+    dc_error e = {0};
+    job j;
     dc_status s = generate(&j, m, q, &e);
     if (s == DC_CANCELLED && e.code == DC_OK) dc_fail(&e, s, "stopped");
     keep_profile(m, &j);
@@ -242,8 +264,8 @@ diffc_status diffc_generate(diffc_model *m, const diffc_request *q, diffc_error 
 
 diffc_status diffc_plan_request(diffc_model *m, const diffc_request *q, diffc_plan *plan, diffc_error *error)
 {
-    dc_error  e = {0};
-    job       j;
+    dc_error e = {0};
+    job j;
     dc_status s = job_begin(&j, m, q, &e);
     if (!s) s = plan_passes(&j);
     if (!s) fill_plan(&j, plan);

@@ -4,13 +4,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef struct encode_pass { const job *j; const float *picture; float *mean, *logvar; } encode_pass;
+typedef struct encode_pass {
+    const job *j;
+    const float *picture;
+    float *mean, *logvar;
+} encode_pass;
 
 static void run_encode(void *ctx, dc_run *r)
 {
-    const encode_pass *p       = ctx;
-    dc_tensor          picture = dc_upload(r, DC_F32, 4, (int64_t[4]){1, p->j->height, p->j->width, 3}, p->picture);
-    dc_vae_moments     out     = dc_vae_encode(p->j->m->vae, r, picture);
+    const encode_pass *p = ctx;
+    dc_tensor picture = dc_upload(r, DC_F32, 4, (int64_t[4]){1, p->j->height, p->j->width, 3}, p->picture);
+    dc_vae_moments out = dc_vae_encode(p->j->m->vae, r, picture);
     dc_download(r, out.mean, p->mean);
     if (!dc_is_none(out.logvar)) dc_download(r, out.logvar, p->logvar);
 }
@@ -26,9 +30,9 @@ dc_status encode_plan(job *j)
 
 static dc_status encode_picture(job *j, const float *picture, struct moments *out)
 {
-    size_t n    = (size_t)j->h * (size_t)j->w * (size_t)j->latent_channels;
-    bool   tiny = dc_vae_configuration(j->m->vae)->tiny;
-    out->mean   = dc_calloc(n, sizeof(float));
+    size_t n = (size_t)j->h * (size_t)j->w * (size_t)j->latent_channels;
+    bool tiny = dc_vae_configuration(j->m->vae)->tiny;
+    out->mean = dc_calloc(n, sizeof(float));
     if (!tiny) out->logvar = dc_calloc(n, sizeof(float));
     if (!out->mean || (!tiny && !out->logvar)) return dc_fail_memory(j->e, "a latent", n * sizeof(float));
     encode_pass p = {j, picture, out->mean, out->logvar};

@@ -18,7 +18,7 @@ static uint64_t proc_value(const char *path, const char *key)
 {
     FILE *f = fopen(path, "r");
     if (!f) return UINT64_MAX;
-    char     line[256];
+    char line[256];
     uint64_t found = UINT64_MAX;
     while (found == UINT64_MAX && fgets(line, sizeof line, f))
         if (!strncmp(line, key, strlen(key)) && line[strlen(key)] == ':') found = strtoull(line + strlen(key) + 1, NULL, 10) * 1024;
@@ -31,9 +31,9 @@ static uint64_t one_number(const char *path)
 {
     FILE *f = fopen(path, "r");
     if (!f) return UINT64_MAX;
-    char     line[64] = "";
-    char    *got      = fgets(line, sizeof line, f);
-    uint64_t v        = got && line[0] >= '0' && line[0] <= '9' ? strtoull(line, NULL, 10) : UINT64_MAX;
+    char line[64] = "";
+    char *got = fgets(line, sizeof line, f);
+    uint64_t v = got && line[0] >= '0' && line[0] <= '9' ? strtoull(line, NULL, 10) : UINT64_MAX;
     fclose(f);
     return v;
 }
@@ -55,9 +55,9 @@ uint64_t memory_anonymous(void)
 uint64_t memory_available(uint64_t limit)
 {
     uint64_t anonymous = memory_anonymous();
-    uint64_t free_now  = proc_value("/proc/meminfo", "MemAvailable");
-    uint64_t v2_used   = one_number("/sys/fs/cgroup/memory.current");
-    uint64_t v1_used   = one_number("/sys/fs/cgroup/memory/memory.usage_in_bytes");
+    uint64_t free_now = proc_value("/proc/meminfo", "MemAvailable");
+    uint64_t v2_used = one_number("/sys/fs/cgroup/memory.current");
+    uint64_t v1_used = one_number("/sys/fs/cgroup/memory/memory.usage_in_bytes");
     /* What is in use already includes us, so our own share is added back: the result is what the process may have in all. */
     uint64_t in_all = free_now == UINT64_MAX ? UINT64_MAX : free_now + anonymous;
     if (v2_used != UINT64_MAX) {
@@ -71,7 +71,7 @@ uint64_t memory_available(uint64_t limit)
     struct rlimit r;
     if (getrlimit(RLIMIT_AS, &r) == 0 && r.rlim_cur != RLIM_INFINITY) {
         uint64_t size = proc_value("/proc/self/status", "VmSize");
-        in_all        = smaller(in_all, less(r.rlim_cur, size == UINT64_MAX ? 0 : size) + anonymous);
+        in_all = smaller(in_all, less(r.rlim_cur, size == UINT64_MAX ? 0 : size) + anonymous);
     }
     return limit ? smaller(in_all, limit) : in_all;
 }

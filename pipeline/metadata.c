@@ -15,7 +15,7 @@ static void add(dc_text *t, const char *key, const char *value)
         return;
     }
     json_t *string = json_string(value);
-    char   *quoted = string ? json_dumps(string, JSON_ENCODE_ANY) : NULL;
+    char *quoted = string ? json_dumps(string, JSON_ENCODE_ANY) : NULL;
     if (quoted) dc_text_printf(t, "%s: %s", key, quoted);
     else t->failed = true;
     free(quoted);
@@ -24,7 +24,7 @@ static void add(dc_text *t, const char *key, const char *value)
 
 __attribute__((format(printf, 3, 4))) static void addf(dc_text *t, const char *key, const char *format, ...)
 {
-    char    value[512];
+    char value[512];
     va_list args;
     va_start(args, format);
     vsnprintf(value, sizeof value, format, args);
@@ -35,7 +35,7 @@ __attribute__((format(printf, 3, 4))) static void addf(dc_text *t, const char *k
 char *parameters_text(const job *j, uint64_t seed)
 {
     const diffc_request *q = j->q;
-    dc_text              t = {0};
+    dc_text t = {0};
     dc_text_printf(&t, "%s", q->prompt ? q->prompt : "");
     if (q->negative && *q->negative) dc_text_printf(&t, "\nNegative prompt: %s", q->negative);
     dc_text_append(&t, "\n", 1);

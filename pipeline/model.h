@@ -16,41 +16,41 @@
 #define MAX_TEXT 2 /* SDXL has two text encoders */
 
 typedef struct text_encoder {
-    const char   *name; /* "text_encoder", "text_encoder_2": folder and trace name */
-    dc_weights   *weights;
+    const char *name; /* "text_encoder", "text_encoder_2": folder and trace name */
+    dc_weights *weights;
     dc_tokenizer *tokenizer;
     dc_clip_text *model;
-    int           length; /* tokens of a prompt, start and end included */
+    int length; /* tokens of a prompt, start and end included */
 } text_encoder;
 
 struct diffc_model {
-    char          *folder;
-    char          *name; /* last part of the folder's path: "Model" in the picture's parameters */
-    dc_device     *device;
-    atomic_int     cancel;
-    dc_log         log;
-    void         (*log_fn)(void *user, diffc_log_level level, const char *line);
-    void          *log_user;
-    bool           resident;
-    uint64_t       max_memory;
-    int            n_text;
-    text_encoder   text[MAX_TEXT];
-    dc_weights    *unet_weights, *vae_weights;
-    dc_unet       *unet;
-    dc_vae        *vae;
+    char *folder;
+    char *name; /* last part of the folder's path: "Model" in the picture's parameters */
+    dc_device *device;
+    atomic_int cancel;
+    dc_log log;
+    void (*log_fn)(void *user, diffc_log_level level, const char *line);
+    void *log_user;
+    bool resident;
+    uint64_t max_memory;
+    int n_text;
+    text_encoder text[MAX_TEXT];
+    dc_weights *unet_weights, *vae_weights;
+    dc_unet *unet;
+    dc_vae *vae;
     dc_noise_config noise;
-    bool           zero_empty_negative; /* SDXL: no negative prompt conditions on zeros, not on "" */
-    int            default_steps;
-    double         default_guidance;
-    char           default_sampler[32]; /* "": of the scheduler's class */
-    uint64_t       mapped;              /* bytes of model files */
-    char           summary[160];
-    dc_text        profile;
+    bool zero_empty_negative; /* SDXL: no negative prompt conditions on zeros, not on "" */
+    int default_steps;
+    double default_guidance;
+    char default_sampler[32]; /* "": of the scheduler's class */
+    uint64_t mapped;          /* bytes of model files */
+    char summary[160];
+    dc_text profile;
 };
 
 /* ---- open.c */
 dc_status model_open(diffc_model **out, const diffc_options *o, dc_error *e);
-void      model_close(diffc_model *m);
+void model_close(diffc_model *m);
 
 /* ---- assets.c: the data folder. The caller frees; NULL with NO_INPUT when it is not there. */
 dc_status asset_path(char **out, const char *name, dc_error *e);
@@ -59,8 +59,8 @@ dc_status asset_path(char **out, const char *name, dc_error *e);
 
 /* What the UNet is conditioned on, on the host. n = 2 (negative, positive) with guidance, else 1 (positive). */
 typedef struct conditioning {
-    int    n, tokens, width; /* context [n, tokens, width] */
-    int    pooled_width;     /* pooled [n, pooled_width]; 0: none */
+    int n, tokens, width; /* context [n, tokens, width] */
+    int pooled_width;     /* pooled [n, pooled_width]; 0: none */
     float *context, *pooled;
 } conditioning;
 void conditioning_free(conditioning *c);
@@ -69,53 +69,55 @@ void conditioning_free(conditioning *c);
 
 /* A request with every default filled in and every value checked. */
 typedef struct job {
-    diffc_model         *m;
+    diffc_model *m;
     const diffc_request *q;
-    int                  width, height, h, w, latent_channels; /* h, w: latent size */
-    int                  count, batch, clip_skip;
-    bool                 guided;        /* two UNet halves a pass */
-    double               guidance, rescale, strength;
-    dc_rng_kind          rng;
-    dc_plan              plan;          /* the sampler's rows */
-    bool                 encodes;       /* start image or masked image goes through the VAE encoder */
-    float               *picture;       /* [height,width,3] in [-1,1]: start image, resized; or NULL */
-    float               *masked;        /* the same with the masked part at 0; or NULL */
-    float               *mask;          /* [h,w] 0 or 1 on the latent grid; or NULL */
-    struct moments { float *mean, *logvar; } moments, masked_moments; /* [h,w,C], VAE units (TAESD: latent units, no logvar) */
-    conditioning         cond;
-    dc_run              *text_run[MAX_TEXT], *unet_run, *encode_run, *decode_run, *finish_run; /* finish: tiles to pixels */
-    int32_t             *ids[MAX_TEXT]; /* [cond.n, length] */
-    double               began;         /* of the stage, for progress */
-    double               sample_began;
-    int                  image;         /* first picture of the batch under way */
-    const char          *trace_part;    /* subfolder of the trace folder */
-    int                  trace_step;    /* < 0: not a step */
-    dc_status            stop;          /* what a callback asked for */
-    dc_error            *e;
+    int width, height, h, w, latent_channels; /* h, w: latent size */
+    int count, batch, clip_skip;
+    bool guided; /* two UNet halves a pass */
+    double guidance, rescale, strength;
+    dc_rng_kind rng;
+    dc_plan plan;   /* the sampler's rows */
+    bool encodes;   /* start image or masked image goes through the VAE encoder */
+    float *picture; /* [height,width,3] in [-1,1]: start image, resized; or NULL */
+    float *masked;  /* the same with the masked part at 0; or NULL */
+    float *mask;    /* [h,w] 0 or 1 on the latent grid; or NULL */
+    struct moments {
+        float *mean, *logvar;
+    } moments, masked_moments; /* [h,w,C], VAE units (TAESD: latent units, no logvar) */
+    conditioning cond;
+    dc_run *text_run[MAX_TEXT], *unet_run, *encode_run, *decode_run, *finish_run; /* finish: tiles to pixels */
+    int32_t *ids[MAX_TEXT];                                                       /* [cond.n, length] */
+    double began;                                                                 /* of the stage, for progress */
+    double sample_began;
+    int image;              /* first picture of the batch under way */
+    const char *trace_part; /* subfolder of the trace folder */
+    int trace_step;         /* < 0: not a step */
+    dc_status stop;         /* what a callback asked for */
+    dc_error *e;
 } job;
 
 dc_status job_begin(job *j, diffc_model *m, const diffc_request *q, dc_error *e); /* request.c: resolves and checks */
-void      job_end(job *j);
+void job_end(job *j);
 /* Names (any accepted spelling, NULL: the model's own) to canonical ones; USAGE with near misses and the list. */
 dc_status resolve_sampler(const char *sampler, const char *schedule, dc_sampler_request *out, dc_error *e);
 /* Tells on_progress; when it asks to stop, raises the model's cancel flag. */
-void      job_progress(job *j, diffc_stage stage, const char *what, uint64_t done, uint64_t total);
+void job_progress(job *j, diffc_stage stage, const char *what, uint64_t done, uint64_t total);
 /* Prepared weights of one part, with progress (the files they came `from` may leave memory then); and their end, but for a
  * resident model. */
 dc_status job_prepare(job *j, dc_params *p, const dc_weights *from, const char *what);
-void      job_drop(job *j, dc_params *p);
+void job_drop(job *j, dc_params *p);
 dc_status job_cancelled(job *j); /* CANCELLED (and a message) when it is time to stop, else OK */
 
-dc_status text_plan(job *j);     /* prompt.c: tokenises, plans the text encoders' passes */
-dc_status text_run(job *j);      /* fills j->cond */
+dc_status text_plan(job *j); /* prompt.c: tokenises, plans the text encoders' passes */
+dc_status text_run(job *j);  /* fills j->cond */
 
-dc_status sample_plan(job *j);   /* sample.c: plans the UNet pass for j->batch pictures */
+dc_status sample_plan(job *j); /* sample.c: plans the UNet pass for j->batch pictures */
 /* Samples pictures first .. first+n-1 (n <= batch): latents [n][h,w,C] channels-last, scaled. */
 dc_status sample_run(job *j, int first, int n, float *latents);
 
-dc_status encode_plan(job *j);   /* latents.c */
-dc_status encode_run(job *j);    /* start image and masked image -> moments */
-dc_status decode_plan(job *j);   /* decode.c */
+dc_status encode_plan(job *j);                                       /* latents.c */
+dc_status encode_run(job *j);                                        /* start image and masked image -> moments */
+dc_status decode_plan(job *j);                                       /* decode.c */
 dc_status decode_run(job *j, const float *latent, diffc_image *out); /* latent [h,w,C] -> RGB picture (free it) */
 
 /* ---- trace.c: taps to files; set on a run before planning when the request has a trace folder */
@@ -132,7 +134,7 @@ void profile_table(dc_text *out, const char *name, const dc_run *r);
 /* ---- memory.c */
 uint64_t memory_available(uint64_t limit); /* what the machine, its control group, address-space limit and `limit` (0: none) leave */
 uint64_t memory_anonymous(void);           /* of this process now */
-double   seconds_now(void);
+double seconds_now(void);
 
 /* Copies the inner error to the public one and returns its code. */
 diffc_status give_error(diffc_error *to, const dc_error *from);

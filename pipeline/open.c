@@ -10,7 +10,7 @@
 /* What model_index.json says about the whole. */
 typedef struct model_index {
     json_t *root; /* NULL: no such file */
-    char   *path;
+    char *path;
 } model_index;
 
 static void index_close(model_index *x)
@@ -22,8 +22,8 @@ static void index_close(model_index *x)
 /* Pipelines whose parts we run; a name not in this list is refused by name. */
 static bool known_pipeline(const char *class_name)
 {
-    static const char *const known[] = {"StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline",
-                                        "StableDiffusionXLPipeline", "StableDiffusionXLImg2ImgPipeline", "StableDiffusionXLInpaintPipeline",
+    static const char *const known[] = {"StableDiffusionPipeline",        "StableDiffusionImg2ImgPipeline",       "StableDiffusionInpaintPipeline",
+                                        "StableDiffusionXLPipeline",      "StableDiffusionXLImg2ImgPipeline",     "StableDiffusionXLInpaintPipeline",
                                         "LatentConsistencyModelPipeline", "LatentConsistencyModelImg2ImgPipeline"};
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (!strcmp(class_name, known[i])) return true;
@@ -37,7 +37,7 @@ static dc_status index_read(model_index *x, const char *folder, dc_error *e)
     if (!dc_is_file(x->path)) return DC_OK; /* folders of parts without an index are accepted */
     dc_status s = dc_json_read(&x->root, x->path, DC_JSON_CONFIG_LIMIT, e);
     if (s) return s;
-    dc_config   c          = {x->root, x->path, e};
+    dc_config c = {x->root, x->path, e};
     const char *class_name = dc_config_string(&c, "_class_name", "StableDiffusionPipeline");
     if (e->code) return e->code;
     if (known_pipeline(class_name)) return DC_OK;
@@ -54,7 +54,7 @@ static bool part_listed(const model_index *x, const char *folder, const char *pa
         return json_is_array(entry) && json_is_string(json_array_get(entry, 1));
     }
     char *path = dc_path_join(folder, part);
-    bool  there = path && dc_is_folder(path);
+    bool there = path && dc_is_folder(path);
     free(path);
     return there;
 }
@@ -97,15 +97,16 @@ static dc_status open_tokenizer(diffc_model *m, text_encoder *t, int i, dc_error
         s = dc_tokenizer_open(&t->tokenizer, folder, e);
     } else {
         char *merges = NULL;
-        s            = asset_path(&merges, "clip_merges.txt.gz", e);
+        s = asset_path(&merges, "clip_merges.txt.gz", e);
         if (!s) s = dc_tokenizer_open_merges(&t->tokenizer, merges, dc_clip_text_configuration(t->model)->vocab_size, e);
         if (!s) dc_log_write(&m->log, DC_LOG_NOTE, "%s: no folder of that name, taking CLIP's own vocabulary", folder);
         free(merges);
     }
     if (!s) {
         const dc_clip_text_config *c = dc_clip_text_configuration(t->model);
-        int                        n = dc_tokenizer_vocab_size(t->tokenizer);
-        if (n > c->vocab_size) s = dc_fail(e, DC_DATA, "%s: vocabulary: found %d tokens, expected at most the %d of %s", folder, n, c->vocab_size, t->name);
+        int n = dc_tokenizer_vocab_size(t->tokenizer);
+        if (n > c->vocab_size)
+            s = dc_fail(e, DC_DATA, "%s: vocabulary: found %d tokens, expected at most the %d of %s", folder, n, c->vocab_size, t->name);
         t->length = dc_tokenizer_max_length(t->tokenizer);
         if (t->length > c->positions) t->length = c->positions;
     }
@@ -116,11 +117,11 @@ static dc_status open_tokenizer(diffc_model *m, text_encoder *t, int i, dc_error
 static dc_status open_text(diffc_model *m, int i, dc_error *e)
 {
     text_encoder *t = &m->text[i];
-    t->name         = i ? "text_encoder_2" : "text_encoder";
-    char               *folder = NULL, *path = NULL;
-    json_t             *root = NULL;
+    t->name = i ? "text_encoder_2" : "text_encoder";
+    char *folder = NULL, *path = NULL;
+    json_t *root = NULL;
     dc_clip_text_config c;
-    dc_status           s = part_folder(&folder, m->folder, t->name, NULL, e);
+    dc_status s = part_folder(&folder, m->folder, t->name, NULL, e);
     if (!s) s = read_config(&root, &path, folder, e);
     if (!s) s = dc_clip_text_config_read(&c, root, path, e);
     if (!s) s = dc_weights_open_folder(&t->weights, folder, "model", e);
@@ -135,10 +136,10 @@ static dc_status open_text(diffc_model *m, int i, dc_error *e)
 
 static dc_status open_unet(diffc_model *m, dc_error *e)
 {
-    char          *folder = NULL, *path = NULL;
-    json_t        *root = NULL;
+    char *folder = NULL, *path = NULL;
+    json_t *root = NULL;
     dc_unet_config c;
-    dc_status      s = part_folder(&folder, m->folder, "unet", NULL, e);
+    dc_status s = part_folder(&folder, m->folder, "unet", NULL, e);
     if (!s) s = read_config(&root, &path, folder, e);
     if (!s) s = dc_unet_config_read(&c, root, path, e);
     if (!s) s = dc_weights_open_folder(&m->unet_weights, folder, "diffusion_pytorch_model", e);
@@ -153,7 +154,8 @@ static dc_status open_unet(diffc_model *m, dc_error *e)
 /* Names of an AutoencoderTiny: diffusers', or the original's. */
 static bool tiny_names(const dc_weights *w)
 {
-    return dc_weights_find(w, "decoder.layers.0.weight") || dc_weights_find(w, "encoder.layers.0.weight") || dc_weights_find(w, "1.weight") || dc_weights_find(w, "0.weight");
+    return dc_weights_find(w, "decoder.layers.0.weight") || dc_weights_find(w, "encoder.layers.0.weight") || dc_weights_find(w, "1.weight") ||
+           dc_weights_find(w, "0.weight");
 }
 
 /* The config that goes with a VAE given as a file: config.json beside it, else the published TAESD's or the model's own VAE's. */
@@ -164,11 +166,11 @@ static dc_status vae_file_config(json_t **root, char **path, const char *file, b
     char *slash = strrchr(folder, '/');
     if (slash) slash[slash == folder] = 0;
     char *beside = slash ? dc_path_join(folder, "config.json") : dc_strdup("config.json");
-    char *own    = dc_path_join(model_folder, "vae");
+    char *own = dc_path_join(model_folder, "vae");
     dc_status s;
     if (beside && dc_is_file(beside)) {
         *path = dc_strdup(beside);
-        s     = *path ? dc_json_read(root, *path, DC_JSON_CONFIG_LIMIT, e) : dc_fail_memory(e, "a path", strlen(beside));
+        s = *path ? dc_json_read(root, *path, DC_JSON_CONFIG_LIMIT, e) : dc_fail_memory(e, "a path", strlen(beside));
     } else if (tiny) {
         static const char taesd[] = "{\"_class_name\": \"AutoencoderTiny\"}";
         *path = dc_strdup(file);
@@ -183,18 +185,15 @@ static dc_status vae_file_config(json_t **root, char **path, const char *file, b
 }
 
 /* Files with only the decoding half are common (and enough for txt2img). */
-static bool has_encoder(const dc_weights *w)
-{
-    return dc_weights_find(w, "encoder.conv_in.weight") || dc_weights_find(w, "encoder.layers.0.weight");
-}
+static bool has_encoder(const dc_weights *w) { return dc_weights_find(w, "encoder.conv_in.weight") || dc_weights_find(w, "encoder.layers.0.weight"); }
 
 /* replaced: --vae or --taesd, a component folder or a file; NULL: the model's own. */
 static dc_status open_vae(diffc_model *m, const char *replaced, dc_error *e)
 {
-    char         *folder = NULL, *path = NULL;
-    json_t       *root = NULL;
+    char *folder = NULL, *path = NULL;
+    json_t *root = NULL;
     dc_vae_config c;
-    dc_status     s = DC_OK;
+    dc_status s = DC_OK;
     if (replaced && !dc_is_folder(replaced)) {
         s = dc_weights_open(&m->vae_weights, replaced, e);
         if (!s) s = vae_file_config(&root, &path, replaced, tiny_names(m->vae_weights), m->folder, e);
@@ -222,7 +221,7 @@ static dc_status open_scheduler(diffc_model *m, dc_error *e)
     dc_status s = DC_OK;
     if (dc_is_file(path)) {
         json_t *root = NULL;
-        s            = dc_json_read(&root, path, DC_JSON_CONFIG_LIMIT, e);
+        s = dc_json_read(&root, path, DC_JSON_CONFIG_LIMIT, e);
         if (!s) s = dc_noise_config_read(&m->noise, root, path, e);
         json_decref(root);
     } else {
@@ -230,7 +229,8 @@ static dc_status open_scheduler(diffc_model *m, dc_error *e)
     }
     free(path);
     if (!s && *m->noise.class_name && !dc_sampler_of_class(m->noise.class_name))
-        dc_log_write(&m->log, DC_LOG_WARNING, "%s: scheduler class %s is not known here, the default sampler is euler", m->folder, m->noise.class_name);
+        dc_log_write(&m->log, DC_LOG_WARNING, "%s: scheduler class %s is not known here, the default sampler is euler", m->folder,
+                     m->noise.class_name);
     return s;
 }
 
@@ -240,16 +240,17 @@ static dc_status open_scheduler(diffc_model *m, dc_error *e)
 static dc_status check_fit(const diffc_model *m, dc_error *e)
 {
     const dc_unet_config *u = dc_unet_configuration(m->unet);
-    const dc_vae_config  *v = dc_vae_configuration(m->vae);
-    int                   width = 0;
+    const dc_vae_config *v = dc_vae_configuration(m->vae);
+    int width = 0;
     for (int i = 0; i < m->n_text; i++) width += dc_clip_text_configuration(m->text[i].model)->width;
     if (width != u->context)
         return dc_fail(e, DC_DATA, "%s: text and UNet do not fit: found text %d wide, expected cross_attention_dim %d", m->folder, width, u->context);
     if (v->latent_channels != u->out_channels)
-        return dc_fail(e, DC_DATA, "%s: VAE and UNet do not fit: found %d latent channels, expected %d", m->folder, v->latent_channels, u->out_channels);
+        return dc_fail(e, DC_DATA, "%s: VAE and UNet do not fit: found %d latent channels, expected %d", m->folder, v->latent_channels,
+                       u->out_channels);
     if (u->text_time) {
         const dc_clip_text_config *last = dc_clip_text_configuration(m->text[m->n_text - 1].model);
-        int                        pooled = last->projection ? last->projection : last->width;
+        int pooled = last->projection ? last->projection : last->width;
         if (pooled + 6 * u->add_time_dim != u->add_input)
             return dc_fail(e, DC_DATA, "%s: text_encoder_2 and UNet do not fit: found %d pooled + 6 x %d sizes, expected %d", m->folder, pooled,
                            u->add_time_dim, u->add_input);
@@ -264,19 +265,19 @@ static dc_status check_fit(const diffc_model *m, dc_error *e)
 /* Steps, guidance and sampler that suit the model: "diffc_defaults" in its model_index.json, else by its kind. */
 static void read_defaults(diffc_model *m, const model_index *x, dc_error *e)
 {
-    const dc_unet_config *u   = dc_unet_configuration(m->unet);
-    bool                  lcm = u->time_cond > 0 || !strcmp(m->noise.class_name, "LCMScheduler");
-    const json_t         *own = x->root ? json_object_get(x->root, "diffc_defaults") : NULL;
-    dc_config             c   = {own, x->path, e}, index = {x->root, x->path, e};
-    m->default_steps          = lcm ? 4 : 20;
-    m->default_guidance       = lcm ? 8.0 : u->text_time ? 5.0 : 7.5;
+    const dc_unet_config *u = dc_unet_configuration(m->unet);
+    bool lcm = u->time_cond > 0 || !strcmp(m->noise.class_name, "LCMScheduler");
+    const json_t *own = x->root ? json_object_get(x->root, "diffc_defaults") : NULL;
+    dc_config c = {own, x->path, e}, index = {x->root, x->path, e};
+    m->default_steps = lcm ? 4 : 20;
+    m->default_guidance = lcm ? 8.0 : u->text_time ? 5.0 : 7.5;
     if (x->root) m->zero_empty_negative = dc_config_bool(&index, "force_zeros_for_empty_prompt", u->text_time);
     else m->zero_empty_negative = u->text_time;
     if (json_is_object(own)) {
-        m->default_steps    = (int)dc_config_int(&c, "steps", m->default_steps, 1, 1000);
+        m->default_steps = (int)dc_config_int(&c, "steps", m->default_steps, 1, 1000);
         m->default_guidance = dc_config_real(&c, "guidance_scale", m->default_guidance, 0, 1000);
         const char *sampler = dc_config_string(&c, "sampler", "");
-        const char *name    = *sampler ? dc_sampler_find(sampler, &(const char *){NULL}) : "";
+        const char *name = *sampler ? dc_sampler_find(sampler, &(const char *){NULL}) : "";
         if (name) snprintf(m->default_sampler, sizeof m->default_sampler, "%s", name);
         else dc_fail(e, DC_DATA, "%s: diffc_defaults: found the unknown sampler %s", x->path, sampler);
     }
@@ -284,10 +285,10 @@ static void read_defaults(diffc_model *m, const model_index *x, dc_error *e)
 
 static void describe(diffc_model *m)
 {
-    const dc_unet_config *u    = dc_unet_configuration(m->unet);
+    const dc_unet_config *u = dc_unet_configuration(m->unet);
     static const char *const prediction[] = {"epsilon", "v", "sample"};
     const char *kind = u->text_time ? "Stable Diffusion XL" : u->linear_projection ? "Stable Diffusion 2.x shape" : "Stable Diffusion 1.x shape";
-    int         size = u->sample_size * dc_vae_configuration(m->vae)->factor;
+    int size = u->sample_size * dc_vae_configuration(m->vae)->factor;
     snprintf(m->summary, sizeof m->summary, "%s: %s, %s prediction, %dx%d%s, %.0f M parameters", m->name, kind, prediction[m->noise.prediction], size,
              size, u->in_channels > u->out_channels ? ", inpaint" : "", (double)dc_params_count(dc_unet_params(m->unet)) * 1e-6);
 }
@@ -302,22 +303,23 @@ static dc_status open_device(diffc_model *m, const diffc_options *o, dc_error *e
 {
     const char *precision = o->precision ? o->precision : "auto";
     if (strcmp(precision, "auto") && strcmp(precision, "f32")) {
-        bool known  = !strcmp(precision, "bf16") || !strcmp(precision, "f16") || !strcmp(precision, "int8");
+        bool known = !strcmp(precision, "bf16") || !strcmp(precision, "f16") || !strcmp(precision, "int8");
         dc_status s = known ? dc_fail(e, DC_UNAVAILABLE, "precision %s: not available on this device, expected auto or f32", precision)
                             : dc_fail(e, DC_USAGE, "precision: found %s, expected auto, f32, bf16, f16 or int8", precision);
         dc_hint(e, "Weights stay in the file's type in memory in any case; f32 is the type of the arithmetic.");
         return s;
     }
-    dc_device_options d = {.name = o->device ? o->device : "auto", .threads = o->threads, .cpu_level = o->cpu_level, .cancel = &m->cancel, .log = &m->log};
+    dc_device_options d = {
+        .name = o->device ? o->device : "auto", .threads = o->threads, .cpu_level = o->cpu_level, .cancel = &m->cancel, .log = &m->log};
     return dc_device_open(&m->device, &d, e);
 }
 
 /* Last part of the path, resolved so that "." has a name too. */
 static char *base_name(const char *folder)
 {
-    char       *full  = realpath(folder, NULL);
+    char *full = realpath(folder, NULL);
     const char *slash = full ? strrchr(full, '/') : NULL;
-    char       *name  = dc_strdup(slash && slash[1] ? slash + 1 : folder);
+    char *name = dc_strdup(slash && slash[1] ? slash + 1 : folder);
     free(full);
     return name;
 }
@@ -343,17 +345,17 @@ static dc_status find_folder(diffc_model *m, const char *model, dc_error *e)
 
 dc_status model_open(diffc_model **out, const diffc_options *o, dc_error *e)
 {
-    *out           = NULL;
+    *out = NULL;
     diffc_model *m = dc_calloc(1, sizeof *m);
     if (!m) return dc_fail_memory(e, "a model", sizeof *m);
-    m->log        = (dc_log){forward_log, m};
-    m->log_fn     = o->log;
-    m->log_user   = o->log_user;
-    m->resident   = o->resident;
+    m->log = (dc_log){forward_log, m};
+    m->log_fn = o->log;
+    m->log_user = o->log_user;
+    m->resident = o->resident;
     m->max_memory = o->max_memory;
 
     model_index x = {0};
-    dc_status   s = find_folder(m, o->model, e);
+    dc_status s = find_folder(m, o->model, e);
     if (!s) s = (m->name = base_name(m->folder)) ? DC_OK : dc_fail_memory(e, "a name", 0);
     if (!s) s = open_device(m, o, e);
     if (!s) s = index_read(&x, m->folder, e);

@@ -3,7 +3,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef struct line { const dc_profile_row *row; double seconds, flops; int calls; } line;
+typedef struct line {
+    const dc_profile_row *row;
+    double seconds, flops;
+    int calls;
+} line;
 
 static int slower_first(const void *a, const void *b)
 {
@@ -14,9 +18,9 @@ static int slower_first(const void *a, const void *b)
 void profile_table(dc_text *out, const char *name, const dc_run *r)
 {
     const dc_profile_row *rows;
-    int                   n    = dc_run_profile(r, &rows), used = 0;
-    line                 *sum  = calloc(n > 0 ? (size_t)n : 1, sizeof *sum);
-    double                all  = 0;
+    int n = dc_run_profile(r, &rows), used = 0;
+    line *sum = calloc(n > 0 ? (size_t)n : 1, sizeof *sum);
+    double all = 0;
     for (int i = 0; sum && i < n; i++) {
         int k = 0;
         while (k < used && (strcmp(sum[k].row->op, rows[i].op) || strcmp(sum[k].row->shape, rows[i].shape))) k++;

@@ -7,12 +7,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MAX_SIDE 4096
+#define MAX_SIDE   4096
 #define MAX_PROMPT (64 * 1024)
 
 void diffc_request_defaults(const diffc_model *m, diffc_request *q)
 {
-    *q = (diffc_request){.steps = m->default_steps, .guidance = m->default_guidance, .eta = -1, .rng = "cpu", .count = 1, .batch = 1, .strength = 0.75,
+    *q = (diffc_request){.steps = m->default_steps,
+                         .guidance = m->default_guidance,
+                         .eta = -1,
+                         .rng = "cpu",
+                         .count = 1,
+                         .batch = 1,
+                         .strength = 0.75,
                          .sampler = m->default_sampler[0] ? m->default_sampler : NULL};
 }
 
@@ -33,20 +39,24 @@ static dc_status check_text(const char *what, const char *text, dc_error *e)
 /* Width and height: asked for, else the start image's, else the model's. */
 static dc_status resolve_size(job *j, dc_error *e)
 {
-    const diffc_request *q      = j->q;
-    const dc_unet_config *u     = dc_unet_configuration(j->m->unet);
-    int                  factor = dc_vae_configuration(j->m->vae)->factor;
-    bool                 given  = q->width || q->height;
-    int                  own    = u->sample_size * factor;
-    j->width                    = q->width ? q->width : q->image ? q->image->width : own;
-    j->height                   = q->height ? q->height : q->image ? q->image->height : own;
-    const struct { const char *name; int value; } side[] = {{"width", j->width}, {"height", j->height}};
+    const diffc_request *q = j->q;
+    const dc_unet_config *u = dc_unet_configuration(j->m->unet);
+    int factor = dc_vae_configuration(j->m->vae)->factor;
+    bool given = q->width || q->height;
+    int own = u->sample_size * factor;
+    j->width = q->width ? q->width : q->image ? q->image->width : own;
+    j->height = q->height ? q->height : q->image ? q->image->height : own;
+    const struct {
+        const char *name;
+        int value;
+    } side[] = {{"width", j->width}, {"height", j->height}};
     for (int i = 0; i < 2; i++) {
-        int       v    = side[i].value;
-        int       down = v / factor * factor < factor ? factor : v / factor * factor;
-        dc_status s    = DC_OK;
+        int v = side[i].value;
+        int down = v / factor * factor < factor ? factor : v / factor * factor;
+        dc_status s = DC_OK;
         if (v < 8 || v > MAX_SIDE) s = dc_fail(e, DC_USAGE, "%s: found %d, expected 8 to %d", side[i].name, v, MAX_SIDE);
-        else if (v % factor) s = dc_fail(e, DC_USAGE, "%s: found %d, expected a multiple of %d (%d or %d)", side[i].name, v, factor, down, down + factor);
+        else if (v % factor)
+            s = dc_fail(e, DC_USAGE, "%s: found %d, expected a multiple of %d (%d or %d)", side[i].name, v, factor, down, down + factor);
         if (s && q->image && !given) dc_hint(e, "That is the start image's size; give the size wanted with -W and -H.");
         if (s) return s;
     }
@@ -60,7 +70,8 @@ static dc_status unknown_name(const char *what, const char *found, const char *c
 {
     char near[256];
     dc_nearest_names(near, sizeof near, found, names, n);
-    dc_status s = dc_fail(e, DC_USAGE, "%s: found %s, expected a known name%s%s%s", what, found, *near ? " (did you mean " : "", near, *near ? "?)" : "");
+    dc_status s =
+        dc_fail(e, DC_USAGE, "%s: found %s, expected a known name%s%s%s", what, found, *near ? " (did you mean " : "", near, *near ? "?)" : "");
     dc_text all = {0};
     for (int i = 0; i < n; i++) dc_text_printf(&all, "%s%s", i ? ", " : "", names[i]);
     if (!all.failed && all.at) dc_hint(e, "Known: %s.", all.at);
@@ -71,7 +82,7 @@ static dc_status unknown_name(const char *what, const char *found, const char *c
 dc_status resolve_sampler(const char *sampler, const char *schedule, dc_sampler_request *out, dc_error *e)
 {
     const char *carried = NULL;
-    int         n;
+    int n;
     if (sampler) {
         out->sampler = dc_sampler_find(sampler, &carried);
         if (!out->sampler) {
@@ -93,7 +104,8 @@ dc_status resolve_sampler(const char *sampler, const char *schedule, dc_sampler_
 static dc_status build_rows(job *j, dc_error *e)
 {
     const diffc_request *q = j->q;
-    dc_sampler_request   r = {.steps = q->steps, .strength = j->strength, .image_start = q->image != NULL, .eta = q->eta, .sigmas = q->sigmas, .n_sigmas = q->n_sigmas};
+    dc_sampler_request r = {
+        .steps = q->steps, .strength = j->strength, .image_start = q->image != NULL, .eta = q->eta, .sigmas = q->sigmas, .n_sigmas = q->n_sigmas};
     /* An inpaint model at full strength starts from pure noise, as diffusers' inpaint pipeline does. */
     if (j->masked && j->strength >= 1.0) r.image_start = false;
     dc_status s = resolve_sampler(q->sampler, q->schedule, &r, e);
@@ -108,15 +120,16 @@ static dc_status fit_picture(const job *j, dc_image *out, const diffc_image *in,
 {
     dc_image view = {in->width, in->height, in->channels, in->pixels};
     if (in->channels != channels || in->width < 1 || in->height < 1 || !in->pixels)
-        return dc_fail(e, DC_USAGE, "start image or mask: found %dx%d with %d channels, expected %d channels", in->width, in->height, in->channels, channels);
+        return dc_fail(e, DC_USAGE, "start image or mask: found %dx%d with %d channels, expected %d channels", in->width, in->height, in->channels,
+                       channels);
     return dc_image_resize(out, &view, j->width, j->height, DC_FILTER_LANCZOS, e);
 }
 
 static dc_status fit_start_image(job *j, dc_error *e)
 {
-    dc_image  fitted = {0};
-    size_t    n      = (size_t)j->width * (size_t)j->height * 3;
-    dc_status s      = fit_picture(j, &fitted, j->q->image, 3, e);
+    dc_image fitted = {0};
+    size_t n = (size_t)j->width * (size_t)j->height * 3;
+    dc_status s = fit_picture(j, &fitted, j->q->image, 3, e);
     if (!s && !(j->picture = dc_calloc(n, sizeof(float)))) s = dc_fail_memory(e, "the start image", n * sizeof(float));
     for (size_t i = 0; !s && i < n; i++) j->picture[i] = 2.0f * ((float)fitted.pixels[i] / 255.0f) - 1.0f; /* as VaeImageProcessor */
     dc_image_free(&fitted);
@@ -127,11 +140,11 @@ static dc_status fit_start_image(job *j, dc_error *e)
  * picture; the mask goes to the latent grid by nearest. */
 static dc_status fit_mask(job *j, dc_error *e)
 {
-    dc_image  fitted = {0};
-    size_t    pixels = (size_t)j->width * (size_t)j->height;
-    dc_status s      = fit_picture(j, &fitted, j->q->mask, 1, e);
+    dc_image fitted = {0};
+    size_t pixels = (size_t)j->width * (size_t)j->height;
+    dc_status s = fit_picture(j, &fitted, j->q->mask, 1, e);
     if (!s) {
-        j->mask   = dc_calloc((size_t)j->w * (size_t)j->h, sizeof(float));
+        j->mask = dc_calloc((size_t)j->w * (size_t)j->h, sizeof(float));
         j->masked = dc_calloc(pixels * 3, sizeof(float));
         if (!j->mask || !j->masked) s = dc_fail_memory(e, "the mask", pixels * 3 * sizeof(float));
     }
@@ -148,23 +161,26 @@ static dc_status fit_mask(job *j, dc_error *e)
 
 static dc_status resolve_images(job *j, dc_error *e)
 {
-    const diffc_request  *q       = j->q;
-    const dc_unet_config *u       = dc_unet_configuration(j->m->unet);
-    int                   extra   = u->in_channels - u->out_channels;
-    bool                  inpaint = extra == j->latent_channels + 1;
-    dc_status             s       = DC_OK;
+    const diffc_request *q = j->q;
+    const dc_unet_config *u = dc_unet_configuration(j->m->unet);
+    int extra = u->in_channels - u->out_channels;
+    bool inpaint = extra == j->latent_channels + 1;
+    dc_status s = DC_OK;
     if (extra && !inpaint) {
         s = dc_fail(e, DC_DATA, "%s: UNet with %d input channels: expected one for txt2img or inpainting", j->m->folder, u->in_channels);
         dc_hint(e, "This looks like an InstructPix2Pix model, which diffc does not run yet.");
     } else if (q->mask && !q->image) {
         s = dc_fail(e, DC_USAGE, "mask: found one without a start image, expected both");
     } else if (inpaint && !(q->image && q->mask)) {
-        s = dc_fail(e, DC_USAGE, "%s: an inpaint model: found no %s, expected a start image (-i) and a mask (--mask)", j->m->folder, q->image ? "mask" : "start image");
+        s = dc_fail(e, DC_USAGE, "%s: an inpaint model: found no %s, expected a start image (-i) and a mask (--mask)", j->m->folder,
+                    q->image ? "mask" : "start image");
     } else if (q->mask && !inpaint) {
-        s = dc_fail(e, DC_USAGE, "mask: %s has %d input channels, expected an inpaint model with %d", j->m->folder, u->in_channels, u->out_channels + j->latent_channels + 1);
+        s = dc_fail(e, DC_USAGE, "mask: %s has %d input channels, expected an inpaint model with %d", j->m->folder, u->in_channels,
+                    u->out_channels + j->latent_channels + 1);
     }
     if (!s && q->image && !dc_vae_encoder_params(j->m->vae))
-        s = dc_fail(e, DC_DATA, "%s: VAE without an encoder: found only the decoding half, expected both for a start image", dc_weights_path(j->m->vae_weights));
+        s = dc_fail(e, DC_DATA, "%s: VAE without an encoder: found only the decoding half, expected both for a start image",
+                    dc_weights_path(j->m->vae_weights));
     if (!s && q->image) s = fit_start_image(j, e);
     if (!s && q->mask) s = fit_mask(j, e);
     j->encodes = q->image != NULL;
@@ -176,7 +192,7 @@ static dc_status resolve_images(job *j, dc_error *e)
 static dc_status check_values(job *j, dc_error *e)
 {
     const diffc_request *q = j->q;
-    dc_status            s = check_text("prompt", q->prompt, e);
+    dc_status s = check_text("prompt", q->prompt, e);
     if (!s) s = check_text("negative prompt", q->negative, e);
     if (!s) s = check_range("steps", q->steps, 1, 1000, e);
     if (!s) s = check_range("cfg-scale", q->guidance, 0, 1000, e);
@@ -189,7 +205,7 @@ static dc_status check_values(job *j, dc_error *e)
     if (!s && q->eta >= 0) s = check_range("eta", q->eta, 0, 10, e);
     for (int i = 0; !s && i < j->m->n_text && q->clip_skip > 0; i++) {
         int layers = dc_clip_text_configuration(j->m->text[i].model)->layers;
-        s          = check_range("clip-skip", q->clip_skip, 1, layers, e);
+        s = check_range("clip-skip", q->clip_skip, 1, layers, e);
     }
     if (!s && q->rng && strcmp(q->rng, "cpu") && strcmp(q->rng, "cuda")) s = dc_fail(e, DC_USAGE, "rng: found %s, expected cpu or cuda", q->rng);
     return s;
@@ -197,21 +213,21 @@ static dc_status check_values(job *j, dc_error *e)
 
 dc_status job_begin(job *j, diffc_model *m, const diffc_request *q, dc_error *e)
 {
-    *j           = (job){.m = m, .q = q, .e = e, .trace_step = -1};
-    dc_status s  = check_values(j, e);
+    *j = (job){.m = m, .q = q, .e = e, .trace_step = -1};
+    dc_status s = check_values(j, e);
     if (s) return s;
-    bool lcm           = dc_unet_configuration(m->unet)->time_cond > 0; /* guidance is an input of the UNet: one pass a step */
+    bool lcm = dc_unet_configuration(m->unet)->time_cond > 0; /* guidance is an input of the UNet: one pass a step */
     j->latent_channels = dc_vae_configuration(m->vae)->latent_channels;
-    j->guidance        = q->guidance;
-    j->guided          = q->guidance > 1.0 && !lcm;
-    j->rescale         = j->guided ? q->guidance_rescale : 0.0;
-    j->strength        = q->image ? q->strength : 1.0;
-    j->count           = q->count;
-    j->batch           = q->batch < q->count ? q->batch : q->count;
-    j->clip_skip       = q->clip_skip;
-    j->rng             = q->rng && !strcmp(q->rng, "cuda") ? DC_RNG_CUDA : DC_RNG_CPU;
-    j->cond.n          = j->guided ? 2 : 1;
-    s                  = resolve_size(j, e);
+    j->guidance = q->guidance;
+    j->guided = q->guidance > 1.0 && !lcm;
+    j->rescale = j->guided ? q->guidance_rescale : 0.0;
+    j->strength = q->image ? q->strength : 1.0;
+    j->count = q->count;
+    j->batch = q->batch < q->count ? q->batch : q->count;
+    j->clip_skip = q->clip_skip;
+    j->rng = q->rng && !strcmp(q->rng, "cuda") ? DC_RNG_CUDA : DC_RNG_CPU;
+    j->cond.n = j->guided ? 2 : 1;
+    s = resolve_size(j, e);
     if (!s) s = resolve_images(j, e);
     if (!s) s = build_rows(j, e);
     return s;

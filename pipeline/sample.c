@@ -8,17 +8,17 @@
 
 /* Everything one pass reads; while planning all host pointers are NULL and row is a stand-in with every term present. */
 typedef struct step {
-    const job    *j;
+    const job *j;
     const dc_row *row;
-    int           n;          /* pictures in the batch; the UNet sees 2n with guidance (negative half first, as diffusers) */
-    float         first;      /* 1: X comes from `start`, 0: from the pass before */
-    bool          uses[DC_REGS];
-    const float  *start;      /* [n,h,w,C] X of the first row */
-    const float  *noise;      /* [n,h,w,C] Z of this row */
-    const float  *context, *pooled, *time_ids, *extra;
-    float         t, lcm_w;
-    float        *latent;     /* [n,h,w,C] X after this row */
-    dc_stats     *stats;
+    int n;       /* pictures in the batch; the UNet sees 2n with guidance (negative half first, as diffusers) */
+    float first; /* 1: X comes from `start`, 0: from the pass before */
+    bool uses[DC_REGS];
+    const float *start; /* [n,h,w,C] X of the first row */
+    const float *noise; /* [n,h,w,C] Z of this row */
+    const float *context, *pooled, *time_ids, *extra;
+    float t, lcm_w;
+    float *latent; /* [n,h,w,C] X after this row */
+    dc_stats *stats;
 } step;
 
 static dc_tensor upload(dc_run *r, int rank, int64_t a, int64_t b, int64_t c, int64_t d, const float *host)
@@ -29,20 +29,18 @@ static dc_tensor upload(dc_run *r, int rank, int64_t a, int64_t b, int64_t c, in
 /* The model's raw output for X, after guidance: [n,h,w,C]. */
 static dc_tensor guided_output(const step *s, dc_run *r, dc_tensor X)
 {
-    const job            *j = s->j;
+    const job *j = s->j;
     const dc_unet_config *u = dc_unet_configuration(j->m->unet);
-    int                   n = s->n, halves = j->guided ? 2 : 1, N = n * halves;
-    const conditioning   *c = &j->cond;
+    int n = s->n, halves = j->guided ? 2 : 1, N = n * halves;
+    const conditioning *c = &j->cond;
 
     dc_tensor scaled = dc_new(r, DC_F32, 4, (int64_t[4]){N, j->h, j->w, j->latent_channels});
     for (int half = 0; half < halves; half++) dc_lincomb_into(r, dc_view_batch(scaled, half * n, n), &(dc_term){(float)s->row->c_in, X}, 1);
-    dc_unet_in in = {.x        = scaled,
-                     .timestep = upload(r, 1, 1, 0, 0, 0, &s->t),
-                     .context  = upload(r, 3, N, c->tokens, c->width, 0, s->context)};
-    int extra     = u->in_channels - u->out_channels;
+    dc_unet_in in = {.x = scaled, .timestep = upload(r, 1, 1, 0, 0, 0, &s->t), .context = upload(r, 3, N, c->tokens, c->width, 0, s->context)};
+    int extra = u->in_channels - u->out_channels;
     if (extra) in.extra = upload(r, 4, N, j->h, j->w, extra, s->extra);
     if (u->text_time) {
-        in.pooled   = upload(r, 2, N, c->pooled_width, 0, 0, s->pooled);
+        in.pooled = upload(r, 2, N, c->pooled_width, 0, 0, s->pooled);
         in.time_ids = upload(r, 2, N, 6, 0, 0, s->time_ids);
     }
     if (u->time_cond) in.guidance = upload(r, 1, 1, 0, 0, 0, &s->lcm_w);
@@ -50,32 +48,32 @@ static dc_tensor guided_output(const step *s, dc_run *r, dc_tensor X)
     dc_tensor out = dc_unet_forward(j->m->unet, r, in);
     if (!j->guided || !dc_run_ok(r)) return out;
     dc_tensor negative = dc_view_batch(out, 0, n), positive = dc_view_batch(out, n, n);
-    float     g        = (float)j->guidance;
-    dc_tensor mixed    = dc_lincomb(r, (dc_term[]){{1.0f - g, negative}, {g, positive}}, 2);
+    float g = (float)j->guidance;
+    dc_tensor mixed = dc_lincomb(r, (dc_term[]){{1.0f - g, negative}, {g, positive}}, 2);
     return j->rescale > 0 ? dc_rescale_std(r, mixed, positive, (float)j->rescale) : mixed;
 }
 
 /* One row: M = model(X); O = kx X + km M; X' and S' from all old registers; H[slot] = O. */
 static void run_step(void *ctx, dc_run *r)
 {
-    const step   *s   = ctx;
-    const job    *j   = s->j;
+    const step *s = ctx;
+    const job *j = s->j;
     const dc_row *row = s->row;
     const int64_t dim[4] = {s->n, j->h, j->w, j->latent_channels};
 
     dc_tensor reg[DC_REGS] = {{0}};
-    reg[DC_REG_X]          = dc_state(r, DC_F32, 4, dim);
+    reg[DC_REG_X] = dc_state(r, DC_F32, 4, dim);
     for (int k = DC_REG_H0; k <= DC_REG_S; k++)
         if (s->uses[k]) reg[k] = dc_state(r, DC_F32, 4, dim);
     if (s->uses[DC_REG_Z]) reg[DC_REG_Z] = dc_upload(r, DC_F32, 4, dim, s->noise);
     dc_tensor X = reg[DC_REG_X], start = dc_upload(r, DC_F32, 4, dim, s->start);
     dc_lincomb_into(r, X, (dc_term[]){{1.0f - s->first, X}, {s->first, start}}, 2);
 
-    dc_tensor M   = guided_output(s, r, X);
+    dc_tensor M = guided_output(s, r, X);
     reg[DC_REG_O] = dc_lincomb(r, (dc_term[]){{(float)row->kx, X}, {(float)row->km, M}}, 2);
 
     dc_term to_x[DC_REGS], to_s[DC_REGS];
-    int     n = 0;
+    int n = 0;
     for (int k = 0; k < DC_REGS; k++) {
         if (k > DC_REG_O && !s->uses[k]) continue;
         to_x[n] = (dc_term){(float)row->x[k], reg[k]};
@@ -109,7 +107,8 @@ static void find_uses(step *s, const dc_plan *p)
     }
 }
 
-static const dc_row every_term = {.t = 500, .c_in = 1, .kx = 1, .km = 1, .x = {1, 1, 1, 1, 1, 1, 1}, .s = {1, 1, 1, 1, 1, 1, 1}, .slot = 0, .save = true, .draw = true};
+static const dc_row every_term = {
+    .t = 500, .c_in = 1, .kx = 1, .km = 1, .x = {1, 1, 1, 1, 1, 1, 1}, .s = {1, 1, 1, 1, 1, 1, 1}, .slot = 0, .save = true, .draw = true};
 
 static dc_status plan_batch(job *j, dc_run *r, int n)
 {
@@ -131,10 +130,10 @@ dc_status sample_plan(job *j)
 
 /* What a batch holds on the host while it is sampled. */
 typedef struct batch {
-    int     first, n;
-    size_t  latent;   /* numbers in one picture's latent */
-    dc_rng *rng;      /* [n], each seeded seed + index */
-    float  *start, *noise, *x, *draw, *context, *pooled, *time_ids, *extra;
+    int first, n;
+    size_t latent; /* numbers in one picture's latent */
+    dc_rng *rng;   /* [n], each seeded seed + index */
+    float *start, *noise, *x, *draw, *context, *pooled, *time_ids, *extra;
 } batch;
 
 static void batch_free(batch *b)
@@ -179,9 +178,9 @@ static void sample_posterior(const job *j, batch *b, const float *mean, const fl
  * posterior, noise, masked image's posterior. */
 static void make_start(const job *j, batch *b)
 {
-    size_t all     = (size_t)b->n * b->latent;
-    bool   blended = j->plan.c_image != 0;
-    float *image   = b->x; /* free until the first row */
+    size_t all = (size_t)b->n * b->latent;
+    bool blended = j->plan.c_image != 0;
+    float *image = b->x; /* free until the first row */
     if (blended) sample_posterior(j, b, j->moments.mean, j->moments.logvar, image);
     draw_noise(j, b, b->start);
     for (size_t k = 0; k < all; k++) b->start[k] = (float)(j->plan.c_noise * b->start[k] + (blended ? j->plan.c_image * image[k] : 0.0));
@@ -195,7 +194,7 @@ static void make_start(const job *j, batch *b)
     for (int i = 0; i < b->n * halves; i++)
         for (int p = 0; p < area; p++) {
             float *to = b->extra + ((size_t)i * (size_t)area + (size_t)p) * (size_t)(C + 1);
-            to[0]     = j->mask[p];
+            to[0] = j->mask[p];
             memcpy(to + 1, b->noise + (size_t)(i % b->n) * b->latent + (size_t)p * (size_t)C, (size_t)C * sizeof(float));
         }
 }
@@ -210,18 +209,18 @@ static void repeat_rows(const job *j, int n, const float *from, float *to, size_
 static dc_status batch_make(const job *j, batch *b, int first, int n)
 {
     const conditioning *c = &j->cond;
-    size_t              N = (size_t)n * (size_t)c->n, context = (size_t)c->tokens * (size_t)c->width;
-    *b                    = (batch){.first = first, .n = n, .latent = (size_t)j->h * (size_t)j->w * (size_t)j->latent_channels};
-    size_t all            = (size_t)n * b->latent;
-    b->rng                = dc_calloc((size_t)n, sizeof *b->rng);
-    b->start              = dc_calloc(all, sizeof(float));
-    b->noise              = dc_calloc(all, sizeof(float));
-    b->x                  = dc_calloc(all, sizeof(float));
-    b->draw               = dc_calloc(b->latent, sizeof(float));
-    b->context            = dc_calloc(N * context, sizeof(float));
-    b->pooled             = dc_calloc(N * (size_t)(c->pooled_width + 1), sizeof(float));
-    b->time_ids           = dc_calloc(N * 6, sizeof(float));
-    b->extra              = dc_calloc(j->masked ? N * (size_t)j->h * (size_t)j->w * (size_t)(j->latent_channels + 1) : 1, sizeof(float));
+    size_t N = (size_t)n * (size_t)c->n, context = (size_t)c->tokens * (size_t)c->width;
+    *b = (batch){.first = first, .n = n, .latent = (size_t)j->h * (size_t)j->w * (size_t)j->latent_channels};
+    size_t all = (size_t)n * b->latent;
+    b->rng = dc_calloc((size_t)n, sizeof *b->rng);
+    b->start = dc_calloc(all, sizeof(float));
+    b->noise = dc_calloc(all, sizeof(float));
+    b->x = dc_calloc(all, sizeof(float));
+    b->draw = dc_calloc(b->latent, sizeof(float));
+    b->context = dc_calloc(N * context, sizeof(float));
+    b->pooled = dc_calloc(N * (size_t)(c->pooled_width + 1), sizeof(float));
+    b->time_ids = dc_calloc(N * 6, sizeof(float));
+    b->extra = dc_calloc(j->masked ? N * (size_t)j->h * (size_t)j->w * (size_t)(j->latent_channels + 1) : 1, sizeof(float));
     if (!b->rng || !b->start || !b->noise || !b->x || !b->draw || !b->context || !b->pooled || !b->time_ids || !b->extra)
         return dc_fail_memory(j->e, "latents", all * sizeof(float));
     for (int i = 0; i < n; i++) dc_rng_seed(&b->rng[i], j->rng, j->q->seed + (uint64_t)(first + i));
@@ -238,12 +237,14 @@ static dc_status batch_make(const job *j, batch *b, int first, int n)
 /* ---- the loop ------------------------------------------------------------------------------------------------ */
 
 /* First module whose activation is not finite, found by repeating the row with taps. */
-typedef struct culprit { char name[160]; } culprit;
+typedef struct culprit {
+    char name[160];
+} culprit;
 
 static void look_for_culprit(void *user, const char *name, const float *data, int rank, const int64_t *dim)
 {
     culprit *c = user;
-    size_t   n = 1;
+    size_t n = 1;
     for (int i = 0; i < rank; i++) n *= (size_t)dim[i];
     for (size_t i = 0; i < n && !*c->name; i++)
         if (!isfinite(data[i])) snprintf(c->name, sizeof c->name, "%s", name);
@@ -262,29 +263,38 @@ static dc_status not_finite(job *j, step *s, const float *before, int row)
         if (plan_batch(j, r, s->n) == DC_OK && dc_run_reserve(r, &ignored) == DC_OK) dc_run_pass(r, run_step, s, &ignored);
         dc_run_free(r);
     }
-    dc_status status = dc_fail(j->e, DC_INTERNAL, "%s: UNet: found non-finite values in row %d of %d (timestep %.6g), first in %s", j->m->folder, row + 1,
-                               j->plan.n_rows, s->row->t, *c.name ? c.name : "the sampler's own arithmetic");
+    dc_status status = dc_fail(j->e, DC_INTERNAL, "%s: UNet: found non-finite values in row %d of %d (timestep %.6g), first in %s", j->m->folder,
+                               row + 1, j->plan.n_rows, s->row->t, *c.name ? c.name : "the sampler's own arithmetic");
     dc_hint(j->e, "The arithmetic was full float32 already; try another sampler or a lower --cfg-scale, or check the model with `diffc inspect`.");
     return status;
 }
 
 dc_status sample_run(job *j, int first, int n, float *latents)
 {
-    batch     b;
-    dc_stats  stats = {0};
-    dc_status s     = batch_make(j, &b, first, n);
+    batch b;
+    dc_stats stats = {0};
+    dc_status s = batch_make(j, &b, first, n);
     if (!s && n != j->batch) s = plan_batch(j, j->unet_run, n);
     if (!s) s = dc_run_reserve(j->unet_run, j->e);
 
-    step st = {.j = j, .n = n, .start = b.start, .noise = b.noise, .context = b.context, .pooled = b.pooled, .time_ids = b.time_ids, .extra = b.extra,
-               .lcm_w = (float)(j->guidance - 1.0), .latent = latents, .stats = &stats};
+    step st = {.j = j,
+               .n = n,
+               .start = b.start,
+               .noise = b.noise,
+               .context = b.context,
+               .pooled = b.pooled,
+               .time_ids = b.time_ids,
+               .extra = b.extra,
+               .lcm_w = (float)(j->guidance - 1.0),
+               .latent = latents,
+               .stats = &stats};
     find_uses(&st, &j->plan);
     int done = 0;
     for (int i = 0; !s && i < j->plan.n_rows; i++) {
         const dc_row *row = &j->plan.rows[i];
         if (row->draw) draw_noise(j, &b, b.noise);
-        st.row   = row;
-        st.t     = (float)row->t;
+        st.row = row;
+        st.t = (float)row->t;
         st.first = i == 0 ? 1.0f : 0.0f;
         memcpy(b.x, i == 0 ? b.start : latents, (size_t)n * b.latent * sizeof(float));
         trace_part(j, "unet", i);

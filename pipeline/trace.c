@@ -12,8 +12,8 @@ static dc_status make_folders(char *path, dc_error *e)
     for (char *at = path + 1;; at++) {
         if (*at && *at != '/') continue;
         char held = *at;
-        *at       = 0;
-        int bad   = mkdir(path, 0777) != 0 && errno != EEXIST;
+        *at = 0;
+        int bad = mkdir(path, 0777) != 0 && errno != EEXIST;
         if (bad) return dc_fail(e, DC_NO_CREATE, "%s: trace folder: cannot be made (%s)", path, strerror(errno));
         *at = held;
         if (!held) return DC_OK;
@@ -22,10 +22,11 @@ static dc_status make_folders(char *path, dc_error *e)
 
 static void write_tap(void *user, const char *name, const float *data, int rank, const int64_t *dim)
 {
-    job  *j      = user;
-    char *folder = j->trace_step < 0 ? dc_format("%s/%s", j->q->trace, j->trace_part) : dc_format("%s/%s/step-%03d", j->q->trace, j->trace_part, j->trace_step);
-    char *path   = folder ? dc_format("%s/%s.npy", folder, name) : NULL;
-    dc_status s  = path ? make_folders(folder, j->e) : dc_fail_memory(j->e, "a path", 0);
+    job *j = user;
+    char *folder =
+        j->trace_step < 0 ? dc_format("%s/%s", j->q->trace, j->trace_part) : dc_format("%s/%s/step-%03d", j->q->trace, j->trace_part, j->trace_step);
+    char *path = folder ? dc_format("%s/%s.npy", folder, name) : NULL;
+    dc_status s = path ? make_folders(folder, j->e) : dc_fail_memory(j->e, "a path", 0);
     if (!s) s = dc_npy_write_f32(path, data, rank, dim, j->e);
     if (s && !j->stop) j->stop = s; /* reported when the pass is over */
     free(folder);

@@ -71,7 +71,7 @@ const char *dc_sampler_find(const char *name, const char **schedule)
         size_t n = strlen(folded), k = strlen(schedules[i].canonical);
         if (n <= k || strcmp(folded + n - k, schedules[i].canonical)) continue;
         folded[n - k] = 0;
-        row           = find(samplers, SAMPLERS, folded);
+        row = find(samplers, SAMPLERS, folded);
         if (row) *schedule = schedules[i].canonical;
         return row ? row->canonical : NULL;
     }

@@ -11,8 +11,17 @@
 
 void dc_noise_config_default(dc_noise_config *c)
 {
-    *c = (dc_noise_config){.train_steps = 1000, .beta_start = 0.00085, .beta_end = 0.012, .beta_schedule = "scaled_linear", .steps_offset = 1, .set_alpha_to_one = 0,
-                           .skip_prk_steps = 1, .original_steps = 50, .timestep_scaling = 10, .lower_order_final = -1, .euler_at_final = -1};
+    *c = (dc_noise_config){.train_steps = 1000,
+                           .beta_start = 0.00085,
+                           .beta_end = 0.012,
+                           .beta_schedule = "scaled_linear",
+                           .steps_offset = 1,
+                           .set_alpha_to_one = 0,
+                           .skip_prk_steps = 1,
+                           .original_steps = 50,
+                           .timestep_scaling = 10,
+                           .lower_order_final = -1,
+                           .euler_at_final = -1};
 }
 
 void dc_noise_config_free(dc_noise_config *c)
@@ -36,10 +45,10 @@ static void read_choice(const dc_config *f, const char *key, char *out, size_t s
     dc_fail(f->e, DC_DATA, "%s: %s: found %s, expected %s", f->path, key, v, all.at ? all.at : "another");
     dc_text_free(&all);
 }
-#define CHOICE(key, field, ...)                                                                                                                                                    \
-    do {                                                                                                                                                                           \
-        static const char *const known[] = {__VA_ARGS__};                                                                                                                          \
-        read_choice(&f, key, c->field, sizeof c->field, known, (int)(sizeof known / sizeof *known));                                                                               \
+#define CHOICE(key, field, ...)                                                                                                                      \
+    do {                                                                                                                                             \
+        static const char *const known[] = {__VA_ARGS__};                                                                                            \
+        read_choice(&f, key, c->field, sizeof c->field, known, (int)(sizeof known / sizeof *known));                                                 \
     } while (0)
 
 static int read_tri(const dc_config *f, const char *key) { return dc_config_has(f, key) ? dc_config_bool(f, key, false) : -1; }
@@ -56,24 +65,25 @@ static void read_betas(dc_noise_config *c, const dc_config *f)
     if (!c->trained_betas) dc_fail_memory(f->e, "betas", (unsigned long long)c->train_steps * 8);
     for (int i = 0; c->trained_betas && i < c->train_steps; i++) {
         c->trained_betas[i] = json_number_value(json_array_get(v, (size_t)i));
-        if (!(c->trained_betas[i] > 0 && c->trained_betas[i] < 1)) dc_fail(f->e, DC_DATA, "%s: trained_betas: value %d: expected one between 0 and 1", f->path, i);
+        if (!(c->trained_betas[i] > 0 && c->trained_betas[i] < 1))
+            dc_fail(f->e, DC_DATA, "%s: trained_betas: value %d: expected one between 0 and 1", f->path, i);
     }
 }
 
 dc_status dc_noise_config_read(dc_noise_config *c, const json_t *root, const char *path, dc_error *e)
 {
-    dc_error  own = {0};
-    dc_config f   = {root, path, e ? e : &own};
-    char      prediction[16] = "epsilon";
+    dc_error own = {0};
+    dc_config f = {root, path, e ? e : &own};
+    char prediction[16] = "epsilon";
     dc_noise_config_default(c);
     /* Absent keys mean the scheduler class's defaults, which are DDPM's betas; files of Stable Diffusion always say theirs. */
     c->beta_start = 0.0001;
-    c->beta_end   = 0.02;
+    c->beta_end = 0.02;
     strcpy(c->beta_schedule, "linear");
     snprintf(c->class_name, sizeof c->class_name, "%s", dc_config_string(&f, "_class_name", ""));
     c->train_steps = (int)dc_config_int(&f, "num_train_timesteps", 1000, 2, MAX_TRAIN_STEPS);
-    c->beta_start  = dc_config_real(&f, "beta_start", c->beta_start, 1e-12, 0.999);
-    c->beta_end    = dc_config_real(&f, "beta_end", c->beta_end, 1e-12, 0.999);
+    c->beta_start = dc_config_real(&f, "beta_start", c->beta_start, 1e-12, 0.999);
+    c->beta_end = dc_config_real(&f, "beta_end", c->beta_end, 1e-12, 0.999);
     CHOICE("beta_schedule", beta_schedule, "scaled_linear", "linear", "squaredcos_cap_v2");
     CHOICE("timestep_spacing", spacing, "leading", "trailing", "linspace");
     CHOICE("solver_type", solver_type, "midpoint", "heun", "bh1", "bh2", "logrho");
@@ -82,21 +92,22 @@ dc_status dc_noise_config_read(dc_noise_config *c, const json_t *root, const cha
     const char *p = dc_config_string(&f, "prediction_type", "epsilon");
     snprintf(prediction, sizeof prediction, "%s", p);
     c->prediction = !strcmp(p, "v_prediction") ? DC_PREDICT_V : !strcmp(p, "sample") ? DC_PREDICT_SAMPLE : DC_PREDICT_EPSILON;
-    if (c->prediction == DC_PREDICT_EPSILON && strcmp(p, "epsilon")) dc_fail(f.e, DC_DATA, "%s: prediction_type: found %s, expected epsilon, v_prediction or sample", path, p);
-    c->steps_offset      = (int)dc_config_int(&f, "steps_offset", 0, 0, 1000);
-    c->set_alpha_to_one  = read_tri(&f, "set_alpha_to_one");
-    c->skip_prk_steps    = read_tri(&f, "skip_prk_steps");
-    c->rescale_zero_snr  = dc_config_bool(&f, "rescale_betas_zero_snr", false);
-    c->use_karras        = dc_config_bool(&f, "use_karras_sigmas", false);
-    c->use_exponential   = dc_config_bool(&f, "use_exponential_sigmas", false);
-    c->use_beta          = dc_config_bool(&f, "use_beta_sigmas", false);
-    c->original_steps    = (int)dc_config_int(&f, "original_inference_steps", 50, 1, c->train_steps);
-    c->timestep_scaling  = dc_config_real(&f, "timestep_scaling", 10, 1e-6, 1e6);
-    c->solver_order      = (int)dc_config_int(&f, "solver_order", 0, 0, 3);
+    if (c->prediction == DC_PREDICT_EPSILON && strcmp(p, "epsilon"))
+        dc_fail(f.e, DC_DATA, "%s: prediction_type: found %s, expected epsilon, v_prediction or sample", path, p);
+    c->steps_offset = (int)dc_config_int(&f, "steps_offset", 0, 0, 1000);
+    c->set_alpha_to_one = read_tri(&f, "set_alpha_to_one");
+    c->skip_prk_steps = read_tri(&f, "skip_prk_steps");
+    c->rescale_zero_snr = dc_config_bool(&f, "rescale_betas_zero_snr", false);
+    c->use_karras = dc_config_bool(&f, "use_karras_sigmas", false);
+    c->use_exponential = dc_config_bool(&f, "use_exponential_sigmas", false);
+    c->use_beta = dc_config_bool(&f, "use_beta_sigmas", false);
+    c->original_steps = (int)dc_config_int(&f, "original_inference_steps", 50, 1, c->train_steps);
+    c->timestep_scaling = dc_config_real(&f, "timestep_scaling", 10, 1e-6, 1e6);
+    c->solver_order = (int)dc_config_int(&f, "solver_order", 0, 0, 3);
     c->lower_order_final = read_tri(&f, "lower_order_final");
-    c->euler_at_final    = read_tri(&f, "euler_at_final");
-    c->clip_sample       = dc_config_bool(&f, "clip_sample", false);
-    c->thresholding      = dc_config_bool(&f, "thresholding", false);
+    c->euler_at_final = read_tri(&f, "euler_at_final");
+    c->clip_sample = dc_config_bool(&f, "clip_sample", false);
+    c->thresholding = dc_config_bool(&f, "thresholding", false);
     read_betas(c, &f);
     if (!f.e->code && c->thresholding) dc_fail(f.e, DC_DATA, "%s: thresholding: found true, expected false (no latent model uses it)", path);
     return f.e->code;
@@ -116,7 +127,8 @@ static double beta_at(const dc_noise_config *c, int i)
     double u = c->train_steps > 1 ? (double)i / (c->train_steps - 1) : 0;
     if (c->trained_betas) return c->trained_betas[i];
     if (!strcmp(c->beta_schedule, "linear")) return c->beta_start + u * (c->beta_end - c->beta_start);
-    if (!strcmp(c->beta_schedule, "squaredcos_cap_v2")) return fmin(1 - cosine_bar((i + 1.0) / c->train_steps) / cosine_bar((double)i / c->train_steps), 0.999);
+    if (!strcmp(c->beta_schedule, "squaredcos_cap_v2"))
+        return fmin(1 - cosine_bar((i + 1.0) / c->train_steps) / cosine_bar((double)i / c->train_steps), 0.999);
     double root = sqrt(c->beta_start) + u * (sqrt(c->beta_end) - sqrt(c->beta_start));
     return root * root;
 }
@@ -127,15 +139,15 @@ static void rescale_zero_snr(double *ac, int n)
     double first = sqrt(ac[0]), last = sqrt(ac[n - 1]);
     for (int i = 0; i < n; i++) {
         double r = (sqrt(ac[i]) - last) * first / (first - last);
-        ac[i]    = r * r;
+        ac[i] = r * r;
     }
 }
 
 dc_status noise_table_make(noise_table *t, const dc_noise_config *c, bool floor_last, dc_error *e)
 {
-    *t       = (noise_table){.n = c->train_steps, .ac = dc_calloc((size_t)c->train_steps, 3 * sizeof(double))};
+    *t = (noise_table){.n = c->train_steps, .ac = dc_calloc((size_t)c->train_steps, 3 * sizeof(double))};
     if (!t->ac) return dc_fail_memory(e, "the noise schedule", (unsigned long long)c->train_steps * 24);
-    t->sigma     = t->ac + t->n;
+    t->sigma = t->ac + t->n;
     t->log_sigma = t->sigma + t->n;
     double product = 1;
     for (int i = 0; i < t->n; i++) t->ac[i] = product *= 1 - beta_at(c, i);
@@ -144,7 +156,7 @@ dc_status noise_table_make(noise_table *t, const dc_noise_config *c, bool floor_
         t->ac[t->n - 1] = floor_last ? 0x1p-24 : 0;
     }
     for (int i = 0; i < t->n; i++) {
-        t->sigma[i]     = t->ac[i] > 0 ? sqrt((1 - t->ac[i]) / t->ac[i]) : INFINITY;
+        t->sigma[i] = t->ac[i] > 0 ? sqrt((1 - t->ac[i]) / t->ac[i]) : INFINITY;
         t->log_sigma[i] = log(t->sigma[i]);
     }
     return DC_OK;
@@ -159,7 +171,7 @@ void noise_table_free(noise_table *t)
 double noise_t_of_sigma(const noise_table *t, double sigma)
 {
     double x = log(fmax(sigma, 1e-10));
-    int    i = 0;
+    int i = 0;
     if (x <= t->log_sigma[0]) return 0;
     if (x >= t->log_sigma[t->n - 1]) return t->n - 1;
     while (i + 2 < t->n && t->log_sigma[i + 1] < x) i++;
@@ -169,7 +181,7 @@ double noise_t_of_sigma(const noise_table *t, double sigma)
 double noise_sigma_of_t(const noise_table *t, double timestep)
 {
     double x = fmin(fmax(timestep, 0), t->n - 1), whole = floor(x);
-    int    i = (int)whole;
+    int i = (int)whole;
     if (x == whole || i + 1 >= t->n) return t->sigma[i];
     return t->sigma[i] + (x - whole) * (t->sigma[i + 1] - t->sigma[i]);
 }
@@ -183,7 +195,7 @@ level level_of_sigma(double sigma, double t)
 
 level level_of_t(const noise_table *t, double timestep)
 {
-    int    i  = (int)fmin(fmax(timestep, 0), t->n - 1);
+    int i = (int)fmin(fmax(timestep, 0), t->n - 1);
     double ac = t->ac[i];
     return (level){sqrt(ac), sqrt(1 - ac), timestep};
 }

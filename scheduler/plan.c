@@ -16,22 +16,22 @@ typedef enum family {
 
 typedef struct sampler_row {
     const char *name;
-    family      family;
-    const char *spacing;      /* the class's default */
-    bool        alpha_to_one; /* the class's default of set_alpha_to_one */
-    void      (*make)(build *x);
+    family family;
+    const char *spacing; /* the class's default */
+    bool alpha_to_one;   /* the class's default of set_alpha_to_one */
+    void (*make)(build *x);
 } sampler_row;
 
 static const sampler_row samplers[] = {
-    {"euler",   SIGMA_SPACE, "linspace", false, build_first_order},
+    {"euler", SIGMA_SPACE, "linspace", false, build_first_order},
     {"euler_a", SIGMA_SPACE, "linspace", false, build_ancestral},
-    {"heun",    SIGMA_SPACE, "linspace", false, build_heun},
-    {"lms",     SIGMA_SPACE, "linspace", false, build_lms},
-    {"dpm++2m", ROUNDED,     "linspace", false, build_dpmpp_2m},
-    {"unipc",   ROUNDED,     "linspace", false, build_unipc},
-    {"ddim",    TIMESTEPS,   "leading",  true,  build_first_order},
-    {"pndm",    TIMESTEPS,   "leading",  false, build_pndm},
-    {"lcm",     LCM,         "leading",  true,  build_lcm},
+    {"heun", SIGMA_SPACE, "linspace", false, build_heun},
+    {"lms", SIGMA_SPACE, "linspace", false, build_lms},
+    {"dpm++2m", ROUNDED, "linspace", false, build_dpmpp_2m},
+    {"unipc", ROUNDED, "linspace", false, build_unipc},
+    {"ddim", TIMESTEPS, "leading", true, build_first_order},
+    {"pndm", TIMESTEPS, "leading", false, build_pndm},
+    {"lcm", LCM, "leading", true, build_lcm},
 };
 
 /* numpy rounds halves to even; the default rounding mode of C's rint does too */
@@ -42,11 +42,11 @@ static double round_even(double x) { return rint(x); }
 static void spaced(double *t, const sampler_row *s, const dc_noise_config *c, int n)
 {
     const char *spacing = *c->spacing ? c->spacing : s->spacing;
-    int         T = c->train_steps, more = s->family == ROUNDED;
+    int T = c->train_steps, more = s->family == ROUNDED;
     for (int i = 0; i < n; i++) {
         if (!strcmp(spacing, "linspace")) {
             int points = n + more;
-            t[i]       = points > 1 ? (double)(T - 1) * (points - 1 - i) / (points - 1) : 0;
+            t[i] = points > 1 ? (double)(T - 1) * (points - 1 - i) / (points - 1) : 0;
             if (points == 1) t[i] = 0;
             if (s->family != SIGMA_SPACE) t[i] = round_even(t[i]);
         } else if (!strcmp(spacing, "leading")) {
@@ -85,7 +85,7 @@ typedef enum shape { MODEL, KARRAS, EXPONENTIAL, CUSTOM } shape;
 static dc_status find_shape(shape *out, const dc_noise_config *c, const dc_sampler_request *q, const sampler_row *s, dc_error *e)
 {
     const char *name = q->schedule ? q->schedule : "model";
-    *out             = MODEL;
+    *out = MODEL;
     if (q->n_sigmas > 0) *out = CUSTOM;
     else if (!strcmp(name, "karras") || (!strcmp(name, "model") && c->use_karras)) *out = KARRAS;
     else if (!strcmp(name, "exponential") || (!strcmp(name, "model") && c->use_exponential)) *out = EXPONENTIAL;
@@ -96,7 +96,8 @@ static dc_status find_shape(shape *out, const dc_noise_config *c, const dc_sampl
         *out = MODEL;
         return DC_OK;
     }
-    dc_status st = dc_fail(e, DC_USAGE, "scheduler: found %s with the sampler %s, which has its own timesteps", *out == CUSTOM ? "custom sigmas" : name, s->name);
+    dc_status st = dc_fail(e, DC_USAGE, "scheduler: found %s with the sampler %s, which has its own timesteps",
+                           *out == CUSTOM ? "custom sigmas" : name, s->name);
     dc_hint(e, "Samplers that take it: euler, euler_a, heun, lms, dpm++2m, unipc.");
     return st;
 }
@@ -110,12 +111,13 @@ static dc_status check_sigmas(const dc_sampler_request *q, dc_error *e)
 }
 
 /* Sigmas and timesteps of the n levels. */
-static void sigma_levels(const sampler_row *s, shape how, const dc_noise_config *c, const noise_table *T, const dc_sampler_request *q, int n, double *t, double *sigma)
+static void sigma_levels(const sampler_row *s, shape how, const dc_noise_config *c, const noise_table *T, const dc_sampler_request *q, int n,
+                         double *t, double *sigma)
 {
     spaced(t, s, c, n);
     for (int i = 0; i < n; i++) sigma[i] = noise_sigma_of_t(T, t[i]);
     if (how == MODEL) return;
-    bool   own  = s->family == SIGMA_SPACE; /* between the first and last level of the spacing, else of the whole table */
+    bool own = s->family == SIGMA_SPACE; /* between the first and last level of the spacing, else of the whole table */
     double high = own ? sigma[0] : T->sigma[T->n - 1], low = own ? sigma[n - 1] : T->sigma[0];
     if (how == KARRAS) karras(sigma, high, low, n);
     else if (how == EXPONENTIAL) exponential(sigma, high, low, n);
@@ -134,7 +136,7 @@ static level level_or_final(const build *x, double t) { return t >= 0 ? level_of
 static dc_status make_lists(dc_plan *p, const build *x, const double *sigma, double end, bool heun, dc_error *e)
 {
     p->timesteps = dc_calloc((size_t)p->n_rows, sizeof(double));
-    p->sigmas    = dc_calloc((size_t)(2 * x->n + 1), sizeof(double));
+    p->sigmas = dc_calloc((size_t)(2 * x->n + 1), sizeof(double));
     if (!p->timesteps || !p->sigmas) return dc_fail_memory(e, "a schedule", (unsigned long long)p->n_rows * 8);
     p->n_timesteps = p->n_rows;
     for (int i = 0; i < p->n_rows; i++) p->timesteps[i] = p->rows[i].t;
@@ -162,7 +164,11 @@ static int tail(int n, const dc_sampler_request *q)
 }
 
 /* Everything of one call that must be freed. */
-typedef struct work { noise_table table; double *t, *sigma; level *L, *target; } work;
+typedef struct work {
+    noise_table table;
+    double *t, *sigma;
+    level *L, *target;
+} work;
 
 static void work_free(work *w)
 {
@@ -177,7 +183,7 @@ static void work_free(work *w)
 static dc_status fill_levels(work *w, build *x, const sampler_row *s, shape how, int n, double *end, dc_error *e)
 {
     const dc_noise_config *c = x->c;
-    dc_status              st = DC_OK;
+    dc_status st = DC_OK;
     *end = 0;
     if (s->family == SIGMA_SPACE || s->family == ROUNDED) {
         sigma_levels(s, how, c, &w->table, x->q, n, w->t, w->sigma);
@@ -187,17 +193,17 @@ static dc_status fill_levels(work *w, build *x, const sampler_row *s, shape how,
         return DC_OK;
     }
     bool to_one = c->set_alpha_to_one < 0 ? s->alpha_to_one : c->set_alpha_to_one;
-    x->final    = to_one ? (level){1, 0, 0} : level_of_t(&w->table, 0);
-    x->ratio    = c->train_steps / n;
+    x->final = to_one ? (level){1, 0, 0} : level_of_t(&w->table, 0);
+    x->ratio = c->train_steps / n;
     if (s->family == LCM) st = lcm_timesteps(w->t, c, n, e);
     else spaced(w->t, s, c, n);
     for (int i = 0; !st && i < n; i++) {
-        w->L[i]      = level_of_t(&w->table, w->t[i]);
-        w->sigma[i]  = level_sigma(w->L[i]);
+        w->L[i] = level_of_t(&w->table, w->t[i]);
+        w->sigma[i] = level_sigma(w->L[i]);
         w->target[i] = level_or_final(x, w->t[i] - x->ratio);
     }
     w->L[n] = x->final;
-    *end    = level_sigma(x->final);
+    *end = level_sigma(x->final);
     return st;
 }
 
@@ -206,8 +212,8 @@ static dc_status fill_levels(work *w, build *x, const sampler_row *s, shape how,
 static void set_start(dc_plan *p, const build *x, const sampler_row *s, const double *sigma)
 {
     const char *spacing = *x->c->spacing ? x->c->spacing : s->spacing;
-    level       first   = s->family == TIMESTEPS ? level_of_t(x->b->table, p->rows[0].t) : x->L[0]; /* pndm begins where its own list does */
-    p->init_sigma       = 1;
+    level first = s->family == TIMESTEPS ? level_of_t(x->b->table, p->rows[0].t) : x->L[0]; /* pndm begins where its own list does */
+    p->init_sigma = 1;
     if (s->family == SIGMA_SPACE) p->init_sigma = !strcmp(spacing, "leading") ? hypot(1, sigma[0]) : sigma[0];
     p->c_image = x->q->image_start ? first.a : 0;
     p->c_noise = x->q->image_start ? first.s : s->family == SIGMA_SPACE ? p->init_sigma * first.a : 1;
@@ -215,28 +221,28 @@ static void set_start(dc_plan *p, const build *x, const sampler_row *s, const do
 
 static dc_status build_plan(dc_plan *p, work *w, const dc_noise_config *c, const dc_sampler_request *q, const sampler_row *s, int n, dc_error *e)
 {
-    shape     how;
-    double    end;
+    shape how;
+    double end;
     dc_status st = find_shape(&how, c, q, s, e);
     if (!st) st = check_sigmas(q, e);
     if (!st) st = noise_table_make(&w->table, c, s->family == SIGMA_SPACE || s->family == ROUNDED, e);
     if (st) return st;
-    w->t      = dc_calloc((size_t)n, sizeof *w->t);
-    w->sigma  = dc_calloc((size_t)n, sizeof *w->sigma);
-    w->L      = dc_calloc((size_t)n + 1, sizeof *w->L);
+    w->t = dc_calloc((size_t)n, sizeof *w->t);
+    w->sigma = dc_calloc((size_t)n, sizeof *w->sigma);
+    w->L = dc_calloc((size_t)n + 1, sizeof *w->L);
     w->target = dc_calloc((size_t)n, sizeof *w->target);
     if (!w->t || !w->sigma || !w->L || !w->target) return dc_fail_memory(e, "a schedule", (unsigned long long)n * 64);
 
     builder b = {.plan = p, .prediction = c->prediction, .table = &w->table};
-    build   x = {.b = &b, .c = c, .q = q, .full = n, .final_at = level_or_final};
-    st        = fill_levels(w, &x, s, how, n, &end, e);
+    build x = {.b = &b, .c = c, .q = q, .full = n, .final_at = level_or_final};
+    st = fill_levels(w, &x, s, how, n, &end, e);
     if (st) return st;
     int skip = n - tail(n, q);
     if (skip == n) return dc_fail(e, DC_USAGE, "strength: found %.6g, which leaves no step of %d, expected at least %.6g", q->strength, n, 1.0 / n);
-    x.L      = w->L + skip;
-    x.all    = w->L;
+    x.L = w->L + skip;
+    x.all = w->L;
     x.target = s->family == TIMESTEPS ? w->target + skip : NULL;
-    x.n      = n - skip;
+    x.n = n - skip;
     s->make(&x);
     if (b.failed) return dc_fail_memory(e, "the sampler's rows", (unsigned long long)n * sizeof(dc_row));
     set_start(p, &x, s, w->sigma + skip);
@@ -245,17 +251,18 @@ static dc_status build_plan(dc_plan *p, work *w, const dc_noise_config *c, const
 
 dc_status dc_plan_build(dc_plan *p, const dc_noise_config *c, const dc_sampler_request *q, dc_error *e)
 {
-    *p               = (dc_plan){0};
+    *p = (dc_plan){0};
     const char *name = q->sampler ? q->sampler : dc_sampler_of_class(c->class_name);
     if (!name) name = "euler"; /* a class we do not have: the plainest sampler, told by the caller */
     const sampler_row *s = find_sampler(name);
-    int                n = q->n_sigmas > 0 ? q->n_sigmas : q->steps;
+    int n = q->n_sigmas > 0 ? q->n_sigmas : q->steps;
     if (!s) return dc_fail(e, DC_USAGE, "sampler: found %s, expected a known one", name);
-    if (n < 1 || n > 1000 || n > c->train_steps) return dc_fail(e, DC_USAGE, "steps: found %d, expected 1 to %d", n, c->train_steps < 1000 ? c->train_steps : 1000);
-    work      w  = {0};
+    if (n < 1 || n > 1000 || n > c->train_steps)
+        return dc_fail(e, DC_USAGE, "steps: found %d, expected 1 to %d", n, c->train_steps < 1000 ? c->train_steps : 1000);
+    work w = {0};
     dc_status st = build_plan(p, &w, c, q, s, n, e);
     work_free(&w);
-    p->sampler  = s->name;
+    p->sampler = s->name;
     p->schedule = q->n_sigmas > 0 ? "custom" : q->schedule ? q->schedule : "model";
     if (st) dc_plan_free(p);
     return st;

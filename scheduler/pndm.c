@@ -2,14 +2,15 @@
 #include "scheduler/rows.h"
 #include <math.h>
 
-static const double adams_bashforth[4][4] = {{1, 0, 0, 0}, {3.0 / 2, -1.0 / 2, 0, 0}, {23.0 / 12, -16.0 / 12, 5.0 / 12, 0}, {55.0 / 24, -59.0 / 24, 37.0 / 24, -9.0 / 24}};
+static const double adams_bashforth[4][4] = {
+    {1, 0, 0, 0}, {3.0 / 2, -1.0 / 2, 0, 0}, {23.0 / 12, -16.0 / 12, 5.0 / 12, 0}, {55.0 / 24, -59.0 / 24, 37.0 / 24, -9.0 / 24}};
 
 /* DDIM move with a mean of raw outputs: x' = P x + Q mean. A mean of v's is turned into epsilon with the start's level. */
 static void transfer(level from, level to, bool v, double *P, double *Q)
 {
     double g = to.a * (level_sigma(to) - level_sigma(from));
-    *P       = to.a / from.a + (v ? g * from.s : 0);
-    *Q       = g * (v ? from.a : 1);
+    *P = to.a / from.a + (v ? g * from.s : 0);
+    *Q = g * (v ? from.a : 1);
 }
 
 /* The pseudo Runge-Kutta start of a step (skip_prk_steps false): four evaluations; M of the first row is recovered in the third from X
@@ -17,8 +18,8 @@ static void transfer(level from, level to, bool v, double *P, double *Q)
 static void runge_kutta(build *x, int k, bool v)
 {
     static const terms save_x = {{[T_X] = 1}};
-    double             t = x->L[k].t, p1, q1, p2, q2;
-    level              from = x->final_at(x, t), mid = x->final_at(x, t - x->ratio / 2), next = x->final_at(x, t - x->ratio);
+    double t = x->L[k].t, p1, q1, p2, q2;
+    level from = x->final_at(x, t), mid = x->final_at(x, t - x->ratio / 2), next = x->final_at(x, t - x->ratio);
     transfer(from, mid, v, &p1, &q1);
     transfer(from, next, v, &p2, &q2);
     builder_row(x->b, from, (row_spec){.want = WANT_RAW, .x = {{[T_X] = p1, [T_O] = q1}}, .s = &save_x, .keep = true});
@@ -39,8 +40,8 @@ static double listed(const build *x, int j)
 static void plms_row(build *x, int j, bool v)
 {
     static const terms save_x = {{[T_X] = 1}};
-    double             t = listed(x, j), P, Q, begin = j == 1 ? t + x->ratio : t;
-    level              at = x->final_at(x, t);
+    double t = listed(x, j), P, Q, begin = j == 1 ? t + x->ratio : t;
+    level at = x->final_at(x, t);
     transfer(x->final_at(x, begin), x->final_at(x, begin - x->ratio), v, &P, &Q);
     if (j == 0) {
         builder_row(x->b, at, (row_spec){.want = WANT_RAW, .x = {{[T_X] = P, [T_O] = Q}}, .s = &save_x, .keep = true});
@@ -48,7 +49,10 @@ static void plms_row(build *x, int j, bool v)
         builder_row(x->b, at, (row_spec){.want = WANT_RAW, .x = {{[T_S] = P, [T_O] = Q / 2, [T_P1] = Q / 2}}, .inner = true});
     } else {
         const double *w = adams_bashforth[x->b->kept < 3 ? x->b->kept : 3];
-        builder_row(x->b, at, (row_spec){.want = WANT_RAW, .x = {{[T_X] = P, [T_O] = Q * w[0], [T_P1] = Q * w[1], [T_P2] = Q * w[2], [T_P3] = Q * w[3]}}, .keep = true});
+        builder_row(x->b, at,
+                    (row_spec){.want = WANT_RAW,
+                               .x = {{[T_X] = P, [T_O] = Q * w[0], [T_P1] = Q * w[1], [T_P2] = Q * w[2], [T_P3] = Q * w[3]}},
+                               .keep = true});
     }
 }
 
@@ -62,9 +66,12 @@ void build_pndm(build *x)
     int first = x->n < 3 ? x->n : 3;
     for (int k = 0; k < first; k++) runge_kutta(x, k, v);
     for (int k = first; k < x->n; k++) {
-        double        t = x->L[k].t, P, Q;
+        double t = x->L[k].t, P, Q;
         const double *w = adams_bashforth[x->b->kept < 3 ? x->b->kept : 3];
         transfer(x->final_at(x, t), x->final_at(x, t - x->ratio), v, &P, &Q);
-        builder_row(x->b, x->final_at(x, t), (row_spec){.want = WANT_RAW, .x = {{[T_X] = P, [T_O] = Q * w[0], [T_P1] = Q * w[1], [T_P2] = Q * w[2], [T_P3] = Q * w[3]}}, .keep = true});
+        builder_row(x->b, x->final_at(x, t),
+                    (row_spec){.want = WANT_RAW,
+                               .x = {{[T_X] = P, [T_O] = Q * w[0], [T_P1] = Q * w[1], [T_P2] = Q * w[2], [T_P3] = Q * w[3]}},
+                               .keep = true});
     }
 }

@@ -16,7 +16,7 @@ static void mt_refill(dc_rng *g)
 {
     for (int i = 0; i < 624; i++) {
         uint32_t y = (g->mt[i] & 0x80000000u) | (g->mt[(i + 1) % 624] & 0x7fffffffu);
-        g->mt[i]   = g->mt[(i + 397) % 624] ^ (y >> 1) ^ (y & 1 ? 0x9908b0dfu : 0);
+        g->mt[i] = g->mt[(i + 397) % 624] ^ (y >> 1) ^ (y & 1 ? 0x9908b0dfu : 0);
     }
     g->mt_at = 0;
 }
@@ -58,7 +58,7 @@ static void normal_block(float *x)
 {
     for (int j = 0; j < 8; j++) {
         float u1 = 1.0f - x[j], u2 = x[j + 8], r = sqrtf(-2.0f * logf(u1)), theta = 2.0f * (float)M_PI * u2;
-        x[j]     = r * cosf(theta);
+        x[j] = r * cosf(theta);
         x[j + 8] = r * sinf(theta);
     }
 }
@@ -95,8 +95,9 @@ static void normal_cuda(dc_rng *g, float *out, size_t n)
     for (size_t i = 0; i < n; i++) {
         uint32_t counter[4] = {(uint32_t)g->calls, (uint32_t)(g->calls >> 32), (uint32_t)i, (uint32_t)((uint64_t)i >> 32)}, v[4];
         philox(counter, g->seed, v);
-        double u = v[0] * 2.3283064365386963e-10 + 2.3283064365386963e-10 / 2, w = v[1] * (2.3283064365386963e-10 * 2 * M_PI) + 2.3283064365386963e-10 * M_PI;
-        out[i]   = (float)(sqrt(-2.0 * log(u)) * sin(w));
+        double u = v[0] * 2.3283064365386963e-10 + 2.3283064365386963e-10 / 2,
+               w = v[1] * (2.3283064365386963e-10 * 2 * M_PI) + 2.3283064365386963e-10 * M_PI;
+        out[i] = (float)(sqrt(-2.0 * log(u)) * sin(w));
     }
     g->calls++;
 }
@@ -105,9 +106,9 @@ static void normal_cuda(dc_rng *g, float *out, size_t n)
 
 void dc_rng_seed(dc_rng *g, dc_rng_kind kind, uint64_t seed)
 {
-    g->kind        = kind;
-    g->seed        = seed;
-    g->calls       = 0;
+    g->kind = kind;
+    g->seed = seed;
+    g->calls = 0;
     g->have_normal = 0;
     mt_seed(g, (uint32_t)seed); /* torch's CPU generator keeps the low 32 bits */
 }

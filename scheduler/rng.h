@@ -5,18 +5,18 @@
 #include <stdint.h>
 
 typedef enum dc_rng_kind {
-    DC_RNG_CPU,  /* torch's CPU generator: MT19937, low 32 bits of the seed; other path below 16 elements */
-    DC_RNG_CUDA  /* torch's CUDA generator: Philox4x32-10, one counter step a call (A1111 "NV")           */
+    DC_RNG_CPU, /* torch's CPU generator: MT19937, low 32 bits of the seed; other path below 16 elements */
+    DC_RNG_CUDA /* torch's CUDA generator: Philox4x32-10, one counter step a call (A1111 "NV")           */
 } dc_rng_kind;
 
 /* A generator; plain data, copy it to fork the stream. */
 typedef struct dc_rng {
     dc_rng_kind kind;
-    uint32_t    mt[624];
-    int         mt_at;
-    int         have_normal;  /* CPU, n < 16: the cached second normal */
-    double      next_normal;
-    uint64_t    seed, calls;  /* Philox */
+    uint32_t mt[624];
+    int mt_at;
+    int have_normal; /* CPU, n < 16: the cached second normal */
+    double next_normal;
+    uint64_t seed, calls; /* Philox */
 } dc_rng;
 
 void dc_rng_seed(dc_rng *g, dc_rng_kind kind, uint64_t seed);

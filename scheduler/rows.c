@@ -48,17 +48,17 @@ void builder_row(builder *b, level at, row_spec r)
 {
     if (b->failed) return;
     if (b->plan->n_rows == b->room) {
-        int     room = b->room ? 2 * b->room : 64;
+        int room = b->room ? 2 * b->room : 64;
         dc_row *rows = realloc(b->plan->rows, (size_t)room * sizeof *rows);
         if (!rows) {
             b->failed = true;
             return;
         }
         b->plan->rows = rows;
-        b->room       = room;
+        b->room = room;
     }
     dc_row *row = &b->plan->rows[b->plan->n_rows++];
-    *row        = (dc_row){.t = at.t, .sigma = at.a > 0 ? at.s / at.a : INFINITY, .c_in = 1, .slot = -1, .save = r.s != NULL, .begins_step = !r.inner};
+    *row = (dc_row){.t = at.t, .sigma = at.a > 0 ? at.s / at.a : INFINITY, .c_in = 1, .slot = -1, .save = r.s != NULL, .begins_step = !r.inner};
     convert(b->prediction, r.want, at, &row->kx, &row->km);
     convert(b->prediction, WANT_X0, at, &row->px, &row->pm);
     to_registers(b, &r.x, row->x);
@@ -78,24 +78,24 @@ terms terms_sum(double f, terms a, double g, terms b)
 void level_split(level from, level to, double eta, double *down, double *up)
 {
     *down = to.s;
-    *up   = 0;
+    *up = 0;
     if (eta == 0 || to.s == 0) return;
     double ratio = to.s * from.a / (to.a * from.s); /* sigma'/sigma; 0 when the start is pure noise */
-    *up          = fmin(to.s, eta * to.s * sqrt(fmax(0, 1 - ratio * ratio)));
-    *down        = sqrt(fmax(0, to.s * to.s - *up * *up));
+    *up = fmin(to.s, eta * to.s * sqrt(fmax(0, 1 - ratio * ratio)));
+    *down = sqrt(fmax(0, to.s * to.s - *up * *up));
 }
 
 terms move_terms(level from, double to_a, double to_s, int base)
 {
-    terms t   = {0};
+    terms t = {0};
     t.k[base] = to_s / from.s;
-    t.k[T_O]  = to_a - to_s * from.a / from.s;
+    t.k[T_O] = to_a - to_s * from.a / from.s;
     return t;
 }
 
 terms ode_terms(level from, level to, int base)
 {
-    terms t   = {0};
+    terms t = {0};
     t.k[base] = to.a / from.a;
     return t;
 }

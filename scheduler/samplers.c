@@ -7,10 +7,10 @@
 static void first_order(build *x, double eta, bool always_draw)
 {
     for (int i = 0; i < x->n; i++) {
-        level  from = x->L[i], to = x->target ? x->target[i] : x->L[i + 1];
+        level from = x->L[i], to = x->target ? x->target[i] : x->L[i + 1];
         double down, up;
         level_split(from, to, eta, &down, &up);
-        terms t  = move_terms(from, to.a, down, T_X);
+        terms t = move_terms(from, to.a, down, T_X);
         t.k[T_Z] = up;
         builder_row(x->b, from, (row_spec){.want = WANT_X0, .x = t, .draw = always_draw});
     }
@@ -31,17 +31,17 @@ void build_heun(build *x)
 {
     static const terms save_x = {{[T_X] = 1}};
     for (int i = 0; i < x->n; i++) {
-        level  from = x->L[i], to = x->L[i + 1];
+        level from = x->L[i], to = x->L[i + 1];
         double step = level_sigma(to) - level_sigma(from);
-        x->b->kept  = 0;
-        terms t     = ode_terms(from, to, T_X);
-        t.k[T_O]    = to.a * step;
+        x->b->kept = 0;
+        terms t = ode_terms(from, to, T_X);
+        t.k[T_O] = to.a * step;
         if (to.s == 0) {
             builder_row(x->b, from, (row_spec){.want = WANT_EPS, .x = t});
             continue;
         }
         builder_row(x->b, from, (row_spec){.want = WANT_EPS, .x = t, .s = &save_x, .keep = true});
-        t        = ode_terms(from, to, T_S);
+        t = ode_terms(from, to, T_S);
         t.k[T_O] = t.k[T_P1] = to.a * step / 2;
         builder_row(x->b, to, (row_spec){.want = WANT_EPS, .x = t, .inner = true});
     }
@@ -65,8 +65,8 @@ static double lagrange_integral(const double *node, int p, int j, double h)
 void build_lms(build *x)
 {
     for (int i = 0; i < x->n; i++) {
-        level  from = x->L[i], to = x->L[i + 1];
-        int    p    = i + 1 < 4 ? i + 1 : 4;
+        level from = x->L[i], to = x->L[i + 1];
+        int p = i + 1 < 4 ? i + 1 : 4;
         double node[4];
         for (int j = 0; j < p; j++) node[j] = level_sigma(x->L[i - j]) - level_sigma(from);
         terms t = ode_terms(from, to, T_X);
@@ -80,7 +80,7 @@ void build_lms(build *x)
 /* Order of step i. Ref: diffusers' lower_order_final, euler_at_final; the full schedule's length decides. */
 static int multistep_order(const build *x, int i, int order)
 {
-    int  p     = i + 1 < order ? i + 1 : order;
+    int p = i + 1 < order ? i + 1 : order;
     bool lower = x->c->lower_order_final != 0 && x->full < 15;
     if (i == x->n - 1 && (x->L[x->n].s == 0 || x->c->euler_at_final == 1 || lower)) return 1;
     if (i == x->n - 2 && lower && p > 2) return 2;
@@ -89,8 +89,8 @@ static int multistep_order(const build *x, int i, int order)
 
 void build_dpmpp_2m(build *x)
 {
-    bool heun  = x->c->solver_type[0] == 'h';
-    int  order = x->c->solver_order ? x->c->solver_order : 2;
+    bool heun = x->c->solver_type[0] == 'h';
+    int order = x->c->solver_order ? x->c->solver_order : 2;
     for (int i = 0; i < x->n; i++) {
         level from = x->L[i], to = x->L[i + 1];
         terms t = {0};
@@ -99,18 +99,18 @@ void build_dpmpp_2m(build *x)
             builder_row(x->b, from, (row_spec){.want = WANT_X0, .x = t, .keep = true});
             continue;
         }
-        int    p = multistep_order(x, i, order);
+        int p = multistep_order(x, i, order);
         double h = level_lambda(to) - level_lambda(from), e = -expm1(-h), phi2 = 1 - e / h;
         t.k[T_X] = to.s / from.s;
         t.k[T_O] = to.a * e;
         if (p >= 2) {
             double r0 = (level_lambda(from) - level_lambda(x->L[i - 1])) / h;
-            terms  d0 = {{[T_O] = 1 / r0, [T_P1] = -1 / r0}}, d1 = d0;
+            terms d0 = {{[T_O] = 1 / r0, [T_P1] = -1 / r0}}, d1 = d0;
             if (p == 3) {
                 double r1 = (level_lambda(x->L[i - 1]) - level_lambda(x->L[i - 2])) / h;
-                terms  back = {{[T_P1] = 1 / r1, [T_P2] = -1 / r1}}, dd = terms_sum(1, d0, -1, back);
+                terms back = {{[T_P1] = 1 / r1, [T_P2] = -1 / r1}}, dd = terms_sum(1, d0, -1, back);
                 d1 = terms_sum(1, d0, r0 / (r0 + r1), dd);
-                t  = terms_sum(1, t, to.a * (0.5 - phi2 / h) / (r0 + r1), dd);
+                t = terms_sum(1, t, to.a * (0.5 - phi2 / h) / (r0 + r1), dd);
             }
             t = terms_sum(1, t, to.a * (p == 2 && !heun ? 0.5 * e : phi2), d1);
         }
@@ -124,10 +124,10 @@ void build_lcm(build *x)
 {
     const double sigma_data = 0.5;
     for (int i = 0; i < x->n; i++) {
-        double T      = x->L[i].t * x->c->timestep_scaling;
+        double T = x->L[i].t * x->c->timestep_scaling;
         double c_skip = sigma_data * sigma_data / (T * T + sigma_data * sigma_data), c_out = T / sqrt(T * T + sigma_data * sigma_data);
-        level  to     = i < x->n - 1 ? x->L[i + 1] : (level){1, 0, 0}; /* the last row returns the boundary-scaled x0 */
-        terms  t      = {{[T_X] = to.a * c_skip, [T_O] = to.a * c_out, [T_Z] = to.s}};
+        level to = i < x->n - 1 ? x->L[i + 1] : (level){1, 0, 0}; /* the last row returns the boundary-scaled x0 */
+        terms t = {{[T_X] = to.a * c_skip, [T_O] = to.a * c_out, [T_Z] = to.s}};
         builder_row(x->b, x->L[i], (row_spec){.want = WANT_X0, .x = t});
     }
 }

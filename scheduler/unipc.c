@@ -9,7 +9,9 @@
 #define ORDER 3
 
 /* Weights of a predictor or corrector step: factor of x, of the output at `from` and of older ones, and (corrector) of the one at `to`. */
-typedef struct weights { double x, m[ORDER], at_to; } weights;
+typedef struct weights {
+    double x, m[ORDER], at_to;
+} weights;
 
 /* Solves the n x n system R y = b (n <= 3) by elimination with pivoting. */
 static void solve(int n, double R[ORDER][ORDER], double b[ORDER], double y[ORDER])
@@ -19,13 +21,13 @@ static void solve(int n, double R[ORDER][ORDER], double b[ORDER], double y[ORDER
         for (int r = c + 1; r < n; r++)
             if (fabs(R[r][c]) > fabs(R[pivot][c])) pivot = r;
         for (int k = 0; k < n; k++) {
-            double held  = R[c][k];
-            R[c][k]      = R[pivot][k];
-            R[pivot][k]  = held;
+            double held = R[c][k];
+            R[c][k] = R[pivot][k];
+            R[pivot][k] = held;
         }
         double held = b[c];
-        b[c]        = b[pivot];
-        b[pivot]    = held;
+        b[c] = b[pivot];
+        b[pivot] = held;
         for (int r = c + 1; r < n; r++) {
             double f = R[r][c] / R[c][c];
             for (int k = c; k < n; k++) R[r][k] -= f * R[c][k];
@@ -61,7 +63,7 @@ static weights step_weights(level from, level to, const level *older, int p, boo
         for (int c = 0; c < n; c++) R[r][c] = pow(node[c], r);
     if (n == 1) rho[0] = 0.5; /* diffusers takes 1/2 for the smallest systems */
     else if (n > 1) solve(n, R, b, rho);
-    w.x    = to.s / from.s;
+    w.x = to.s / from.s;
     w.m[0] = -to.a * em;
     for (int k = 0; k < p - 1; k++) {
         double c = -to.a * B * rho[k] / node[k];
@@ -77,12 +79,12 @@ static weights step_weights(level from, level to, const level *older, int p, boo
 
 void build_unipc(build *x)
 {
-    int     order = x->c->solver_order ? x->c->solver_order : 2, before = 0;
-    bool    bh1 = !strcmp(x->c->solver_type, "bh1"), lower = x->c->lower_order_final != 0;
+    int order = x->c->solver_order ? x->c->solver_order : 2, before = 0;
+    bool bh1 = !strcmp(x->c->solver_type, "bh1"), lower = x->c->lower_order_final != 0;
     weights last = {0};
     for (int i = 0; i < x->n; i++) {
         level *L = x->L + i;
-        int    p = i + 1 < order ? i + 1 : order;
+        int p = i + 1 < order ? i + 1 : order;
         if (lower && x->n - i < p) p = x->n - i;
         if (L[1].s == 0) p = 1;
         terms corrected = {{[T_X] = 1}};
@@ -92,10 +94,10 @@ void build_unipc(build *x)
             for (int k = 0; k < before; k++) corrected.k[T_P1 + k] += c.m[k] - last.m[k];
         }
         weights w = step_weights(L[0], L[1], L - 1, p, bh1, false);
-        terms   t = terms_sum(w.x, corrected, 0, corrected);
+        terms t = terms_sum(w.x, corrected, 0, corrected);
         for (int k = 0; k < p; k++) t.k[k == 0 ? T_O : T_P1 + k - 1] += w.m[k];
         builder_row(x->b, L[0], (row_spec){.want = WANT_X0, .x = t, .keep = true});
-        last   = w;
+        last = w;
         before = p;
     }
 }

@@ -108,16 +108,15 @@ static dc_status refuse(const dc_config *c, const char *key, const char *found, 
 static void check_keys(const dc_config *c)
 {
     const char *key;
-    json_t     *v;
+    json_t *v;
     json_object_foreach((json_t *)c->root, key, v)
     {
         char found[80];
-        int  i = 0;
+        int i = 0;
         while (i < KEYS && strcmp(keys[i].key, key)) i++;
         if (i < KEYS && keys[i].must && !json_is_null(v) && !is_one_of(value_text(v, found, sizeof found), keys[i].must))
             refuse(c, key, found, keys[i].must);
-        else if (i == KEYS && changes_network(key, v))
-            refuse(c, key, value_text(v, found, sizeof found), "no such key");
+        else if (i == KEYS && changes_network(key, v)) refuse(c, key, value_text(v, found, sizeof found), "no such key");
     }
 }
 
@@ -138,8 +137,8 @@ static bool bool_of_level(const dc_config *c, const char *key, int levels, int l
     if (!json_is_array(v)) return dc_config_bool(c, key, false);
     const json_t *one = json_array_get(v, (size_t)level);
     if (json_array_size(v) != (size_t)levels || !json_is_boolean(one))
-        dc_fail(c->e, DC_DATA, "%s: %s: found a list of %zu values, expected true or false for each of %d levels", c->path, key,
-                json_array_size(v), levels);
+        dc_fail(c->e, DC_DATA, "%s: %s: found a list of %zu values, expected true or false for each of %d levels", c->path, key, json_array_size(v),
+                levels);
     return json_is_true(one);
 }
 
@@ -148,8 +147,8 @@ static int read_types(const dc_config *c, const char *key, const char *without, 
 {
     static const char *const defaults[][4] = {{"CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"},
                                               {"UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"}};
-    const json_t            *v             = json_object_get(c->root, key);
-    size_t                   n             = json_is_array(v) ? json_array_size(v) : 4;
+    const json_t *v = json_object_get(c->root, key);
+    size_t n = json_is_array(v) ? json_array_size(v) : 4;
     if ((v && !json_is_array(v)) || n < 1 || n > DC_UNET_LEVELS) {
         dc_fail(c->e, DC_DATA, "%s: %s: found %s, expected a list of 1 to %d block types", c->path, key,
                 json_is_array(v) ? "a list of another length" : "something else", DC_UNET_LEVELS);
@@ -157,7 +156,7 @@ static int read_types(const dc_config *c, const char *key, const char *without, 
     }
     for (size_t i = 0; i < n; i++) {
         const char *type = v ? json_string_value(json_array_get(v, i)) : defaults[with[9] == 'U'][i];
-        char        expected[80];
+        char expected[80];
         snprintf(expected, sizeof expected, "%s or %s", without, with);
         blocks[i].attention = type && !strcmp(type, with);
         if (!blocks[i].attention && (!type || strcmp(type, without))) refuse(c, key, type ? type : "something else", expected);
@@ -170,10 +169,10 @@ static void block_depth(const dc_config *c, const char *key, const json_t *v, in
 {
     for (int j = 0; j < transformers; j++) {
         const json_t *one = json_is_array(v) ? json_array_get(v, (size_t)j) : v;
-        json_int_t    n   = json_integer_value(one);
+        json_int_t n = json_integer_value(one);
         if (!json_is_integer(one) || n < 0 || n > 64) {
-            dc_fail(c->e, DC_DATA, "%s: %s: found a block without a depth of 0 to 64 for transformer %d, expected one for each of %d",
-                    c->path, key, j, transformers);
+            dc_fail(c->e, DC_DATA, "%s: %s: found a block without a depth of 0 to 64 for transformer %d, expected one for each of %d", c->path, key,
+                    j, transformers);
             return;
         }
         b->depth[j] = (int)n;
@@ -186,21 +185,19 @@ static void read_depths(const dc_config *c, dc_unet_config *u)
 {
     static const char *const KEY = "transformer_layers_per_block", *const REVERSE = "reverse_transformer_layers_per_block";
     const json_t *down = json_object_get(c->root, KEY), *up = json_object_get(c->root, REVERSE);
-    json_t       *one = json_integer(1);
+    json_t *one = json_integer(1);
     if (!down || json_is_null(down)) down = one;
     bool has_up = up && !json_is_null(up);
     if (json_is_array(down) && json_array_size(down) != (size_t)u->levels)
         dc_fail(c->e, DC_DATA, "%s: %s: found %zu values, expected %d (one a level)", c->path, KEY, json_array_size(down), u->levels);
     if (has_up && (!json_is_array(up) || json_array_size(up) != (size_t)u->levels))
-        dc_fail(c->e, DC_DATA, "%s: %s: found %zu values, expected a list of %d (one a level)", c->path, REVERSE, json_array_size(up),
-                u->levels);
+        dc_fail(c->e, DC_DATA, "%s: %s: found %zu values, expected a list of %d (one a level)", c->path, REVERSE, json_array_size(up), u->levels);
     for (int i = 0; i < u->levels; i++) {
-        int           mirror = u->levels - 1 - i;
-        const json_t *d      = json_is_array(down) ? json_array_get(down, (size_t)i) : down,
-                     *m      = json_is_array(down) ? json_array_get(down, (size_t)mirror) : down;
+        int mirror = u->levels - 1 - i;
+        const json_t *d = json_is_array(down) ? json_array_get(down, (size_t)i) : down,
+                     *m = json_is_array(down) ? json_array_get(down, (size_t)mirror) : down;
         if (u->down[i].attention) block_depth(c, KEY, d, u->down[i].resnets, &u->down[i]);
-        if (u->up[i].attention)
-            block_depth(c, has_up ? REVERSE : KEY, has_up ? json_array_get(up, (size_t)i) : m, u->up[i].resnets, &u->up[i]);
+        if (u->up[i].attention) block_depth(c, has_up ? REVERSE : KEY, has_up ? json_array_get(up, (size_t)i) : m, u->up[i].resnets, &u->up[i]);
         if (u->mid.attention && !mirror) block_depth(c, KEY, d, 1, &u->mid);
     }
     json_decref(one);
@@ -211,12 +208,12 @@ static void read_depths(const dc_config *c, dc_unet_config *u)
 /* TRAP: without the key there is a mid block with attention; with null there is none. */
 static void read_mid(const dc_config *c, dc_unet_config *u)
 {
-    const json_t *v    = json_object_get(c->root, "mid_block_type");
-    const char   *type = v ? json_string_value(v) : "UNetMidBlock2DCrossAttn";
-    char          found[80];
+    const json_t *v = json_object_get(c->root, "mid_block_type");
+    const char *type = v ? json_string_value(v) : "UNetMidBlock2DCrossAttn";
+    char found[80];
     if (json_is_null(v)) return;
     u->mid.attention = type && !strcmp(type, "UNetMidBlock2DCrossAttn");
-    u->mid.resnets   = u->mid.attention ? 2 : 1; /* diffusers builds UNetMidBlock2D with num_layers=0: one resnet, nothing else */
+    u->mid.resnets = u->mid.attention ? 2 : 1; /* diffusers builds UNetMidBlock2D with num_layers=0: one resnet, nothing else */
     if (!u->mid.attention && (!type || strcmp(type, "UNetMidBlock2D")))
         refuse(c, "mid_block_type", value_text(v, found, sizeof found), "UNetMidBlock2DCrossAttn, UNetMidBlock2D or null");
 }
@@ -224,15 +221,14 @@ static void read_mid(const dc_config *c, dc_unet_config *u)
 static void read_blocks(const dc_config *c, dc_unet_config *u)
 {
     static const int widths[] = {320, 640, 1280, 1280};
-    int              layers[DC_UNET_LEVELS], heads[DC_UNET_LEVELS];
+    int layers[DC_UNET_LEVELS], heads[DC_UNET_LEVELS];
     u->levels = read_types(c, "down_block_types", "DownBlock2D", "CrossAttnDownBlock2D", u->down);
-    int up    = read_types(c, "up_block_types", "UpBlock2D", "CrossAttnUpBlock2D", u->up);
+    int up = read_types(c, "up_block_types", "UpBlock2D", "CrossAttnUpBlock2D", u->up);
     memcpy(u->width, widths, sizeof widths);
     int n = dc_config_has(c, "block_out_channels") ? dc_config_ints(c, "block_out_channels", u->width, DC_UNET_LEVELS, 2, 16384) : 4;
     if (up != u->levels || n != u->levels)
-        dc_fail(c->e, DC_DATA,
-                "%s: levels: found %d down_block_types, %d up_block_types and %d block_out_channels, expected the same number", c->path,
-                u->levels, up, n);
+        dc_fail(c->e, DC_DATA, "%s: levels: found %d down_block_types, %d up_block_types and %d block_out_channels, expected the same number",
+                c->path, u->levels, up, n);
     if (c->e->code) return;
 
     per_level(c, "layers_per_block", u->levels, 2, 1, DC_UNET_LAYERS - 1, layers);
@@ -243,8 +239,7 @@ static void read_blocks(const dc_config *c, dc_unet_config *u)
         d->heads = p->heads = heads[i];
         d->only_cross = p->only_cross = bool_of_level(c, "only_cross_attention", u->levels, i);
         if (heads[i] > 0 && u->width[i] % heads[i] && (d->attention || p->attention))
-            dc_fail(c->e, DC_DATA, "%s: attention_head_dim: found %d heads for %d channels, expected a divisor", c->path, heads[i],
-                    u->width[i]);
+            dc_fail(c->e, DC_DATA, "%s: attention_head_dim: found %d heads for %d channels, expected a divisor", c->path, heads[i], u->width[i]);
     }
     read_mid(c, u);
     u->mid.heads = heads[u->levels - 1];
@@ -254,17 +249,17 @@ static void read_blocks(const dc_config *c, dc_unet_config *u)
 static void read_time(const dc_config *c, dc_unet_config *u)
 {
     const char *addition = dc_config_string(c, "addition_embed_type", NULL);
-    u->flip_sin_to_cos   = dc_config_bool(c, "flip_sin_to_cos", true);
-    u->freq_shift        = (float)dc_config_real(c, "freq_shift", 0, 0, 1);
-    u->time_dim          = (int)dc_config_int(c, "time_embedding_dim", 4 * (int64_t)u->width[0], 1, 1 << 20);
-    u->time_cond         = (int)dc_config_int(c, "time_cond_proj_dim", 0, 4, 1 << 16);
-    u->text_time         = addition && !strcmp(addition, "text_time");
+    u->flip_sin_to_cos = dc_config_bool(c, "flip_sin_to_cos", true);
+    u->freq_shift = (float)dc_config_real(c, "freq_shift", 0, 0, 1);
+    u->time_dim = (int)dc_config_int(c, "time_embedding_dim", 4 * (int64_t)u->width[0], 1, 1 << 20);
+    u->time_cond = (int)dc_config_int(c, "time_cond_proj_dim", 0, 4, 1 << 16);
+    u->text_time = addition && !strcmp(addition, "text_time");
     if (!u->text_time) return;
     u->add_time_dim = (int)dc_config_int(c, "addition_time_embed_dim", 0, 2, 1 << 16);
-    u->add_input    = (int)dc_config_int(c, "projection_class_embeddings_input_dim", 0, 1, 1 << 20);
+    u->add_input = (int)dc_config_int(c, "projection_class_embeddings_input_dim", 0, 1, 1 << 20);
     if (!c->e->code && (!u->add_time_dim || u->add_input <= 6 * u->add_time_dim))
-        dc_fail(c->e, DC_DATA, "%s: projection_class_embeddings_input_dim: found %d, expected more than 6 x addition_time_embed_dim %d",
-                c->path, u->add_input, u->add_time_dim);
+        dc_fail(c->e, DC_DATA, "%s: projection_class_embeddings_input_dim: found %d, expected more than 6 x addition_time_embed_dim %d", c->path,
+                u->add_input, u->add_time_dim);
 }
 
 /* cross_attention_dim: one width, or the same for every level. */
@@ -275,8 +270,7 @@ static void read_context(const dc_config *c, dc_unet_config *u)
     u->context = width[0];
     for (int i = 1; i < u->levels; i++)
         if (width[i] != width[0])
-            dc_fail(c->e, DC_DATA, "%s: cross_attention_dim: found %d and %d, expected the same for all levels", c->path, width[0],
-                    width[i]);
+            dc_fail(c->e, DC_DATA, "%s: cross_attention_dim: found %d and %d, expected the same for all levels", c->path, width[0], width[i]);
 }
 
 static int odd(const dc_config *c, const char *key)
@@ -292,29 +286,28 @@ static void check_widths(const dc_config *c, const dc_unet_config *u)
     if (json_is_null(json_object_get(c->root, "norm_num_groups"))) refuse(c, "norm_num_groups", "null", "a number");
     for (int i = 0; i < u->levels; i++)
         if (u->width[i] % u->groups)
-            dc_fail(c->e, DC_DATA, "%s: norm_num_groups: found %d groups for %d channels, expected a divisor", c->path, u->groups,
-                    u->width[i]);
+            dc_fail(c->e, DC_DATA, "%s: norm_num_groups: found %d groups for %d channels, expected a divisor", c->path, u->groups, u->width[i]);
 }
 
 dc_status dc_unet_config_read(dc_unet_config *u, const json_t *root, const char *path, dc_error *e)
 {
-    dc_error  own     = {0};
-    dc_config c       = {root, path, e ? e : &own};
-    int       size[2] = {0, 0};
-    *u                = (dc_unet_config){0};
+    dc_error own = {0};
+    dc_config c = {root, path, e ? e : &own};
+    int size[2] = {0, 0};
+    *u = (dc_unet_config){0};
     if (!json_is_object(root)) return dc_fail(e, DC_DATA, "%s: found no JSON object, expected the configuration of a UNet", path);
     check_keys(&c);
     if (!c.e->code) read_blocks(&c, u);
     if (c.e->code) return c.e->code;
 
-    u->in_channels        = (int)dc_config_int(&c, "in_channels", 4, 1, 1024);
-    u->out_channels       = (int)dc_config_int(&c, "out_channels", 4, 1, 1024);
-    u->groups             = (int)dc_config_int(&c, "norm_num_groups", 32, 1, 16384);
-    u->norm_eps           = (float)dc_config_real(&c, "norm_eps", 1e-5, 1e-12, 1);
-    u->linear_projection  = dc_config_bool(&c, "use_linear_projection", false);
+    u->in_channels = (int)dc_config_int(&c, "in_channels", 4, 1, 1024);
+    u->out_channels = (int)dc_config_int(&c, "out_channels", 4, 1, 1024);
+    u->groups = (int)dc_config_int(&c, "norm_num_groups", 32, 1, 16384);
+    u->norm_eps = (float)dc_config_real(&c, "norm_eps", 1e-5, 1e-12, 1);
+    u->linear_projection = dc_config_bool(&c, "use_linear_projection", false);
     u->downsample_padding = (int)dc_config_int(&c, "downsample_padding", 1, 0, 1);
-    u->conv_in_kernel     = odd(&c, "conv_in_kernel");
-    u->conv_out_kernel    = odd(&c, "conv_out_kernel");
+    u->conv_in_kernel = odd(&c, "conv_in_kernel");
+    u->conv_out_kernel = odd(&c, "conv_out_kernel");
     read_time(&c, u);
     read_context(&c, u);
     u->sample_size = dc_config_ints(&c, "sample_size", size, 2, 1, 4096) ? size[0] : u->text_time ? 128 : 64;

@@ -6,15 +6,19 @@
 
 /* One forward under way: what every part needs of it. */
 typedef struct unet_pass {
-    dc_run               *r;
+    dc_run *r;
     const dc_unet_config *c;
-    dc_tensor             temb;    /* [N,time_dim] or [1,time_dim], already SiLU'd: every resnet begins with that */
-    dc_tensor             context; /* [N,T,context]                                                             */
+    dc_tensor temb;    /* [N,time_dim] or [1,time_dim], already SiLU'd: every resnet begins with that */
+    dc_tensor context; /* [N,T,context]                                                             */
 } unet_pass;
 
 /* ---- time.c ---- */
-typedef struct unet_mlp { dc_param *linear_1, *linear_2, *cond; } unet_mlp; /* cond: only with time_cond */
-typedef struct unet_time { unet_mlp time, add; } unet_time;                 /* add: only with text_time  */
+typedef struct unet_mlp {
+    dc_param *linear_1, *linear_2, *cond;
+} unet_mlp; /* cond: only with time_cond */
+typedef struct unet_time {
+    unet_mlp time, add;
+} unet_time; /* add: only with text_time  */
 
 void unet_time_bind(unet_time *m, dc_binder *b, const dc_unet_config *c);
 /* Timestep, size, pooled text and guidance -> the time embedding after SiLU, [N,time_dim], or [1,time_dim] when they are the
@@ -22,7 +26,9 @@ void unet_time_bind(unet_time *m, dc_binder *b, const dc_unet_config *c);
 dc_tensor unet_time_forward(const unet_time *m, dc_run *r, const dc_unet_config *c, const dc_unet_in *in);
 
 /* ---- resnet.c ---- */
-typedef struct unet_resnet { dc_param *norm1, *conv1, *time, *norm2, *conv2, *shortcut; } unet_resnet; /* shortcut: when in != out */
+typedef struct unet_resnet {
+    dc_param *norm1, *conv1, *time, *norm2, *conv2, *shortcut;
+} unet_resnet; /* shortcut: when in != out */
 
 /* prefix: "down_blocks.0", "mid_block" */
 void unet_resnet_bind(unet_resnet *m, dc_binder *b, const dc_unet_config *c, const char *prefix, int index, int in, int out);
@@ -37,14 +43,14 @@ typedef struct unet_layer {
     dc_param *norm3, *ff1, *ff2;
 } unet_layer;
 typedef struct unet_transformer {
-    dc_param   *norm, *proj_in, *proj_out;
-    int         heads, depth;
+    dc_param *norm, *proj_in, *proj_out;
+    int heads, depth;
     unet_layer *layers; /* owned */
 } unet_transformer;
 
 /* false: memory is out; the caller still frees. */
-bool unet_transformer_bind(unet_transformer *m, dc_binder *b, const dc_unet_config *c, const dc_unet_block *block, const char *prefix,
-                           int index, int width);
+bool unet_transformer_bind(unet_transformer *m, dc_binder *b, const dc_unet_config *c, const dc_unet_block *block, const char *prefix, int index,
+                           int width);
 void unet_transformer_free(unet_transformer *m);
 /* x [N,H,W,C] -> [N,H,W,C]. Ref: diffusers Transformer2DModel (continuous input). */
 dc_tensor unet_transformer_forward(const unet_transformer *m, const unet_pass *p, dc_tensor x);

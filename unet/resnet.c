@@ -18,11 +18,11 @@ void unet_resnet_bind(unet_resnet *m, dc_binder *b, const dc_unet_config *c, con
 
 dc_tensor unet_resnet_forward(const unet_resnet *m, const unet_pass *p, dc_tensor x, dc_tensor skip)
 {
-    dc_run      *r    = p->r;
-    const dc_pre in   = {.x2 = skip, .norm = m->norm1, .groups = p->c->groups, .eps = p->c->norm_eps, .act = DC_ACT_SILU};
-    const dc_pre mid  = {.norm = m->norm2, .groups = p->c->groups, .eps = p->c->norm_eps, .act = DC_ACT_SILU};
-    dc_tensor    time = dc_linear(r, p->temb, m->time, (dc_linear_opt){0});
-    dc_tensor    h    = dc_conv2d(r, x, m->conv1, (dc_conv_opt){.pre = in, .pad = {1, 1, 1, 1}, .add = time});
-    dc_tensor    res  = m->shortcut ? dc_conv2d(r, x, m->shortcut, (dc_conv_opt){.pre.x2 = skip}) : x;
+    dc_run *r = p->r;
+    const dc_pre in = {.x2 = skip, .norm = m->norm1, .groups = p->c->groups, .eps = p->c->norm_eps, .act = DC_ACT_SILU};
+    const dc_pre mid = {.norm = m->norm2, .groups = p->c->groups, .eps = p->c->norm_eps, .act = DC_ACT_SILU};
+    dc_tensor time = dc_linear(r, p->temb, m->time, (dc_linear_opt){0});
+    dc_tensor h = dc_conv2d(r, x, m->conv1, (dc_conv_opt){.pre = in, .pad = {1, 1, 1, 1}, .add = time});
+    dc_tensor res = m->shortcut ? dc_conv2d(r, x, m->shortcut, (dc_conv_opt){.pre.x2 = skip}) : x;
     return dc_conv2d(r, h, m->conv2, (dc_conv_opt){.pre = mid, .pad = {1, 1, 1, 1}, .residual = res});
 }

@@ -10,8 +10,7 @@ static const dc_bind mlp_binds[] = {
 
 void unet_time_bind(unet_time *m, dc_binder *b, const dc_unet_config *c)
 {
-    dc_bind_layers(b, &m->time, mlp_binds, c->time_cond ? 3 : 2, (dc_dims){.I = c->width[0], .O = c->time_dim, .G = c->time_cond},
-                   "time_embedding");
+    dc_bind_layers(b, &m->time, mlp_binds, c->time_cond ? 3 : 2, (dc_dims){.I = c->width[0], .O = c->time_dim, .G = c->time_cond}, "time_embedding");
     if (c->text_time) dc_bind_layers(b, &m->add, mlp_binds, 2, (dc_dims){.I = c->add_input, .O = c->time_dim}, "add_embedding");
 }
 
@@ -26,7 +25,7 @@ static dc_tensor mlp(const unet_mlp *m, dc_run *r, dc_tensor x, dc_tensor x2)
 static dc_tensor reshape(dc_tensor t, int64_t rows, int64_t columns)
 {
     if (dc_is_none(t)) return t;
-    t.rank   = columns == 1 ? 1 : 2;
+    t.rank = columns == 1 ? 1 : 2;
     t.dim[0] = rows;
     t.dim[1] = columns;
     t.stride = columns == 1 ? rows : columns;
@@ -44,7 +43,7 @@ static dc_tensor guidance_embedding(dc_run *r, const dc_unet_config *c, dc_tenso
 /* Each of the six sizes as sinusoids, behind the pooled text. */
 static dc_tensor text_time(const unet_time *m, dc_run *r, const dc_unet_config *c, const dc_unet_in *in)
 {
-    int64_t   n = in->time_ids.dim[0], ids = dc_channels(in->time_ids);
+    int64_t n = in->time_ids.dim[0], ids = dc_channels(in->time_ids);
     dc_tensor sines =
         dc_timestep_embedding(r, reshape(in->time_ids, n * ids, 1), (dc_timestep_opt){c->add_time_dim, c->flip_sin_to_cos, c->freq_shift});
     return mlp(&m->add, r, in->pooled, reshape(sines, n, ids * c->add_time_dim));
@@ -56,7 +55,7 @@ dc_tensor unet_time_forward(const unet_time *m, dc_run *r, const dc_unet_config 
     dc_tap(r, "time_proj", t);
     if (c->time_cond && !dc_is_none(in->guidance)) {
         dc_tensor g = dc_linear(r, guidance_embedding(r, c, in->guidance), m->time.cond, (dc_linear_opt){0});
-        t           = dc_lincomb(r, (dc_term[]){{1, t}, {1, g}}, 2);
+        t = dc_lincomb(r, (dc_term[]){{1, t}, {1, g}}, 2);
     }
     t = mlp(&m->time, r, t, DC_NONE);
     dc_tap(r, "time_embedding", t);

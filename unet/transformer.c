@@ -32,22 +32,20 @@ static const dc_bind only_cross_binds[] = {
 };
 #define ROWS(table) table, (int)(sizeof table / sizeof *table)
 
-bool unet_transformer_bind(unet_transformer *m, dc_binder *b, const dc_unet_config *c, const dc_unet_block *block, const char *prefix,
-                           int index, int width)
+bool unet_transformer_bind(unet_transformer *m, dc_binder *b, const dc_unet_config *c, const dc_unet_block *block, const char *prefix, int index,
+                           int width)
 {
     const dc_dims dims = {.C = width, .D = 2 * width, .F = 4 * width, .G = 8 * width, .Q = 3 * width, .X = c->context};
-    m->heads           = block->heads;
-    m->depth           = block->depth[index];
-    m->layers          = dc_calloc((size_t)m->depth, sizeof *m->layers);
+    m->heads = block->heads;
+    m->depth = block->depth[index];
+    m->layers = dc_calloc((size_t)m->depth, sizeof *m->layers);
     if (!m->layers) return false;
     dc_bind_layers(b, m, ROWS(transformer_binds), dims, "%s.attentions.%d", prefix, index);
     for (int i = 0; i < m->depth; i++) {
         unet_layer *layer = &m->layers[i];
         dc_bind_layers(b, layer, ROWS(layer_binds), dims, "%s.attentions.%d.transformer_blocks.%d", prefix, index, i);
-        if (block->only_cross)
-            dc_bind_layers(b, layer, ROWS(only_cross_binds), dims, "%s.attentions.%d.transformer_blocks.%d", prefix, index, i);
-        else
-            dc_bind_layers(b, layer, ROWS(self_binds), dims, "%s.attentions.%d.transformer_blocks.%d", prefix, index, i);
+        if (block->only_cross) dc_bind_layers(b, layer, ROWS(only_cross_binds), dims, "%s.attentions.%d.transformer_blocks.%d", prefix, index, i);
+        else dc_bind_layers(b, layer, ROWS(self_binds), dims, "%s.attentions.%d.transformer_blocks.%d", prefix, index, i);
     }
     return true;
 }
@@ -68,14 +66,14 @@ static dc_tensor add_branch(dc_run *r, dc_tensor residual, dc_tensor x, const dc
 static dc_tensor cross_attention(dc_run *r, dc_tensor x, dc_tensor context, const dc_param *q, const dc_param *kv, int heads)
 {
     dc_tensor queries = dc_linear(r, x, q, (dc_linear_opt){0}), both = dc_linear(r, context, kv, (dc_linear_opt){0});
-    int64_t   C = dc_param_out(q);
+    int64_t C = dc_param_out(q);
     return dc_attention(r, queries, dc_view_channels(both, 0, C), dc_view_channels(both, C, C), (dc_attention_opt){.heads = heads});
 }
 
 static dc_tensor self_attention(dc_run *r, dc_tensor x, const dc_param *qkv, int heads)
 {
     dc_tensor all = dc_linear(r, x, qkv, (dc_linear_opt){0});
-    int64_t   C   = dc_param_in(qkv);
+    int64_t C = dc_param_in(qkv);
     return dc_attention(r, dc_view_channels(all, 0, C), dc_view_channels(all, C, C), dc_view_channels(all, 2 * C, C),
                         (dc_attention_opt){.heads = heads});
 }
@@ -83,10 +81,10 @@ static dc_tensor self_attention(dc_run *r, dc_tensor x, const dc_param *qkv, int
 /* x [N,T,C] -> [N,T,C]. Ref: diffusers BasicTransformerBlock, norm_type "layer_norm", GEGLU. */
 static dc_tensor layer_forward(const unet_layer *m, const unet_pass *p, dc_tensor x, int heads)
 {
-    dc_run   *r = p->r;
+    dc_run *r = p->r;
     dc_tensor h = dc_layer_norm(r, x, m->norm1, LAYER_EPS);
-    h           = m->qkv1 ? self_attention(r, h, m->qkv1, heads) : cross_attention(r, h, p->context, m->q1, m->kv1, heads);
-    x           = add_branch(r, x, h, m->out1, "attn1");
+    h = m->qkv1 ? self_attention(r, h, m->qkv1, heads) : cross_attention(r, h, p->context, m->q1, m->kv1, heads);
+    x = add_branch(r, x, h, m->out1, "attn1");
 
     h = dc_layer_norm(r, x, m->norm2, LAYER_EPS);
     h = cross_attention(r, h, p->context, m->q2, m->kv2, heads);
@@ -99,9 +97,9 @@ static dc_tensor layer_forward(const unet_layer *m, const unet_pass *p, dc_tenso
 
 dc_tensor unet_transformer_forward(const unet_transformer *m, const unet_pass *p, dc_tensor x)
 {
-    const dc_pre norm   = {.norm = m->norm, .groups = p->c->groups, .eps = GROUP_EPS};
-    dc_tensor    tokens = dc_view_tokens(x);
-    dc_tensor    h      = dc_linear(p->r, tokens, m->proj_in, (dc_linear_opt){.pre = norm});
+    const dc_pre norm = {.norm = m->norm, .groups = p->c->groups, .eps = GROUP_EPS};
+    dc_tensor tokens = dc_view_tokens(x);
+    dc_tensor h = dc_linear(p->r, tokens, m->proj_in, (dc_linear_opt){.pre = norm});
     for (int i = 0; i < m->depth; i++) {
         dc_scope(p->r, "transformer_blocks.%d", i);
         h = layer_forward(&m->layers[i], p, h, m->heads);

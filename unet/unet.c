@@ -7,17 +7,17 @@
 
 /* The layers of one block. */
 typedef struct unet_stage {
-    unet_resnet      resnets[DC_UNET_LAYERS];
+    unet_resnet resnets[DC_UNET_LAYERS];
     unet_transformer attentions[DC_UNET_LAYERS];
-    dc_param        *sampler; /* downsampler or upsampler; the last level of each direction has none */
+    dc_param *sampler; /* downsampler or upsampler; the last level of each direction has none */
 } unet_stage;
 
 struct dc_unet {
     dc_unet_config c;
-    dc_params     *params;
-    unet_time      time;
-    dc_param      *conv_in, *conv_norm_out, *conv_out;
-    unet_stage     down[DC_UNET_LEVELS], mid, up[DC_UNET_LEVELS];
+    dc_params *params;
+    unet_time time;
+    dc_param *conv_in, *conv_norm_out, *conv_out;
+    unet_stage down[DC_UNET_LEVELS], mid, up[DC_UNET_LEVELS];
 };
 
 /* ---- open and close ---------------------------------------------------------------------------------------------- */
@@ -29,16 +29,16 @@ static const dc_bind outer_binds[] = {
     {"conv_out", offsetof(dc_unet, conv_out), "O T L L", 0},
 };
 static const dc_bind downsampler_bind = {"downsamplers.0.conv", offsetof(unet_stage, sampler), "C C 3 3", 0};
-static const dc_bind upsampler_bind   = {"upsamplers.0.conv", offsetof(unet_stage, sampler), "C C 3 3", 0};
+static const dc_bind upsampler_bind = {"upsamplers.0.conv", offsetof(unet_stage, sampler), "C C 3 3", 0};
 
 static bool bind_down(dc_unet *m, dc_binder *b, int i)
 {
-    const dc_unet_config *c  = &m->c;
-    const dc_unet_block  *d  = &c->down[i];
-    unet_stage           *s  = &m->down[i];
-    int                   in = c->width[i ? i - 1 : 0], out = c->width[i];
-    bool                  fine = true;
-    char                  prefix[32];
+    const dc_unet_config *c = &m->c;
+    const dc_unet_block *d = &c->down[i];
+    unet_stage *s = &m->down[i];
+    int in = c->width[i ? i - 1 : 0], out = c->width[i];
+    bool fine = true;
+    char prefix[32];
     snprintf(prefix, sizeof prefix, "down_blocks.%d", i);
     for (int j = 0; fine && j < d->resnets; j++) {
         unet_resnet_bind(&s->resnets[j], b, c, prefix, j, j ? out : in, out);
@@ -51,13 +51,13 @@ static bool bind_down(dc_unet *m, dc_binder *b, int i)
 /* The resnets of up block i take the skips of its level, last one first, and then the output of the level above. */
 static bool bind_up(dc_unet *m, dc_binder *b, int i)
 {
-    const dc_unet_config *c  = &m->c;
-    const dc_unet_block  *u  = &c->up[i];
-    unet_stage           *s  = &m->up[i];
-    int                   at = c->levels - 1 - i, out = c->width[at];
-    int                   below = c->width[i ? at + 1 : at], above = c->width[at ? at - 1 : 0];
-    bool                  fine = true;
-    char                  prefix[32];
+    const dc_unet_config *c = &m->c;
+    const dc_unet_block *u = &c->up[i];
+    unet_stage *s = &m->up[i];
+    int at = c->levels - 1 - i, out = c->width[at];
+    int below = c->width[i ? at + 1 : at], above = c->width[at ? at - 1 : 0];
+    bool fine = true;
+    char prefix[32];
     snprintf(prefix, sizeof prefix, "up_blocks.%d", i);
     for (int j = 0; fine && j < u->resnets; j++) {
         int x = j ? out : below, skip = j + 1 < u->resnets ? out : above;
@@ -70,8 +70,8 @@ static bool bind_up(dc_unet *m, dc_binder *b, int i)
 
 static bool bind_mid(dc_unet *m, dc_binder *b)
 {
-    const dc_unet_config *c     = &m->c;
-    int                   width = c->width[c->levels - 1];
+    const dc_unet_config *c = &m->c;
+    int width = c->width[c->levels - 1];
     for (int j = 0; j < c->mid.resnets; j++) unet_resnet_bind(&m->mid.resnets[j], b, c, "mid_block", j, width, width);
     return !c->mid.attention || unet_transformer_bind(&m->mid.attentions[0], b, c, &c->mid, "mid_block", 0, width);
 }
@@ -89,22 +89,20 @@ static bool bind_all(dc_unet *m, dc_binder *b)
 
 dc_status dc_unet_open(dc_unet **out, const dc_unet_config *c, const dc_weights *w, dc_device *d, const dc_log *log, dc_error *e)
 {
-    *out       = NULL;
+    *out = NULL;
     dc_unet *m = calloc(1, sizeof *m);
     if (!m) return dc_fail_memory(e, "unet", sizeof *m);
-    m->c         = *c;
-    m->params    = dc_params_new(d, "unet");
+    m->c = *c;
+    m->params = dc_params_new(d, "unet");
     dc_binder *b = m->params ? dc_binder_new(w, m->params, "unet") : NULL;
-    dc_status  s = b ? DC_OK : dc_fail_memory(e, "unet", 0);
+    dc_status s = b ? DC_OK : dc_fail_memory(e, "unet", 0);
     if (!s && !bind_all(m, b)) s = dc_fail_memory(e, "unet", 0);
     if (b) {
         dc_status bound = dc_binder_finish(b, log, e); /* frees b, so always */
         if (!s) s = bound;
     }
-    if (!s)
-        *out = m;
-    else
-        dc_unet_close(m);
+    if (!s) *out = m;
+    else dc_unet_close(m);
     return s;
 }
 
@@ -122,7 +120,7 @@ void dc_unet_close(dc_unet *m)
     free(m);
 }
 
-dc_params            *dc_unet_params(dc_unet *m) { return m->params; }
+dc_params *dc_unet_params(dc_unet *m) { return m->params; }
 const dc_unet_config *dc_unet_configuration(const dc_unet *m) { return &m->c; }
 
 /* ---- forward -------------------------------------------------------------------------------------------------------- */
@@ -130,7 +128,7 @@ const dc_unet_config *dc_unet_configuration(const dc_unet *m) { return &m->c; }
 /* The outputs of the way down, in order; the way up takes them back from the end. */
 typedef struct skips {
     dc_tensor at[DC_UNET_LEVELS * DC_UNET_LAYERS + 1];
-    int       n;
+    int n;
 } skips;
 
 static void push(skips *s, dc_tensor x)
@@ -162,8 +160,8 @@ static dc_tensor layer_forward(const unet_stage *s, const unet_pass *p, int j, b
 
 static dc_tensor downsample(const unet_stage *s, const unet_pass *p, dc_tensor x)
 {
-    int       before = p->c->downsample_padding;
-    dc_tensor y      = dc_conv2d(p->r, x, s->sampler, (dc_conv_opt){.stride = 2, .pad = {before, before, 1, 1}});
+    int before = p->c->downsample_padding;
+    dc_tensor y = dc_conv2d(p->r, x, s->sampler, (dc_conv_opt){.stride = 2, .pad = {before, before, 1, 1}});
     dc_tap(p->r, "downsamplers.0", y);
     return y;
 }
@@ -171,8 +169,8 @@ static dc_tensor downsample(const unet_stage *s, const unet_pass *p, dc_tensor x
 /* TRAP: to the size of the next skip, not to twice its own: 9x7 went down to 5x4 and must come back as 9x7. */
 static dc_tensor upsample(const unet_stage *s, const unet_pass *p, dc_tensor x, dc_tensor like)
 {
-    dc_pre    to = {.h = (int)like.dim[1], .w = (int)like.dim[2]};
-    dc_tensor y  = dc_conv2d(p->r, x, s->sampler, (dc_conv_opt){.pre = to, .pad = {1, 1, 1, 1}});
+    dc_pre to = {.h = (int)like.dim[1], .w = (int)like.dim[2]};
+    dc_tensor y = dc_conv2d(p->r, x, s->sampler, (dc_conv_opt){.pre = to, .pad = {1, 1, 1, 1}});
     dc_tap(p->r, "upsamplers.0", y);
     return y;
 }
@@ -215,12 +213,12 @@ static dc_tensor up_forward(const dc_unet *m, const unet_pass *p, int i, dc_tens
 
 dc_tensor dc_unet_forward(const dc_unet *m, dc_run *r, dc_unet_in in)
 {
-    const dc_unet_config *c    = &m->c;
-    unet_pass             p    = {.r = r, .c = c, .context = in.context};
-    skips                 skip = {.n = 0};
-    p.temb                     = unet_time_forward(&m->time, r, c, &in);
+    const dc_unet_config *c = &m->c;
+    unet_pass p = {.r = r, .c = c, .context = in.context};
+    skips skip = {.n = 0};
+    p.temb = unet_time_forward(&m->time, r, c, &in);
 
-    int       k = c->conv_in_kernel / 2;
+    int k = c->conv_in_kernel / 2;
     dc_tensor x = dc_conv2d(r, in.x, m->conv_in, (dc_conv_opt){.pre.x2 = in.extra, .pad = {k, k, k, k}});
     dc_tap(r, "conv_in", x);
     push(&skip, x);

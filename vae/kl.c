@@ -29,14 +29,14 @@ static const dc_bind old_attention_binds[] = {
     {"proj_attn", offsetof(kl_attention, out), "C C", DC_BIND_AS_LINEAR},
 };
 static const dc_bind downsampler_bind = {"downsamplers.0.conv", offsetof(kl_level, sampler), "C C 3 3", 0};
-static const dc_bind upsampler_bind   = {"upsamplers.0.conv", offsetof(kl_level, sampler), "C C 3 3", 0};
+static const dc_bind upsampler_bind = {"upsamplers.0.conv", offsetof(kl_level, sampler), "C C 3 3", 0};
 /* I: in, O: out, S: width at the start, E: width at the end. */
 static const dc_bind outer_binds[] = {
     {"conv_in", offsetof(kl_half, conv_in), "S I 3 3", 0},
     {"conv_norm_out", offsetof(kl_half, norm_out), "E", 0},
     {"conv_out", offsetof(kl_half, conv_out), "O E 3 3", 0},
 };
-static const dc_bind quant_bind      = {"quant_conv", offsetof(kl_half, quant), "L L 1 1", DC_BIND_AS_LINEAR};
+static const dc_bind quant_bind = {"quant_conv", offsetof(kl_half, quant), "L L 1 1", DC_BIND_AS_LINEAR};
 static const dc_bind post_quant_bind = {"post_quant_conv", offsetof(kl_half, quant), "L L 1 1", DC_BIND_AS_LINEAR};
 
 static void bind_resnet(kl_resnet *m, dc_binder *b, const char *prefix, int index, int in, int out)
@@ -46,16 +46,16 @@ static void bind_resnet(kl_resnet *m, dc_binder *b, const char *prefix, int inde
 
 static void bind_mid(kl_half *m, dc_binder *b, const dc_vae_config *c, const char *prefix)
 {
-    int            width = c->width[c->levels - 1];
-    bool           old   = dc_bind_has(b, "%s.attentions.0.query.weight", prefix);
-    const dc_bind *rows  = old ? old_attention_binds : attention_binds;
+    int width = c->width[c->levels - 1];
+    bool old = dc_bind_has(b, "%s.attentions.0.query.weight", prefix);
+    const dc_bind *rows = old ? old_attention_binds : attention_binds;
     for (int j = 0; j < 2; j++) bind_resnet(&m->mid[j], b, prefix, j, width, width);
     if (c->mid_attention) dc_bind_layers(b, &m->attention, rows, 3, (dc_dims){.C = width, .Q = 3 * width}, "%s.attentions.0", prefix);
 }
 
 static bool bind_level(kl_level *m, dc_binder *b, const char *prefix, int n, int in, int out, const dc_bind *sampler)
 {
-    m->n       = n;
+    m->n = n;
     m->resnets = dc_calloc((size_t)n, sizeof *m->resnets);
     if (!m->resnets) return false;
     for (int j = 0; j < n; j++) bind_resnet(&m->resnets[j], b, prefix, j, j ? out : in, out);
@@ -88,8 +88,7 @@ bool kl_bind_encoder(kl_half *m, dc_binder *b, const dc_vae_config *c)
     for (int i = 0; i < c->levels; i++) {
         char prefix[48];
         snprintf(prefix, sizeof prefix, "encoder.down_blocks.%d", i);
-        if (!bind_level(&m->level[i], b, prefix, c->layers, c->width[i ? i - 1 : 0], c->width[i], i < last ? &downsampler_bind : NULL))
-            return false;
+        if (!bind_level(&m->level[i], b, prefix, c->layers, c->width[i ? i - 1 : 0], c->width[i], i < last ? &downsampler_bind : NULL)) return false;
     }
     return true;
 }
@@ -105,21 +104,21 @@ void kl_free(kl_half *m)
 static dc_tensor resnet(const kl_resnet *m, dc_run *r, const dc_vae_config *c, dc_tensor x)
 {
     const dc_pre first = {.norm = m->norm1, .groups = c->groups, .eps = EPS, .act = DC_ACT_SILU};
-    const dc_pre then  = {.norm = m->norm2, .groups = c->groups, .eps = EPS, .act = DC_ACT_SILU};
-    dc_tensor    h     = dc_conv2d(r, x, m->conv1, (dc_conv_opt){.pre = first, .pad = {1, 1, 1, 1}});
-    dc_tensor    res   = m->shortcut ? dc_conv2d(r, x, m->shortcut, (dc_conv_opt){0}) : x;
+    const dc_pre then = {.norm = m->norm2, .groups = c->groups, .eps = EPS, .act = DC_ACT_SILU};
+    dc_tensor h = dc_conv2d(r, x, m->conv1, (dc_conv_opt){.pre = first, .pad = {1, 1, 1, 1}});
+    dc_tensor res = m->shortcut ? dc_conv2d(r, x, m->shortcut, (dc_conv_opt){0}) : x;
     return dc_conv2d(r, h, m->conv2, (dc_conv_opt){.pre = then, .pad = {1, 1, 1, 1}, .residual = res});
 }
 
 /* Every pixel looks at every other, one head. x [N,H,W,C] -> [N,H,W,C]. */
 static dc_tensor attention(const kl_attention *m, dc_run *r, const dc_vae_config *c, dc_tensor x)
 {
-    const dc_pre norm   = {.norm = m->norm, .groups = c->groups, .eps = EPS};
-    int64_t      C      = dc_channels(x);
-    dc_tensor    tokens = dc_view_tokens(x);
-    dc_tensor    qkv    = dc_linear(r, tokens, m->qkv, (dc_linear_opt){.pre = norm});
-    dc_tensor    q = dc_view_channels(qkv, 0, C), k = dc_view_channels(qkv, C, C), v = dc_view_channels(qkv, 2 * C, C);
-    dc_tensor    h = dc_attention(r, q, k, v, (dc_attention_opt){.heads = 1});
+    const dc_pre norm = {.norm = m->norm, .groups = c->groups, .eps = EPS};
+    int64_t C = dc_channels(x);
+    dc_tensor tokens = dc_view_tokens(x);
+    dc_tensor qkv = dc_linear(r, tokens, m->qkv, (dc_linear_opt){.pre = norm});
+    dc_tensor q = dc_view_channels(qkv, 0, C), k = dc_view_channels(qkv, C, C), v = dc_view_channels(qkv, 2 * C, C);
+    dc_tensor h = dc_attention(r, q, k, v, (dc_attention_opt){.heads = 1});
     return dc_view_image(dc_linear(r, h, m->out, (dc_linear_opt){.residual = tokens}), x.dim[1], x.dim[2]);
 }
 

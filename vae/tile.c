@@ -8,19 +8,19 @@ enum { PARTS = 2 }; /* a tile gives a picture, or mean and logvar */
 
 typedef struct tiling {
     const dc_vae *vae;
-    dc_run       *r;
-    bool          encode;
-    int           h, w, tile, step;    /* latents */
-    int           in_scale, out_scale; /* pixels per latent on either side, or 1 */
-    int           in_channels, out_channels, parts;
-    const float  *in;
-    float        *cut; /* one tile of the input */
-    float        *out[PARTS];
-    int           planned_h, planned_w;
+    dc_run *r;
+    bool encode;
+    int h, w, tile, step;    /* latents */
+    int in_scale, out_scale; /* pixels per latent on either side, or 1 */
+    int in_channels, out_channels, parts;
+    const float *in;
+    float *cut; /* one tile of the input */
+    float *out[PARTS];
+    int planned_h, planned_w;
 } tiling;
 
 typedef struct tile {
-    int    h, w; /* latents */
+    int h, w; /* latents */
     float *part[PARTS];
 } tile;
 
@@ -38,13 +38,13 @@ bool dc_vae_is_tiled(const dc_vae_config *c, int h, int w) { return h > tile_siz
 static tiling make_tiling(const dc_vae *m, dc_run *r, bool encode, int h, int w)
 {
     const dc_vae_config *c = dc_vae_configuration(m);
-    tiling               t = {.vae = m, .r = r, .encode = encode, .h = h, .w = w, .tile = tile_size(c)};
-    t.step                 = t.tile / 4 * 3;
-    t.in_scale             = encode ? c->factor : 1;
-    t.out_scale            = encode ? 1 : c->factor;
-    t.in_channels          = encode ? c->image_channels : c->latent_channels;
-    t.out_channels         = encode ? c->latent_channels : c->image_channels;
-    t.parts                = encode && !c->tiny ? 2 : 1;
+    tiling t = {.vae = m, .r = r, .encode = encode, .h = h, .w = w, .tile = tile_size(c)};
+    t.step = t.tile / 4 * 3;
+    t.in_scale = encode ? c->factor : 1;
+    t.out_scale = encode ? 1 : c->factor;
+    t.in_channels = encode ? c->image_channels : c->latent_channels;
+    t.out_channels = encode ? c->latent_channels : c->image_channels;
+    t.parts = encode && !c->tiny ? 2 : 1;
     return t;
 }
 
@@ -52,14 +52,14 @@ static tiling make_tiling(const dc_vae *m, dc_run *r, bool encode, int h, int w)
 
 typedef struct tile_pass {
     const tiling *t;
-    const tile   *out;
+    const tile *out;
 } tile_pass;
 
 static void run_tile(void *ctx, dc_run *r)
 {
     const tile_pass *p = ctx;
-    const tiling    *t = p->t;
-    dc_tensor        x = dc_upload(r, DC_F32, 4, (int64_t[4]){1, p->out->h * t->in_scale, p->out->w * t->in_scale, t->in_channels}, t->cut);
+    const tiling *t = p->t;
+    dc_tensor x = dc_upload(r, DC_F32, 4, (int64_t[4]){1, p->out->h * t->in_scale, p->out->w * t->in_scale, t->in_channels}, t->cut);
     if (t->encode) {
         dc_vae_moments m = dc_vae_encode(t->vae, r, x);
         dc_download(r, m.mean, p->out->part[0]);
@@ -71,24 +71,23 @@ static void run_tile(void *ctx, dc_run *r)
 
 dc_status dc_vae_tiled_plan(const dc_vae *m, dc_run *r, bool encode, int h, int w, dc_error *e)
 {
-    tiling    t     = make_tiling(m, r, encode, h, w);
-    tile      first = {.h = smaller(h, t.tile), .w = smaller(w, t.tile)};
-    tile_pass p     = {&t, &first};
+    tiling t = make_tiling(m, r, encode, h, w);
+    tile first = {.h = smaller(h, t.tile), .w = smaller(w, t.tile)};
+    tile_pass p = {&t, &first};
     return dc_run_plan(r, run_tile, &p, e);
 }
 
 static void cut(const tiling *t, int y, int x, const tile *size)
 {
-    size_t row        = (size_t)size->w * (size_t)t->in_scale * (size_t)t->in_channels,
-           stride     = (size_t)t->w * (size_t)t->in_scale * (size_t)t->in_channels;
+    size_t row = (size_t)size->w * (size_t)t->in_scale * (size_t)t->in_channels, stride = (size_t)t->w * (size_t)t->in_scale * (size_t)t->in_channels;
     const float *from = t->in + (size_t)y * (size_t)t->in_scale * stride + (size_t)x * (size_t)t->in_scale * (size_t)t->in_channels;
     for (int i = 0; i < size->h * t->in_scale; i++) memcpy(t->cut + (size_t)i * row, from + (size_t)i * stride, row * sizeof *t->cut);
 }
 
 static dc_status compute(tiling *t, int y, int x, tile *out, dc_error *e)
 {
-    out->h      = smaller(t->tile, t->h - y);
-    out->w      = smaller(t->tile, t->w - x);
+    out->h = smaller(t->tile, t->h - y);
+    out->w = smaller(t->tile, t->w - x);
     tile_pass p = {t, out};
     dc_status s = DC_OK;
     cut(t, y, x, out);
@@ -108,9 +107,9 @@ static void blend_rows(const float *a, int a_rows, float *b, int b_rows, int ext
 {
     extent = smaller(extent, smaller(a_rows, b_rows));
     for (int y = 0; y < extent; y++) {
-        const float  k    = (float)y / (float)extent;
+        const float k = (float)y / (float)extent;
         const float *from = a + (size_t)(a_rows - extent + y) * row;
-        float       *to   = b + (size_t)y * row;
+        float *to = b + (size_t)y * row;
         for (size_t i = 0; i < row; i++) to[i] = from[i] * (1 - k) + to[i] * k;
     }
 }
@@ -119,16 +118,15 @@ static void blend_rows(const float *a, int a_rows, float *b, int b_rows, int ext
 static void blend_columns(const float *a, int a_columns, float *b, int b_columns, int lines, int extent, int channels)
 {
     for (int y = 0; y < lines; y++)
-        blend_rows(a + (size_t)y * (size_t)a_columns * (size_t)channels, a_columns, b + (size_t)y * (size_t)b_columns * (size_t)channels,
-                   b_columns, extent, (size_t)channels);
+        blend_rows(a + (size_t)y * (size_t)a_columns * (size_t)channels, a_columns, b + (size_t)y * (size_t)b_columns * (size_t)channels, b_columns,
+                   extent, (size_t)channels);
 }
 
 static void blend(const tiling *t, tile *b, const tile *above, const tile *left)
 {
     int s = t->out_scale, extent = (t->tile - t->step) * s;
     for (int k = 0; k < t->parts; k++) {
-        if (above)
-            blend_rows(above->part[k], above->h * s, b->part[k], b->h * s, extent, (size_t)b->w * (size_t)s * (size_t)t->out_channels);
+        if (above) blend_rows(above->part[k], above->h * s, b->part[k], b->h * s, extent, (size_t)b->w * (size_t)s * (size_t)t->out_channels);
         if (left) blend_columns(left->part[k], left->w * s, b->part[k], b->w * s, b->h * s, extent, t->out_channels);
     }
 }
@@ -155,7 +153,7 @@ static dc_status run_rows(tiling *t, tile *rows[2], dc_error *e)
         rows[0] = rows[1], rows[1] = swap;
         for (int x = 0, j = 0; !s && x < t->w; x += t->step, j++) {
             tile *b = &rows[1][j];
-            s       = compute(t, y, x, b, e);
+            s = compute(t, y, x, b, e);
             if (s) break;
             blend(t, b, y ? &rows[0][j] : NULL, j ? b - 1 : NULL);
             paste(t, b, y, x);
@@ -182,11 +180,11 @@ static void free_row(tile *row, int columns)
 
 static dc_status run_tiles(tiling *t, dc_error *e)
 {
-    int    columns = (t->w + t->step - 1) / t->step;
-    size_t side    = (size_t)t->tile * (size_t)t->in_scale;
-    tile  *rows[2] = {dc_calloc((size_t)columns, sizeof(tile)), dc_calloc((size_t)columns, sizeof(tile))};
-    t->cut         = dc_calloc(side * side * (size_t)t->in_channels, sizeof *t->cut);
-    bool fine      = rows[0] && rows[1] && t->cut && make_row(t, rows[0], columns) && make_row(t, rows[1], columns);
+    int columns = (t->w + t->step - 1) / t->step;
+    size_t side = (size_t)t->tile * (size_t)t->in_scale;
+    tile *rows[2] = {dc_calloc((size_t)columns, sizeof(tile)), dc_calloc((size_t)columns, sizeof(tile))};
+    t->cut = dc_calloc(side * side * (size_t)t->in_channels, sizeof *t->cut);
+    bool fine = rows[0] && rows[1] && t->cut && make_row(t, rows[0], columns) && make_row(t, rows[1], columns);
 
     dc_status s = fine ? run_rows(t, rows, e) : dc_fail_memory(e, "tiles", 0);
     dc_run_release(t->r);
@@ -199,7 +197,7 @@ static dc_status run_tiles(tiling *t, dc_error *e)
 dc_status dc_vae_tiled_decode(const dc_vae *m, dc_run *r, const float *latent, int h, int w, float *picture, dc_error *e)
 {
     tiling t = make_tiling(m, r, false, h, w);
-    t.in     = latent;
+    t.in = latent;
     t.out[0] = picture;
     return run_tiles(&t, e);
 }
@@ -207,7 +205,7 @@ dc_status dc_vae_tiled_decode(const dc_vae *m, dc_run *r, const float *latent, i
 dc_status dc_vae_tiled_encode(const dc_vae *m, dc_run *r, const float *picture, int h, int w, float *mean, float *logvar, dc_error *e)
 {
     tiling t = make_tiling(m, r, true, h, w);
-    t.in     = picture;
+    t.in = picture;
     t.out[0] = mean;
     t.out[1] = logvar;
     return run_tiles(&t, e);

@@ -7,15 +7,15 @@
 /* One direction with its own parameters: only what a stage needs is prepared. */
 typedef struct half {
     dc_params *params;
-    kl_half    kl;
-    tiny_half  tiny;
+    kl_half kl;
+    tiny_half tiny;
 } half;
 
 struct dc_vae {
     dc_vae_config c;
-    half          decoder, encoder;
-    dc_param     *unshift;      /* latent / scaling + shift, where there is a shift */
-    float        *unshift_data; /* its numbers */
+    half decoder, encoder;
+    dc_param *unshift;   /* latent / scaling + shift, where there is a shift */
+    float *unshift_data; /* its numbers */
 };
 
 /* ---- open and close -------------------------------------------------------------------------------------------------- */
@@ -23,35 +23,33 @@ struct dc_vae {
 /* SD's VAEs have no shift: one lincomb does it. Others need z / scaling + shift: a diagonal layer. */
 static bool add_unshift(dc_vae *m)
 {
-    int    L = m->c.latent_channels;
+    int L = m->c.latent_channels;
     float *w = m->unshift_data = dc_calloc((size_t)L * (size_t)(L + 1), sizeof *w);
     if (!w) return false;
     for (int i = 0; i < L; i++) w[i * L + i] = (float)(1 / m->c.scaling_factor), w[L * L + i] = (float)m->c.shift_factor;
-    m->unshift = dc_params_add(m->decoder.params, &(dc_param_desc){.name     = "vae: shift_factor",
-                                                                   .kind     = DC_PARAM_LINEAR,
-                                                                   .out      = L,
-                                                                   .in       = L,
-                                                                   .kh       = 1,
-                                                                   .kw       = 1,
+    m->unshift = dc_params_add(m->decoder.params, &(dc_param_desc){.name = "vae: shift_factor",
+                                                                   .kind = DC_PARAM_LINEAR,
+                                                                   .out = L,
+                                                                   .in = L,
+                                                                   .kh = 1,
+                                                                   .kw = 1,
                                                                    .n_weight = 1,
-                                                                   .n_bias   = 1,
-                                                                   .weight   = {{w, DC_F32, L}},
-                                                                   .bias     = {{w + L * L, DC_F32, L}}});
+                                                                   .n_bias = 1,
+                                                                   .weight = {{w, DC_F32, L}},
+                                                                   .bias = {{w + L * L, DC_F32, L}}});
     return m->unshift != NULL;
 }
 
 static dc_status open_half(half *h, const dc_vae_config *c, const dc_weights *w, bool encoder, dc_device *d, dc_error *e)
 {
     const char *what = encoder ? "vae encoder" : "vae decoder";
-    h->params        = dc_params_new(d, what);
-    dc_binder *b     = h->params ? dc_binder_new(w, h->params, what) : NULL;
+    h->params = dc_params_new(d, what);
+    dc_binder *b = h->params ? dc_binder_new(w, h->params, what) : NULL;
     if (!b) return dc_fail_memory(e, what, 0);
     bool fine;
-    if (c->tiny)
-        fine = encoder ? tiny_bind_encoder(&h->tiny, b, h->params, c) : tiny_bind_decoder(&h->tiny, b, h->params, c);
-    else
-        fine = encoder ? kl_bind_encoder(&h->kl, b, c) : kl_bind_decoder(&h->kl, b, c);
-    dc_status s     = fine ? DC_OK : dc_fail_memory(e, what, 0);
+    if (c->tiny) fine = encoder ? tiny_bind_encoder(&h->tiny, b, h->params, c) : tiny_bind_decoder(&h->tiny, b, h->params, c);
+    else fine = encoder ? kl_bind_encoder(&h->kl, b, c) : kl_bind_decoder(&h->kl, b, c);
+    dc_status s = fine ? DC_OK : dc_fail_memory(e, what, 0);
     dc_status bound = dc_binder_finish(b, NULL, e); /* no log: the other half's tensors are not unused */
     return s ? s : bound;
 }
@@ -59,17 +57,15 @@ static dc_status open_half(half *h, const dc_vae_config *c, const dc_weights *w,
 dc_status dc_vae_open(dc_vae **out, const dc_vae_config *c, const dc_weights *w, bool encoder, dc_device *d, const dc_log *log, dc_error *e)
 {
     (void)log;
-    *out      = NULL;
+    *out = NULL;
     dc_vae *m = calloc(1, sizeof *m);
     if (!m) return dc_fail_memory(e, "vae", sizeof *m);
-    m->c        = *c;
+    m->c = *c;
     dc_status s = open_half(&m->decoder, c, w, false, d, e);
     if (!s && encoder) s = open_half(&m->encoder, c, w, true, d, e);
     if (!s && c->shift_factor != 0 && !add_unshift(m)) s = dc_fail_memory(e, "vae", 0);
-    if (!s)
-        *out = m;
-    else
-        dc_vae_close(m);
+    if (!s) *out = m;
+    else dc_vae_close(m);
     return s;
 }
 
@@ -89,8 +85,8 @@ void dc_vae_close(dc_vae *m)
     free(m);
 }
 
-dc_params           *dc_vae_params(dc_vae *m) { return m->decoder.params; }
-dc_params           *dc_vae_encoder_params(dc_vae *m) { return m->encoder.params; }
+dc_params *dc_vae_params(dc_vae *m) { return m->decoder.params; }
+dc_params *dc_vae_encoder_params(dc_vae *m) { return m->encoder.params; }
 const dc_vae_config *dc_vae_configuration(const dc_vae *m) { return &m->c; }
 
 /* ---- the two ways --------------------------------------------------------------------------------------------------------- */
@@ -98,11 +94,9 @@ const dc_vae_config *dc_vae_configuration(const dc_vae *m) { return &m->c; }
 dc_tensor dc_vae_decode(const dc_vae *m, dc_run *r, dc_tensor latent)
 {
     const dc_vae_config *c = &m->c;
-    dc_tensor            z = latent;
-    if (m->unshift)
-        z = dc_linear(r, z, m->unshift, (dc_linear_opt){0});
-    else if (c->scaling_factor != 1)
-        z = dc_lincomb(r, &(dc_term){(float)(1 / c->scaling_factor), z}, 1);
+    dc_tensor z = latent;
+    if (m->unshift) z = dc_linear(r, z, m->unshift, (dc_linear_opt){0});
+    else if (c->scaling_factor != 1) z = dc_lincomb(r, &(dc_term){(float)(1 / c->scaling_factor), z}, 1);
     dc_scope(r, "decoder");
     dc_tensor picture = c->tiny ? tiny_decode(&m->decoder.tiny, r, c, z) : kl_decode(&m->decoder.kl, r, c, z);
     dc_scope_end(r);
@@ -111,16 +105,16 @@ dc_tensor dc_vae_decode(const dc_vae *m, dc_run *r, dc_tensor latent)
 
 dc_vae_moments dc_vae_encode(const dc_vae *m, dc_run *r, dc_tensor picture)
 {
-    const dc_vae_config *c   = &m->c;
-    dc_vae_moments       out = {0};
+    const dc_vae_config *c = &m->c;
+    dc_vae_moments out = {0};
     dc_scope(r, "encoder");
     if (c->tiny) {
         out.mean = tiny_encode(&m->encoder.tiny, r, c, picture);
         if (c->scaling_factor != 1) out.mean = dc_lincomb(r, &(dc_term){(float)c->scaling_factor, out.mean}, 1);
     } else {
         dc_tensor moments = kl_encode(&m->encoder.kl, r, c, picture);
-        out.mean          = dc_view_channels(moments, 0, c->latent_channels);
-        out.logvar        = dc_view_channels(moments, c->latent_channels, c->latent_channels);
+        out.mean = dc_view_channels(moments, 0, c->latent_channels);
+        out.logvar = dc_view_channels(moments, c->latent_channels, c->latent_channels);
     }
     dc_scope_end(r);
     return out;

@@ -45,10 +45,8 @@ static shape read_shape(const char *text, const dc_dims *dims)
     for (const char *at = text; *at;) {
         while (*at == ' ') at++;
         if (!*at) break;
-        if (*at >= 'A' && *at <= 'Z')
-            s.dim[s.rank++] = dims->at[*at++ - 'A'];
-        else
-            s.dim[s.rank++] = (int)strtol(at, (char **)&at, 10);
+        if (*at >= 'A' && *at <= 'Z') s.dim[s.rank++] = dims->at[*at++ - 'A'];
+        else s.dim[s.rank++] = (int)strtol(at, (char **)&at, 10);
     }
     return s;
 }
@@ -130,8 +128,8 @@ static const dc_stored *find(dc_binder *b, const char *name, const shape *want, 
 /* ---- one layer --------------------------------------------------------------------------------------------------------- */
 
 /* The parts of "a|b|c" below the prefix, each with `tail` (".weight"); their number. Sources are filled for those found. */
-static int find_parts(dc_binder *b, const char *prefix, const dc_bind *row, const char *tail, shape want, bool loose, bool optional,
-                      dc_source *out, const char **first)
+static int find_parts(dc_binder *b, const char *prefix, const dc_bind *row, const char *tail, shape want, bool loose, bool optional, dc_source *out,
+                      const char **first)
 {
     int parts = 1, found = 0, at = 0;
     for (const char *p = row->name; *p; p++) parts += *p == '|';
@@ -264,8 +262,7 @@ static void note_unused(const dc_binder *b, const dc_log *log)
     const char *first = "";
     for (int i = 0; i < dc_weights_count(b->w); i++)
         if (!b->used[i] && n++ == 0) first = dc_weights_at(b->w, i)->name;
-    if (n)
-        dc_log_write(log, DC_LOG_DEBUG, "%s: %d tensors are not used by the %s, the first is %s", dc_weights_path(b->w), n, b->what, first);
+    if (n) dc_log_write(log, DC_LOG_DEBUG, "%s: %d tensors are not used by the %s, the first is %s", dc_weights_path(b->w), n, b->what, first);
 }
 
 dc_status dc_binder_finish(dc_binder *b, const dc_log *log, dc_error *e)
@@ -276,13 +273,11 @@ dc_status dc_binder_finish(dc_binder *b, const dc_log *log, dc_error *e)
         s = dc_fail_memory(e, b->what, 0);
     } else if (problems) {
         if (problems > b->named) dc_text_printf(&b->problems, "; and %d more", problems - b->named);
-        s = dc_fail(e, DC_DATA, "%s: %s: found %d tensors missing and %d of another shape or type: %s", dc_weights_path(b->w), b->what,
-                    b->missing, b->misshaped, b->problems.at);
+        s = dc_fail(e, DC_DATA, "%s: %s: found %d tensors missing and %d of another shape or type: %s", dc_weights_path(b->w), b->what, b->missing,
+                    b->misshaped, b->problems.at);
         const char *like = dc_weights_looks_like(b->w);
-        if (like)
-            dc_hint(e, "The file looks like %s, with %d tensors.", like, dc_weights_count(b->w));
-        else
-            dc_hint(e, "The file has %d tensors, and their names are not of a kind that is known.", dc_weights_count(b->w));
+        if (like) dc_hint(e, "The file looks like %s, with %d tensors.", like, dc_weights_count(b->w));
+        else dc_hint(e, "The file has %d tensors, and their names are not of a kind that is known.", dc_weights_count(b->w));
     } else {
         note_unused(b, log);
     }

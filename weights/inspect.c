@@ -193,10 +193,8 @@ static dc_status inspect_model(sheet *d, json_t *o, const char *path, const json
         json_t *one = json_object();
         char *folder = dc_is_safe_relative(key) ? dc_path_join(path, key) : NULL;
         put(d, one, "class", json_incref(class));
-        if (folder && dc_is_folder(folder))
-            s = describe_component(d, one, folder);
-        else
-            put(d, one, "missing", json_string("no such folder"));
+        if (folder && dc_is_folder(folder)) s = describe_component(d, one, folder);
+        else put(d, one, "missing", json_string("no such folder"));
         put(d, components, key, one);
         free(folder);
     }
@@ -218,8 +216,8 @@ static dc_status inspect_folder(sheet *d, json_t *o, const char *path)
         put(d, o, "kind", json_string("component"));
         s = describe_component(d, o, path);
     } else if (!s) {
-        s = dc_fail(d->e, DC_NO_INPUT,
-                    "%s: found neither model_index.json nor config.json, expected a diffusers model or one of its components", path);
+        s = dc_fail(d->e, DC_NO_INPUT, "%s: found neither model_index.json nor config.json, expected a diffusers model or one of its components",
+                    path);
     }
     json_decref(config);
     json_decref(index);
@@ -257,18 +255,12 @@ dc_status dc_inspect(json_t **out, const char *path, dc_error *e)
     dc_status s;
     *out = NULL;
     put(&d, o, "path", text(path));
-    if (dc_is_folder(path))
-        s = inspect_folder(&d, o, path);
-    else if (n > 5 && !strcmp(path + n - 5, ".json"))
-        s = inspect_weights(&d, o, path, "safetensors index");
-    else if (begins(path, "\x93NUMPY", 6))
-        s = inspect_npy(&d, o, path);
-    else
-        s = inspect_weights(&d, o, path, "safetensors");
+    if (dc_is_folder(path)) s = inspect_folder(&d, o, path);
+    else if (n > 5 && !strcmp(path + n - 5, ".json")) s = inspect_weights(&d, o, path, "safetensors index");
+    else if (begins(path, "\x93NUMPY", 6)) s = inspect_npy(&d, o, path);
+    else s = inspect_weights(&d, o, path, "safetensors");
     if (!s && d.failed) s = dc_fail_memory(d.e, "the description", 0);
-    if (s)
-        json_decref(o);
-    else
-        *out = o;
+    if (s) json_decref(o);
+    else *out = o;
     return s;
 }

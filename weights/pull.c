@@ -170,10 +170,8 @@ static bool skip_digits(dc_pull *p)
 static bool skip_number(dc_pull *p)
 {
     if (p->at < p->end && *p->at == '-') p->at++;
-    if (p->at < p->end && *p->at == '0')
-        p->at++;
-    else if (!skip_digits(p))
-        return false;
+    if (p->at < p->end && *p->at == '0') p->at++;
+    else if (!skip_digits(p)) return false;
     if (p->at < p->end && *p->at == '.') {
         p->at++;
         if (!skip_digits(p)) return false;
@@ -218,8 +216,7 @@ dc_status dc_pull_skip(dc_pull *p)
         if (s) return s;
         if (opens) continue;
         while (depth > 0 && !dc_pull_take(p, ',')) { /* a value has ended, and with it perhaps the levels around it */
-            if (!dc_pull_take(p, object[depth - 1] ? '}' : ']'))
-                return dc_pull_bad(p, "value", object[depth - 1] ? "',' or '}'" : "',' or ']'");
+            if (!dc_pull_take(p, object[depth - 1] ? '}' : ']')) return dc_pull_bad(p, "value", object[depth - 1] ? "',' or '}'" : "',' or ']'");
             depth--;
         }
         if (!depth) return DC_OK;

@@ -73,9 +73,9 @@ static dc_status take_dtype(reading *r, entry *t)
             t->dtype = (dc_dtype)k;
             return DC_OK;
         }
-    return bad_tensor(
-        r, t->name, "dtype (header, byte %llu): found %.40s, expected F64, F32, F16, BF16, F8_E4M3, F8_E5M2, I64, I32, I16, I8, U8 or BOOL",
-        (unsigned long long)t->byte, name);
+    return bad_tensor(r, t->name,
+                      "dtype (header, byte %llu): found %.40s, expected F64, F32, F16, BF16, F8_E4M3, F8_E5M2, I64, I32, I16, I8, U8 or BOOL",
+                      (unsigned long long)t->byte, name);
 }
 
 static dc_status take_shape(reading *r, entry *t)
@@ -115,25 +115,19 @@ static dc_status take_entry(reading *r, entry *t)
             const char *key;
             dc_status s = dc_pull_key(p, &key, "key of a tensor");
             if (s) return s;
-            unsigned is = !strcmp(key, "dtype")          ? SEEN_DTYPE
-                          : !strcmp(key, "shape")        ? SEEN_SHAPE
-                          : !strcmp(key, "data_offsets") ? SEEN_OFFSETS
-                                                         : 0;
+            unsigned is = !strcmp(key, "dtype") ? SEEN_DTYPE : !strcmp(key, "shape") ? SEEN_SHAPE : !strcmp(key, "data_offsets") ? SEEN_OFFSETS : 0;
             if (t->seen & is)
                 return bad_tensor(r, t->name, "entry (header, byte %llu): found %s twice, expected once", (unsigned long long)t->byte, key);
             t->seen |= is;
-            s = is == SEEN_DTYPE     ? take_dtype(r, t)
-                : is == SEEN_SHAPE   ? take_shape(r, t)
-                : is == SEEN_OFFSETS ? take_offsets(r, t)
-                                     : dc_pull_skip(p);
+            s = is == SEEN_DTYPE ? take_dtype(r, t) : is == SEEN_SHAPE ? take_shape(r, t) : is == SEEN_OFFSETS ? take_offsets(r, t) : dc_pull_skip(p);
             if (s) return s;
         } while (dc_pull_take(p, ','));
         if (!dc_pull_take(p, '}')) return dc_pull_bad(p, "entry of a tensor", "',' or '}'");
     }
     if (t->seen == SEEN_ALL) return DC_OK;
     const char *lacks = !(t->seen & SEEN_DTYPE) ? "dtype" : !(t->seen & SEEN_SHAPE) ? "shape" : "data_offsets";
-    return bad_tensor(r, t->name, "entry (header, byte %llu): found no %s, expected dtype, shape and data_offsets",
-                      (unsigned long long)t->byte, lacks);
+    return bad_tensor(r, t->name, "entry (header, byte %llu): found no %s, expected dtype, shape and data_offsets", (unsigned long long)t->byte,
+                      lacks);
 }
 
 /* The bytes between the offsets are those of the shape, in 64 bits and without wrapping. Tensors that reach beyond the end of the file are
@@ -150,8 +144,7 @@ static dc_status check_entry(reading *r, const entry *t)
                           (unsigned long long)t->byte, (unsigned long long)t->begin, (unsigned long long)t->end);
     if (t->end - t->begin != bytes)
         return bad_tensor(r, t->name, "data_offsets (header, byte %llu): found %llu bytes, expected %llu (%s and the shape)",
-                          (unsigned long long)t->byte, (unsigned long long)(t->end - t->begin), (unsigned long long)bytes,
-                          dc_dtype_name(t->dtype));
+                          (unsigned long long)t->byte, (unsigned long long)(t->end - t->begin), (unsigned long long)bytes, dc_dtype_name(t->dtype));
     if (t->end > r->end || !r->end_name) {
         r->end = t->end;
         r->end_name = t->name;
@@ -163,8 +156,7 @@ static dc_status keep_entry(reading *r, const entry *t)
 {
     dc_container *k = r->k;
     bool inside = t->end <= r->data_bytes;
-    if (!dc_grow((void **)&k->tensor, &r->tensor_room, k->n_tensors, sizeof *k->tensor))
-        return no_memory(r, r->tensor_room, sizeof *k->tensor);
+    if (!dc_grow((void **)&k->tensor, &r->tensor_room, k->n_tensors, sizeof *k->tensor)) return no_memory(r, r->tensor_room, sizeof *k->tensor);
     if (t->rank && !dc_grow((void **)&k->dims, &r->dims_room, r->n_dims + DC_MAX_RANK, sizeof *k->dims))
         return no_memory(r, r->dims_room, sizeof *k->dims);
     for (int i = 0; i < t->rank; i++) k->dims[r->n_dims++] = (int64_t)t->dim[i];
@@ -194,8 +186,7 @@ static dc_status take_metadata(reading *r)
         if (!s) s = dc_pull_string(p, &pair.value, "value in __metadata__");
         if (s) return s;
         if (k->n_metadata == DC_MAX_METADATA) return dc_pull_bad(p, "__metadata__: more than 65536 entries", "fewer");
-        if (!dc_grow((void **)&k->metadata, &r->metadata_room, k->n_metadata, sizeof pair))
-            return no_memory(r, r->metadata_room, sizeof pair);
+        if (!dc_grow((void **)&k->metadata, &r->metadata_room, k->n_metadata, sizeof pair)) return no_memory(r, r->metadata_room, sizeof pair);
         k->metadata[k->n_metadata++] = pair;
     } while (dc_pull_take(p, ','));
     return dc_pull_take(p, '}') ? DC_OK : dc_pull_bad(p, "__metadata__", "',' or '}'");
@@ -208,8 +199,8 @@ static dc_status take_tensor(reading *r)
     if (s) return s;
     if (!strcmp(t.name, "__metadata__")) return take_metadata(r);
     if (strlen(t.name) > DC_MAX_NAME)
-        return bad_tensor(r, t.name, "name (header, byte %llu): found %zu bytes, expected at most %d", (unsigned long long)t.byte,
-                          strlen(t.name), DC_MAX_NAME);
+        return bad_tensor(r, t.name, "name (header, byte %llu): found %zu bytes, expected at most %d", (unsigned long long)t.byte, strlen(t.name),
+                          DC_MAX_NAME);
     if (r->k->n_tensors == DC_MAX_TENSORS)
         return bad_tensor(r, t.name, "header, byte %llu: found more than %d tensors, expected at most that", (unsigned long long)t.byte,
                           DC_MAX_TENSORS);
@@ -264,8 +255,8 @@ static dc_status check_length(reading *r)
     uint64_t size = r->k->map.size, head = size - r->data_bytes;
     if (r->end == r->data_bytes) return DC_OK;
     if (r->end < r->data_bytes)
-        return dc_fail(r->p.e, DC_DATA, "%s: data: found %llu bytes behind the last tensor, expected the file to end at byte %llu",
-                       r->p.path, (unsigned long long)(r->data_bytes - r->end), (unsigned long long)(head + r->end));
+        return dc_fail(r->p.e, DC_DATA, "%s: data: found %llu bytes behind the last tensor, expected the file to end at byte %llu", r->p.path,
+                       (unsigned long long)(r->data_bytes - r->end), (unsigned long long)(head + r->end));
     dc_status s = bad_tensor(r, r->end_name, "data: found a file of %llu bytes, expected %llu and %llu", (unsigned long long)size,
                              (unsigned long long)head, (unsigned long long)r->end);
     dc_hint(r->p.e, "The file is cut short, as after an unfinished download, or damaged.");
@@ -282,9 +273,8 @@ static dc_status check_places(reading *r)
         const dc_stored *t = &k->tensor[i];
         uint64_t begin = (uint64_t)((const uint8_t *)t->data - r->data);
         if (begin != at)
-            return bad_tensor(r, t->name, "data_offsets: found a beginning at %llu, expected %llu (%s behind %.200s)",
-                              (unsigned long long)begin, (unsigned long long)at, begin < at ? "an overlap" : "a hole",
-                              i ? k->tensor[i - 1].name : "the header");
+            return bad_tensor(r, t->name, "data_offsets: found a beginning at %llu, expected %llu (%s behind %.200s)", (unsigned long long)begin,
+                              (unsigned long long)at, begin < at ? "an overlap" : "a hole", i ? k->tensor[i - 1].name : "the header");
         at += t->bytes;
     }
     return DC_OK;
@@ -334,16 +324,14 @@ static dc_status read_length(const dc_map *m, uint64_t *n, dc_error *e)
     dc_status s = DC_OK;
     *n = 0;
     if (m->size < 8)
-        s = dc_fail(e, DC_DATA, "%s: size: found %llu bytes, expected a safetensors file of at least 8", m->path,
-                    (unsigned long long)m->size);
-    else if (pread(m->fd, at, 8, 0) != 8)
-        s = dc_fail(e, DC_IO, "%s: reading the first 8 bytes failed", m->path);
+        s = dc_fail(e, DC_DATA, "%s: size: found %llu bytes, expected a safetensors file of at least 8", m->path, (unsigned long long)m->size);
+    else if (pread(m->fd, at, 8, 0) != 8) s = dc_fail(e, DC_IO, "%s: reading the first 8 bytes failed", m->path);
     for (int i = 7; !s && i >= 0; i--) *n = *n << 8 | at[i];
     if (!s && *n > DC_MAX_HEADER)
         s = dc_fail(e, DC_DATA, "%s: header length: found %llu bytes, expected at most %u", m->path, (unsigned long long)*n, DC_MAX_HEADER);
     else if (!s && !dc_in_range(8, *n, m->size))
-        s = dc_fail(e, DC_DATA, "%s: header length: found %llu bytes, expected at most the %llu that follow", m->path,
-                    (unsigned long long)*n, (unsigned long long)(m->size - 8));
+        s = dc_fail(e, DC_DATA, "%s: header length: found %llu bytes, expected at most the %llu that follow", m->path, (unsigned long long)*n,
+                    (unsigned long long)(m->size - 8));
     if (s == DC_DATA && m->size) hint_by_magic(m, e);
     if (s == DC_DATA) dc_hint(e, "The file is cut short, or it is not a safetensors file.");
     return s;
@@ -354,8 +342,7 @@ static dc_status read_text(const dc_map *m, char *text, uint64_t n, dc_error *e)
     for (uint64_t done = 0; done < n;) {
         ssize_t got = pread(m->fd, text + done, n - done, (off_t)(8 + done));
         if (got < 0 && errno == EINTR) continue;
-        if (got < 0)
-            return dc_fail(e, DC_IO, "%s: header, byte %llu: reading failed: %s", m->path, (unsigned long long)(8 + done), strerror(errno));
+        if (got < 0) return dc_fail(e, DC_IO, "%s: header, byte %llu: reading failed: %s", m->path, (unsigned long long)(8 + done), strerror(errno));
         if (got == 0)
             return dc_fail(e, DC_DATA, "%s: header, byte %llu: found the end of the file, expected %llu more bytes", m->path,
                            (unsigned long long)(8 + done), (unsigned long long)(n - done));

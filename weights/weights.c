@@ -60,8 +60,7 @@ static dc_status take_map(index_file *x, dc_pull *p)
         if (!s) s = dc_pull_string(p, &at.file, "file name");
         if (s) return s;
         if (x->n == DC_MAX_TENSORS) return dc_pull_bad(p, "weight_map: more than 262144 tensors", "fewer");
-        if (!dc_grow((void **)&x->place, &x->room, x->n, sizeof at))
-            return dc_fail_memory(p->e, p->path, (unsigned long long)x->room * sizeof at);
+        if (!dc_grow((void **)&x->place, &x->room, x->n, sizeof at)) return dc_fail_memory(p->e, p->path, (unsigned long long)x->room * sizeof at);
         x->place[x->n++] = at;
     } while (dc_pull_take(p, ','));
     return dc_pull_take(p, '}') ? DC_OK : dc_pull_bad(p, "weight_map", "',' or '}'");
@@ -106,9 +105,7 @@ static dc_status check_shard(const dc_weights *w, const dc_container *k, const p
         if (i && i < n && !strcmp(at[i - 1].name, at[i].name))
             return dc_fail(e, DC_DATA, "%s: weight_map: found tensor %.200s twice, expected once", w->path, at[i].name);
         if (d < 0) return dc_fail(e, DC_DATA, "%s: weight_map: tensor %.200s: found no such tensor in %s", w->path, at[i].name, at->file);
-        if (d > 0)
-            return dc_fail(e, DC_DATA, "%s: weight_map: found nothing of tensor %.200s, which is in %s", w->path, k->tensor[i].name,
-                           at->file);
+        if (d > 0) return dc_fail(e, DC_DATA, "%s: weight_map: found nothing of tensor %.200s, which is in %s", w->path, k->tensor[i].name, at->file);
     }
     return DC_OK;
 }
@@ -138,8 +135,7 @@ static dc_status open_shards(dc_weights *w, const index_file *x, dc_error *e)
     int n_files = 0;
     uint64_t header_bytes = 0;
     for (int i = 0; i < x->n; i++) n_files += !i || strcmp(x->place[i - 1].file, x->place[i].file) != 0;
-    if (n_files > MAX_SHARDS)
-        return dc_fail(e, DC_DATA, "%s: weight_map: found %d files, expected at most %d", w->path, n_files, MAX_SHARDS);
+    if (n_files > MAX_SHARDS) return dc_fail(e, DC_DATA, "%s: weight_map: found %d files, expected at most %d", w->path, n_files, MAX_SHARDS);
     char *folder = folder_of(w->path);
     dc_status s = DC_OK;
     w->part = dc_calloc((size_t)n_files, sizeof *w->part);
@@ -167,8 +163,8 @@ static dc_status join_shards(dc_weights *w, dc_error *e)
     if (at > 1) qsort(w->joined, (size_t)at, sizeof *w->joined, dc_stored_by_name);
     for (int i = 1; i < at; i++)
         if (!dc_stored_by_name(&w->joined[i - 1], &w->joined[i]))
-            return dc_fail(e, DC_DATA, "%s: tensor %.200s: found in %s and in %s, expected once", w->path, w->joined[i].name,
-                           w->joined[i - 1].file, w->joined[i].file);
+            return dc_fail(e, DC_DATA, "%s: tensor %.200s: found in %s and in %s, expected once", w->path, w->joined[i].name, w->joined[i - 1].file,
+                           w->joined[i].file);
     return DC_OK;
 }
 
@@ -204,10 +200,8 @@ dc_status dc_weights_open(dc_weights **out, const char *path, dc_error *e)
     if (!w) return dc_fail_memory(e, path, sizeof *w);
     w->path = dc_strdup(path);
     dc_status s = !w->path ? dc_fail_memory(e, path, strlen(path)) : ends_with(path, ".json") ? open_index(w, e) : open_single(w, e);
-    if (s)
-        dc_weights_close(w);
-    else
-        *out = w;
+    if (s) dc_weights_close(w);
+    else *out = w;
     return s;
 }
 
@@ -257,22 +251,17 @@ static void note_name(listing *l, const char *name, const char *stem)
     if (strlen(name) >= sizeof l->name[r]) return; /* longer than any file system's names */
     bool first = !l->count[r]++ || strcmp(name, l->name[r]) < 0;
     if (first) strcpy(l->second[r], l->name[r]);
-    if (first)
-        strcpy(l->name[r], name);
-    else if (!*l->second[r] || strcmp(name, l->second[r]) < 0)
-        strcpy(l->second[r], name);
+    if (first) strcpy(l->name[r], name);
+    else if (!*l->second[r] || strcmp(name, l->second[r]) < 0) strcpy(l->second[r], name);
 }
 
 static dc_status no_weights(const listing *l, const char *folder, const char *stem, dc_error *e)
 {
     const char *found = l->count[SHARD] ? l->name[SHARD] : l->count[FOREIGN] ? l->name[FOREIGN] : "none";
-    dc_status s =
-        dc_fail(e, DC_NO_INPUT, "%s: weights: found %s, expected %s.safetensors, a variant of it (.fp16.) or %s.safetensors.index.json",
-                folder, found, stem, stem);
-    if (l->count[SHARD])
-        dc_hint(e, "It is one of several shards; the index that lists them is missing.");
-    else if (l->count[FOREIGN])
-        dc_hint(e, "Only safetensors files are read: get that version of the model, or convert it.");
+    dc_status s = dc_fail(e, DC_NO_INPUT, "%s: weights: found %s, expected %s.safetensors, a variant of it (.fp16.) or %s.safetensors.index.json",
+                          folder, found, stem, stem);
+    if (l->count[SHARD]) dc_hint(e, "It is one of several shards; the index that lists them is missing.");
+    else if (l->count[FOREIGN]) dc_hint(e, "Only safetensors files are read: get that version of the model, or convert it.");
     return s;
 }
 
@@ -292,8 +281,8 @@ dc_status dc_weights_open_folder(dc_weights **out, const char *folder, const cha
     if (best == SHARD) {
         s = no_weights(l, folder, stem, e);
     } else if (l->count[best] > 1) {
-        s = dc_fail(e, DC_DATA, "%s: weights: found %d variants, among them %s and %s, expected one, or %s.safetensors", folder,
-                    l->count[best], l->name[best], l->second[best], stem);
+        s = dc_fail(e, DC_DATA, "%s: weights: found %d variants, among them %s and %s, expected one, or %s.safetensors", folder, l->count[best],
+                    l->name[best], l->second[best], stem);
     } else {
         char *path = dc_path_join(folder, l->name[best]);
         s = path ? dc_weights_open(out, path, e) : dc_fail_memory(e, folder, strlen(folder));

@@ -10,12 +10,12 @@
 /* A tensor as stored. Strings and data belong to the dc_weights it came from. */
 typedef struct dc_stored {
     const char *name;
-    const char *file;   /* path of the file that holds it, for messages */
-    dc_dtype    dtype;
-    int         rank;
+    const char *file; /* path of the file that holds it, for messages */
+    dc_dtype dtype;
+    int rank;
     const int64_t *dim; /* rank of them */
     const void *data;   /* mapped; not aligned */
-    uint64_t    bytes;
+    uint64_t bytes;
 } dc_stored;
 
 typedef struct dc_weights dc_weights;
@@ -28,23 +28,23 @@ dc_status dc_weights_open(dc_weights **out, const char *path, dc_error *e);
  * STEM.fp16.safetensors, the only other STEM.VARIANT.safetensors, STEM.safetensors.index.json, its fp16 variant, its only other variant.
  * Errors as above; DATA for several variants of equal right, NO_INPUT when there is none (with what is there instead). */
 dc_status dc_weights_open_folder(dc_weights **out, const char *folder, const char *stem, dc_error *e);
-void      dc_weights_close(dc_weights *w);
+void dc_weights_close(dc_weights *w);
 /* What was read of the files may leave this process's memory (it stays in the page cache and comes back when touched). */
-void      dc_weights_forget(const dc_weights *w);
+void dc_weights_forget(const dc_weights *w);
 
-int              dc_weights_count(const dc_weights *w);
-const dc_stored *dc_weights_at(const dc_weights *w, int i);            /* in name order */
+int dc_weights_count(const dc_weights *w);
+const dc_stored *dc_weights_at(const dc_weights *w, int i);              /* in name order */
 const dc_stored *dc_weights_find(const dc_weights *w, const char *name); /* NULL: not there */
-const char      *dc_weights_path(const dc_weights *w);                 /* as opened */
+const char *dc_weights_path(const dc_weights *w);                        /* as opened */
 /* The files that hold the tensors: one, or the shards in name order. */
-int              dc_weights_file_count(const dc_weights *w);
-const char      *dc_weights_file_at(const dc_weights *w, int i);
+int dc_weights_file_count(const dc_weights *w);
+const char *dc_weights_file_at(const dc_weights *w, int i);
 /* `__metadata__`: pair i, or the value of a key (NULL: not there). */
-int              dc_weights_metadata_count(const dc_weights *w);
-void             dc_weights_metadata_at(const dc_weights *w, int i, const char **key, const char **value);
-const char      *dc_weights_metadata(const dc_weights *w, const char *key);
+int dc_weights_metadata_count(const dc_weights *w);
+void dc_weights_metadata_at(const dc_weights *w, int i, const char **key, const char **value);
+const char *dc_weights_metadata(const dc_weights *w, const char *key);
 
 /* What the names in the file look like: "a UNet", "a LoRA", ...; NULL: nothing we know. For messages and `inspect`. */
-const char      *dc_weights_looks_like(const dc_weights *w);
+const char *dc_weights_looks_like(const dc_weights *w);
 
 #endif

@@ -33,7 +33,7 @@ int main(int argc, char **argv)
     if (!strcmp(argv[1], "--version")) argv[1] = "version";
     signals_install();
     settings s;
-    int      code = options_parse(&s, commands, COMMANDS, argc, argv);
+    int code = options_parse(&s, commands, COMMANDS, argc, argv);
     if (code) return code;
     if (s.help) {
         options_help(s.command);

@@ -12,33 +12,38 @@ typedef enum kind { FLAG, TEXT, INT, REAL, SEED, BYTES } kind;
 #define NONE ((size_t)-1)
 
 typedef struct option {
-    const char *name;    /* long name; further names after '|' are aliases (stable-diffusion.cpp, A1111) */
-    char        letter;  /* 0: none */
-    kind        kind;
-    size_t      offset;  /* in settings */
-    size_t      has;     /* offset of the flag that tells it was given; NONE: no such flag */
-    unsigned    commands;
-    const char *value;   /* metavariable */
+    const char *name; /* long name; further names after '|' are aliases (stable-diffusion.cpp, A1111) */
+    char letter;      /* 0: none */
+    kind kind;
+    size_t offset; /* in settings */
+    size_t has;    /* offset of the flag that tells it was given; NONE: no such flag */
+    unsigned commands;
+    const char *value; /* metavariable */
     const char *help;
 } option;
 
-#define AT(field) offsetof(settings, field)
+#define AT(field)      offsetof(settings, field)
 #define MODEL_COMMANDS (CMD_TXT2IMG | CMD_BENCH)
 
 static const option table[] = {
-    {"model", 'm', TEXT, AT(model), NONE, MODEL_COMMANDS | CMD_TOKENIZE | CMD_SCHEDULE, "FOLDER", "model: a diffusers folder (default: the model that comes with diffc)"},
+    {"model", 'm', TEXT, AT(model), NONE, MODEL_COMMANDS | CMD_TOKENIZE | CMD_SCHEDULE, "FOLDER",
+     "model: a diffusers folder (default: the model that comes with diffc)"},
     {"prompt", 'p', TEXT, AT(prompt), NONE, CMD_TXT2IMG, "TEXT", "the prompt (or as the first argument)"},
     {"negative-prompt|negative|neg-prompt", 'n', TEXT, AT(negative), NONE, CMD_TXT2IMG, "TEXT", "what the picture should not show"},
     {"init-img|image|init-image", 'i', TEXT, AT(image), NONE, CMD_TXT2IMG, "FILE", "start image (PNG or JPEG): img2img"},
     {"mask", 0, TEXT, AT(mask), NONE, CMD_TXT2IMG, "FILE", "with an inpaint model and -i: white is painted anew"},
-    {"strength|denoising-strength", 0, REAL, AT(strength), AT(has_strength), CMD_TXT2IMG, "S", "with -i: share of the steps that is run, over 0 to 1 (default 0.75)"},
+    {"strength|denoising-strength", 0, REAL, AT(strength), AT(has_strength), CMD_TXT2IMG, "S",
+     "with -i: share of the steps that is run, over 0 to 1 (default 0.75)"},
     {"width", 'W', INT, AT(width), NONE, MODEL_COMMANDS, "PIXELS", "width, a multiple of the VAE factor (default: the model's)"},
     {"height", 'H', INT, AT(height), NONE, MODEL_COMMANDS, "PIXELS", "height"},
     {"size|res", 0, TEXT, AT(size), NONE, MODEL_COMMANDS, "WxH", "both at once"},
     {"steps", 0, INT, AT(steps), AT(has_steps), CMD_TXT2IMG | CMD_SCHEDULE, "N", "sampling steps, 1 to 1000 (default: the model's)"},
-    {"cfg-scale|cfg|guidance-scale", 'g', REAL, AT(guidance), AT(has_guidance), CMD_TXT2IMG, "C", "classifier-free guidance; 1 or less: none, half the work"},
-    {"guidance-rescale", 0, REAL, AT(rescale), NONE, CMD_TXT2IMG, "R", "0 to 1: rescale guided output to the deviation of the unguided (Lin et al. 2023)"},
-    {"sampler|sampling-method", 0, TEXT, AT(sampler), NONE, CMD_TXT2IMG | CMD_SCHEDULE, "NAME", "sampler; spellings of A1111, ComfyUI and diffusers are taken too"},
+    {"cfg-scale|cfg|guidance-scale", 'g', REAL, AT(guidance), AT(has_guidance), CMD_TXT2IMG, "C",
+     "classifier-free guidance; 1 or less: none, half the work"},
+    {"guidance-rescale", 0, REAL, AT(rescale), NONE, CMD_TXT2IMG, "R",
+     "0 to 1: rescale guided output to the deviation of the unguided (Lin et al. 2023)"},
+    {"sampler|sampling-method", 0, TEXT, AT(sampler), NONE, CMD_TXT2IMG | CMD_SCHEDULE, "NAME",
+     "sampler; spellings of A1111, ComfyUI and diffusers are taken too"},
     {"scheduler|schedule", 0, TEXT, AT(schedule), NONE, CMD_TXT2IMG | CMD_SCHEDULE, "NAME", "noise levels: model (the model's own), karras, ..."},
     {"sigmas", 0, TEXT, AT(sigmas), NONE, CMD_TXT2IMG, "LIST", "own noise levels, descending, separated by commas"},
     {"eta", 0, REAL, AT(eta), NONE, CMD_TXT2IMG, "E", "share of fresh noise a step (ddim, euler_a)"},
@@ -65,8 +70,10 @@ static const option table[] = {
     {"tokenizer", 0, TEXT, AT(tokenizer), NONE, CMD_TOKENIZE, "FOLDER", "a tokenizer folder (vocab.json, merges.txt)"},
     {"shape", 0, TEXT, AT(shape), NONE, CMD_NOISE, "A,B,..", "shape of the array, e.g. 1,4,64,64"},
     {"prediction", 0, TEXT, AT(prediction), NONE, CMD_SCHEDULE, "KIND", "epsilon, v or sample (default: the model's)"},
-    {"output|out", 'o', TEXT, AT(output), NONE, CMD_TXT2IMG | CMD_NOISE, "FILE", "where to; - is stdout. Pictures: %04d is the next free number, {seed} the seed (default diffc-%04d.png)"},
-    {"json", 0, FLAG, AT(json), NONE, CMD_TXT2IMG | CMD_INSPECT | CMD_SCHEDULE | CMD_BENCH | CMD_VERSION | CMD_TOKENIZE | CMD_NOISE, NULL, "results (and errors) as JSON"},
+    {"output|out", 'o', TEXT, AT(output), NONE, CMD_TXT2IMG | CMD_NOISE, "FILE",
+     "where to; - is stdout. Pictures: %04d is the next free number, {seed} the seed (default diffc-%04d.png)"},
+    {"json", 0, FLAG, AT(json), NONE, CMD_TXT2IMG | CMD_INSPECT | CMD_SCHEDULE | CMD_BENCH | CMD_VERSION | CMD_TOKENIZE | CMD_NOISE, NULL,
+     "results (and errors) as JSON"},
     {"quiet", 'q', FLAG, AT(quiet), NONE, MODEL_COMMANDS, NULL, "errors only"},
     {"verbose", 'v', FLAG, AT(verbose), NONE, MODEL_COMMANDS, NULL, "also notes"},
     {"help", 'h', FLAG, AT(help), NONE, ~0u, NULL, "this text"},
@@ -97,15 +104,27 @@ static const option *find_letter(char letter, unsigned bit)
 
 bool parse_bytes(const char *text, uint64_t *out)
 {
-    char  *end;
-    errno    = 0;
+    char *end;
+    errno = 0;
     double v = strtod(text, &end);
     double unit = 1;
     if (end == text || errno || !(v >= 0)) return false;
     switch (*end) {
-    case 'k': case 'K': unit = 1024.0; end++; break;
-    case 'm': case 'M': unit = 1024.0 * 1024; end++; break;
-    case 'g': case 'G': unit = 1024.0 * 1024 * 1024; end++; break;
+    case 'k':
+    case 'K':
+        unit = 1024.0;
+        end++;
+        break;
+    case 'm':
+    case 'M':
+        unit = 1024.0 * 1024;
+        end++;
+        break;
+    case 'g':
+    case 'G':
+        unit = 1024.0 * 1024 * 1024;
+        end++;
+        break;
     default: break;
     }
     if (*end == 'i') end++;
@@ -125,7 +144,7 @@ static int bad_value(const option *o, const char *found, const char *expected)
 static int store(settings *s, const option *o, const char *text)
 {
     char *at = (char *)s + o->offset, *end;
-    errno    = 0;
+    errno = 0;
     switch (o->kind) {
     case FLAG: *(bool *)at = true; break;
     case TEXT: *(const char **)at = text; break;
@@ -144,7 +163,8 @@ static int store(settings *s, const option *o, const char *text)
         bool negative = text[0] == '-';
         if (negative) *(int64_t *)at = strtoll(text, &end, 10);
         else *(int64_t *)at = (int64_t)strtoull(text, &end, 10);
-        if (end == text || *end || errno || (negative && *(int64_t *)at != -1)) return bad_value(o, text, "a whole number from 0 to 2^64-1, or -1 for a random one");
+        if (end == text || *end || errno || (negative && *(int64_t *)at != -1))
+            return bad_value(o, text, "a whole number from 0 to 2^64-1, or -1 for a random one");
         if (negative) return 0; /* random: as if not given */
         break;
     }
@@ -159,8 +179,8 @@ static int store(settings *s, const option *o, const char *text)
 static int unknown_option(const char *found, size_t n, const command *c)
 {
     const char *names[OPTIONS];
-    char        held[OPTIONS][40], word[64], near[256], hint[400];
-    int         k = 0;
+    char held[OPTIONS][40], word[64], near[256], hint[400];
+    int k = 0;
     for (int i = 0; i < OPTIONS; i++)
         if (table[i].commands & c->bit) {
             snprintf(held[k], sizeof held[k], "--%.*s", (int)strcspn(table[i].name, "|"), table[i].name);
@@ -176,11 +196,11 @@ static int unknown_option(const char *found, size_t n, const command *c)
 /* argv[*i] is an option; takes its value too. */
 static int take_option(settings *s, int argc, char **argv, int *i)
 {
-    const char   *word  = argv[*i];
-    bool          dashes = word[1] == '-';
-    const char   *equals = dashes ? strchr(word, '=') : NULL;
-    size_t        n      = dashes ? (equals ? (size_t)(equals - word) : strlen(word)) : 2;
-    const option *o      = dashes ? find_long(word + 2, n - 2, s->command->bit) : find_letter(word[1], s->command->bit);
+    const char *word = argv[*i];
+    bool dashes = word[1] == '-';
+    const char *equals = dashes ? strchr(word, '=') : NULL;
+    size_t n = dashes ? (equals ? (size_t)(equals - word) : strlen(word)) : 2;
+    const option *o = dashes ? find_long(word + 2, n - 2, s->command->bit) : find_letter(word[1], s->command->bit);
     if (!o) return unknown_option(word, n, s->command);
     const char *value = equals ? equals + 1 : !dashes && word[2] ? word + 2 : NULL;
     if (o->kind == FLAG) {
@@ -196,7 +216,8 @@ static int parse_size(settings *s)
 {
     int n = 0;
     if (!s->size) return 0;
-    if (sscanf(s->size, "%dx%d%n", &s->width, &s->height, &n) != 2 || s->size[n]) return report(DIFFC_USAGE, "", "size: found \"%s\", expected WIDTHxHEIGHT, such as 512x768", s->size);
+    if (sscanf(s->size, "%dx%d%n", &s->width, &s->height, &n) != 2 || s->size[n])
+        return report(DIFFC_USAGE, "", "size: found \"%s\", expected WIDTHxHEIGHT, such as 512x768", s->size);
     return 0;
 }
 
@@ -209,11 +230,11 @@ static const command *find_command(const command *commands, int n, const char *w
 
 int options_parse(settings *s, const command *commands, int n_commands, int argc, char **argv)
 {
-    *s         = (settings){.eta = -1, .strength = 0.75, .seconds = 5, .count = 1, .batch = 1};
+    *s = (settings){.eta = -1, .strength = 0.75, .seconds = 5, .count = 1, .batch = 1};
     s->command = find_command(commands, n_commands, argv[1]);
     if (!s->command) {
         const char *names[16];
-        char        near[256], hint[400];
+        char near[256], hint[400];
         for (int i = 0; i < n_commands; i++) names[i] = commands[i].name;
         diffc_nearest_names(near, sizeof near, argv[1], names, n_commands);
         snprintf(hint, sizeof hint, *near ? "Did you mean %s? `diffc --help` lists all." : "%s`diffc --help` lists the commands.", near);
@@ -247,8 +268,8 @@ void options_help(const command *c)
         const option *o = &table[i];
         if (!(o->commands & c->bit)) continue;
         char left[80];
-        snprintf(left, sizeof left, "%s%c%s--%.*s%s%s", o->letter ? "-" : " ", o->letter ? o->letter : ' ', o->letter ? ", " : "  ", (int)strcspn(o->name, "|"), o->name,
-                 o->value ? " " : "", o->value ? o->value : "");
+        snprintf(left, sizeof left, "%s%c%s--%.*s%s%s", o->letter ? "-" : " ", o->letter ? o->letter : ' ', o->letter ? ", " : "  ",
+                 (int)strcspn(o->name, "|"), o->name, o->value ? " " : "", o->value ? o->value : "");
         printf("  %-32s %s\n", left, o->help);
     }
 }

@@ -17,7 +17,7 @@ static int tell(diffc_status code, const char *text, const char *hint)
 {
     if (as_json) {
         json_t *o = json_pack("{s:{s:i,s:s,s:s}}", "error", "code", (int)code, "message", text, "hint", hint);
-        char   *s = o ? json_dumps(o, JSON_COMPACT | JSON_PRESERVE_ORDER) : NULL;
+        char *s = o ? json_dumps(o, JSON_COMPACT | JSON_PRESERVE_ORDER) : NULL;
         fprintf(stderr, "%s\n", s ? s : "{\"error\":{\"code\":70}}");
         free(s);
         json_decref(o);
@@ -30,7 +30,7 @@ static int tell(diffc_status code, const char *text, const char *hint)
 
 int report(diffc_status code, const char *hint, const char *format, ...)
 {
-    char    text[1024];
+    char text[1024];
     va_list args;
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
@@ -38,10 +38,7 @@ int report(diffc_status code, const char *hint, const char *format, ...)
     return tell(code, text, hint);
 }
 
-int report_error(const diffc_error *e)
-{
-    return tell(e->code == DIFFC_CANCELLED ? (diffc_status)signals_code() : e->code, e->text, e->hint);
-}
+int report_error(const diffc_error *e) { return tell(e->code == DIFFC_CANCELLED ? (diffc_status)signals_code() : e->code, e->text, e->hint); }
 
 /* ---- progress -------------------------------------------------------------------------------------------- */
 
@@ -63,8 +60,8 @@ void progress_clear(progress *p)
 void progress_tell(progress *p, const diffc_progress *x)
 {
     static const char *const stage[] = {"loading", "reading the prompt", "encoding the start image", "sampling", "decoding"};
-    double                   t       = now();
-    bool                     ends    = x->total > 0 && x->done == x->total;
+    double t = now();
+    bool ends = x->total > 0 && x->done == x->total;
     if (!p->on || (p->last > 0 && !ends && t - p->last < 0.1)) return;
     p->last = t;
     fprintf(stderr, "\r\033[K%s", stage[x->stage]);
@@ -85,7 +82,7 @@ void progress_tell(progress *p, const diffc_progress *x)
 /* ---- signals ---------------------------------------------------------------------------------------------- */
 
 static diffc_model *volatile running; /* read by the handler */
-static volatile sig_atomic_t  caught;
+static volatile sig_atomic_t caught;
 
 static void stop(int number)
 {
@@ -111,4 +108,4 @@ void signals_install(void)
 }
 
 void signals_model(diffc_model *model) { running = model; }
-int  signals_code(void) { return caught ? 128 + caught : DIFFC_CANCELLED; }
+int signals_code(void) { return caught ? 128 + caught : DIFFC_CANCELLED; }

@@ -6,11 +6,14 @@
 
 void report_as_json(bool on);
 /* Tells an error and returns its code. hint may be "". */
-int  report(diffc_status code, const char *hint, const char *format, ...) __attribute__((format(printf, 3, 4)));
-int  report_error(const diffc_error *e); /* the same for an error of the library */
+int report(diffc_status code, const char *hint, const char *format, ...) __attribute__((format(printf, 3, 4)));
+int report_error(const diffc_error *e); /* the same for an error of the library */
 
 /* A progress line on stderr, when that is a terminal: "sampling 5/20  3.1 it/s  0:05 left". Thread-compatible. */
-typedef struct progress { bool on; double last; } progress;
+typedef struct progress {
+    bool on;
+    double last;
+} progress;
 void progress_begin(progress *p, bool wanted);
 void progress_tell(progress *p, const diffc_progress *x);
 void progress_clear(progress *p); /* before other output and at the end */
@@ -19,6 +22,6 @@ void progress_clear(progress *p); /* before other output and at the end */
 void signals_install(void);
 void signals_model(diffc_model *model);
 /* Exit code of a stopped run: 130 or 143. */
-int  signals_code(void);
+int signals_code(void);
 
 #endif

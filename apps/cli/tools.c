@@ -17,9 +17,18 @@ static void on_log(void *user, diffc_log_level level, const char *line)
 
 int open_model(diffc_model **model, const settings *s)
 {
-    diffc_error   e = {0};
-    diffc_options o = {.model = s->model, .vae = s->vae, .taesd = s->taesd, .device = s->device, .cpu_level = s->cpu, .precision = s->precision, .exact = s->exact,
-                       .threads = s->threads, .max_memory = s->max_memory, .log = on_log, .log_user = (void *)s};
+    diffc_error e = {0};
+    diffc_options o = {.model = s->model,
+                       .vae = s->vae,
+                       .taesd = s->taesd,
+                       .device = s->device,
+                       .cpu_level = s->cpu,
+                       .precision = s->precision,
+                       .exact = s->exact,
+                       .threads = s->threads,
+                       .max_memory = s->max_memory,
+                       .log = on_log,
+                       .log_user = (void *)s};
     if (s->threads < 0 || s->threads > 1024) return report(DIFFC_USAGE, "", "threads: found %d, expected 1 to 1024 (0: all usable CPUs)", s->threads);
     if (diffc_open(model, &o, &e)) return report_error(&e);
     signals_model(*model);
@@ -48,9 +57,9 @@ static void print_scalar(const json_t *v)
 
 static bool is_flat(const json_t *v)
 {
-    size_t        i;
-    json_t       *x;
-    const char   *key;
+    size_t i;
+    json_t *x;
+    const char *key;
     if (json_is_array(v)) json_array_foreach(v, i, x) if (json_is_object(x) || json_is_array(x)) return false;
     if (json_is_object(v)) json_object_foreach((json_t *)v, key, x) if (json_is_object(x)) return false;
     return true;
@@ -60,8 +69,8 @@ static bool is_flat(const json_t *v)
 static void print_row(const json_t *v)
 {
     const char *key;
-    json_t     *x;
-    int         i = 0;
+    json_t *x;
+    int i = 0;
     json_object_foreach((json_t *)v, key, x)
     {
         printf("%s", i++ ? "  " : "");
@@ -72,8 +81,8 @@ static void print_row(const json_t *v)
 static void print_value(const json_t *v, int indent)
 {
     const char *key;
-    json_t     *x;
-    size_t      i;
+    json_t *x;
+    size_t i;
     if (json_is_object(v)) {
         json_object_foreach((json_t *)v, key, x)
         {
@@ -95,8 +104,8 @@ static void print_value(const json_t *v, int indent)
 
 int run_inspect(const settings *s)
 {
-    diffc_error e    = {0};
-    char       *text = NULL;
+    diffc_error e = {0};
+    char *text = NULL;
     if (s->n_words != 1) return report(DIFFC_USAGE, "", "inspect: found %d paths, expected one", s->n_words);
     if (diffc_inspect(s->word[0], &text, &e)) return report_error(&e);
     json_t *root = s->json ? NULL : json_loads(text, 0, NULL);
@@ -111,9 +120,9 @@ int run_inspect(const settings *s)
 
 int run_tokenize(const settings *s)
 {
-    diffc_error e   = {0};
-    int32_t    *ids = NULL;
-    int         n = 0, cut = 0;
+    diffc_error e = {0};
+    int32_t *ids = NULL;
+    int n = 0, cut = 0;
     if (s->n_words != 1) return report(DIFFC_USAGE, "Put a text of several words in quotes.", "tokenize: found %d texts, expected one", s->n_words);
     if (diffc_tokenize(s->tokenizer ? s->tokenizer : s->model, s->word[0], &ids, &n, &cut, &e)) return report_error(&e);
     putchar('[');
@@ -128,9 +137,9 @@ int run_tokenize(const settings *s)
 static int parse_shape(const char *text, int64_t *dim, int *rank, size_t *n)
 {
     *rank = 0;
-    *n    = 1;
+    *n = 1;
     for (const char *p = text;; p++) {
-        char     *end;
+        char *end;
         long long v = strtoll(p, &end, 10);
         if (end == p || v < 1 || *rank >= 8 || (size_t)v > ((size_t)1 << 31) / *n)
             return report(DIFFC_USAGE, "", "shape: found \"%s\", expected up to 8 whole numbers such as 1,4,64,64, at most 2^31 values", text);
@@ -145,15 +154,16 @@ static int parse_shape(const char *text, int64_t *dim, int *rank, size_t *n)
 int run_noise(const settings *s)
 {
     diffc_error e = {0};
-    int64_t     dim[8];
-    int         rank;
-    size_t      n;
+    int64_t dim[8];
+    int rank;
+    size_t n;
     if (!s->shape || !s->output || !s->has_seed) return report(DIFFC_USAGE, "", "noise: expected --shape, -s SEED and -o FILE");
     int code = parse_shape(s->shape, dim, &rank, &n);
     if (code) return code;
     float *data = malloc(n * sizeof *data);
     if (!data) return report(DIFFC_NO_MEMORY, "", "noise: out of memory (%zu bytes)", n * sizeof *data);
-    if (diffc_noise(s->rng ? s->rng : "cpu", (uint64_t)s->seed, data, n, &e) || diffc_npy_write(s->output, data, rank, dim, &e)) code = report_error(&e);
+    if (diffc_noise(s->rng ? s->rng : "cpu", (uint64_t)s->seed, data, n, &e) || diffc_npy_write(s->output, data, rank, dim, &e))
+        code = report_error(&e);
     free(data);
     return code;
 }
@@ -167,12 +177,12 @@ static json_t *reals(const double *v, int n)
 
 int run_schedule(const settings *s)
 {
-    diffc_error    e = {0};
+    diffc_error e = {0};
     diffc_schedule t;
     if (diffc_schedule_make(s->model, s->prediction, s->sampler, s->schedule, s->has_steps ? s->steps : 20, &t, &e)) return report_error(&e);
     if (s->json) {
-        dump(json_pack("{s:s,s:s,s:o,s:o}", "sampler", t.sampler, "scheduler", t.schedule ? t.schedule : "model", "timesteps", reals(t.timesteps, t.n_timesteps), "sigmas",
-                       reals(t.sigmas, t.n_sigmas)));
+        dump(json_pack("{s:s,s:s,s:o,s:o}", "sampler", t.sampler, "scheduler", t.schedule ? t.schedule : "model", "timesteps",
+                       reals(t.timesteps, t.n_timesteps), "sigmas", reals(t.sigmas, t.n_sigmas)));
     } else {
         printf("%s, %s schedule\n%4s %12s %12s\n", t.sampler, t.schedule ? t.schedule : "model", "", "timestep", "sigma");
         for (int i = 0; i < t.n_timesteps || i < t.n_sigmas; i++) {
@@ -192,18 +202,19 @@ int run_schedule(const settings *s)
 
 int run_bench(const settings *s)
 {
-    diffc_error  e = {0};
+    diffc_error e = {0};
     diffc_model *m = NULL;
-    diffc_bench  b = {0};
+    diffc_bench b = {0};
     if (s->n_words != 1) return report(DIFFC_USAGE, "", "bench: found %d parts, expected one of unet, vae, taesd, clip-text", s->n_words);
     int code = open_model(&m, s);
     if (!code && diffc_bench_run(m, s->word[0], s->batch, s->width, s->height, s->seconds, s->profile || s->plan, &b, &e)) code = report_error(&e);
     if (!code && s->json) {
-        dump(json_pack("{s:s,s:s,s:f,s:f,s:i,s:f,s:I,s:I,s:o}", "what", s->word[0], "device", diffc_device_summary(m), "seconds", b.best, "median", b.median, "rounds", b.n, "gflop",
-                       b.gflop, "weight_bytes", (json_int_t)b.weight_bytes, "buffer_bytes", (json_int_t)b.buffer_bytes, "all", reals(b.seconds, b.n)));
+        dump(json_pack("{s:s,s:s,s:f,s:f,s:i,s:f,s:I,s:I,s:o}", "what", s->word[0], "device", diffc_device_summary(m), "seconds", b.best, "median",
+                       b.median, "rounds", b.n, "gflop", b.gflop, "weight_bytes", (json_int_t)b.weight_bytes, "buffer_bytes",
+                       (json_int_t)b.buffer_bytes, "all", reals(b.seconds, b.n)));
     } else if (!code) {
-        printf("%s on %s: best %.4f s, median %.4f s of %d; %.1f GFLOP, %.1f GFLOP/s; weights %.1f MB, buffers %.1f MB\n", s->word[0], diffc_device_summary(m), b.best, b.median,
-               b.n, b.gflop, b.gflop / b.best, (double)b.weight_bytes / 1e6, (double)b.buffer_bytes / 1e6);
+        printf("%s on %s: best %.4f s, median %.4f s of %d; %.1f GFLOP, %.1f GFLOP/s; weights %.1f MB, buffers %.1f MB\n", s->word[0],
+               diffc_device_summary(m), b.best, b.median, b.n, b.gflop, b.gflop / b.best, (double)b.weight_bytes / 1e6, (double)b.buffer_bytes / 1e6);
         if (b.profile) printf("%s", b.profile);
     }
     diffc_bench_free(&b);

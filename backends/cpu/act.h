@@ -25,7 +25,7 @@ static inline float cpu_silu(float x)
 static inline float cpu_quick_gelu(float x)
 {
     const float k = 1.702f, kh = cpu_top_bits(k), kl = (float)(1.702 - 1.70166015625); /* kh == 1.70166015625 */
-    float       a = cpu_abs(x);
+    float a = cpu_abs(x);
     a = a > 64.0f ? 64.0f : a;
     const float ah = cpu_top_bits(a);
     const float e = cpu_exp_ext(-(kh * ah), -(kh * (a - ah) + kl * a));
@@ -41,7 +41,7 @@ static inline float cpu_gelu(float x)
     const float ah = cpu_top_bits(a);
     const float e = cpu_exp_ext(-0.5f * (ah * ah), -0.5f * ((a - ah) * (a + ah)));
     const float t = 1.0f / cpu_fma(0.3f, a, 1.0f), u = t - 0.75f;
-    float       p = -0.02062345643f;
+    float p = -0.02062345643f;
     p = cpu_fma(p, u, -0.02677278611f);
     p = cpu_fma(p, u, 0.02877483597f);
     p = cpu_fma(p, u, 0.03367985645f);
@@ -61,7 +61,7 @@ static inline float cpu_relu(float x) { return x < 0.0f ? 0.0f : x; }
 static inline float cpu_tanh3(float x)
 {
     const float y = x / 3.0f, a = cpu_abs(y), z = a * a;
-    float       p = -0.005704987158f;
+    float p = -0.005704987158f;
     p = cpu_fma(p, z, 0.02063908746f);
     p = cpu_fma(p, z, -0.05373971518f);
     p = cpu_fma(p, z, 0.133314422f);
@@ -72,11 +72,8 @@ static inline float cpu_tanh3(float x)
 }
 
 /* y[i] = act(x[i]); y may be x. */
-#define CPU_ACT_ROW(name, f)                                                                                                               \
-    static inline void name(float *y, const float *x, int64_t n)                                                                          \
-    {                                                                                                                                      \
-        CPU_VECTOR_LOOP for (int64_t i = 0; i < n; i++) y[i] = f(x[i]);                                                                    \
-    }
+#define CPU_ACT_ROW(name, f)                                                                                                                         \
+    static inline void name(float *y, const float *x, int64_t n) { CPU_VECTOR_LOOP for (int64_t i = 0; i < n; i++) y[i] = f(x[i]); }
 CPU_ACT_ROW(cpu_silu_row, cpu_silu)
 CPU_ACT_ROW(cpu_gelu_row, cpu_gelu)
 CPU_ACT_ROW(cpu_quick_gelu_row, cpu_quick_gelu)

@@ -13,21 +13,21 @@ enum {
 
 /* Up to CPU_ATTN_QUERIES queries of one head of one image. The *_tile buffers are scratch, 64-byte aligned. */
 typedef struct cpu_attn_tile {
-    const float      *q, *k, *v; /* this head's first query of the tile, first key, first value */
-    float            *y;
-    int64_t           q_stride, k_stride, v_stride, y_stride;
-    int64_t           queries, keys;
-    int64_t           step;  /* keys a step, at most CPU_ATTN_KEYS; bytes depend on it, so it follows from the number of keys alone */
-    int64_t           first; /* number of the first query, for the causal mask */
-    int               d;     /* channels of the head */
-    float             scale; /* softmax scale times log2(e): scores are exponents of 2 */
-    bool              causal;
+    const float *q, *k, *v; /* this head's first query of the tile, first key, first value */
+    float *y;
+    int64_t q_stride, k_stride, v_stride, y_stride;
+    int64_t queries, keys;
+    int64_t step;  /* keys a step, at most CPU_ATTN_KEYS; bytes depend on it, so it follows from the number of keys alone */
+    int64_t first; /* number of the first query, for the causal mask */
+    int d;         /* channels of the head */
+    float scale;   /* softmax scale times log2(e): scores are exponents of 2 */
+    bool causal;
     const atomic_int *cancel; /* may be NULL; polled between steps, the tile is then left unfinished */
-    float            *q_tile, *o_tile; /* [queries / group][d][group] */
-    float            *state;           /* [queries / group][3][group] */
-    float            *k_tile, *v_tile; /* [step][ld] */
-    float            *s_tile;          /* [step][group] */
-    int64_t           ld;
+    float *q_tile, *o_tile;   /* [queries / group][d][group] */
+    float *state;             /* [queries / group][3][group] */
+    float *k_tile, *v_tile;   /* [step][ld] */
+    float *s_tile;            /* [step][group] */
+    int64_t ld;
 } cpu_attn_tile;
 
 typedef void cpu_attn_fn(const cpu_attn_tile *t);

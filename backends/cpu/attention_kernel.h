@@ -26,9 +26,9 @@
 enum { LANES = ATTN_LANES, ROWS = ATTN_ROWS, VECS = 3, GROUP = VECS * LANES };
 _Static_assert(CPU_ATTN_QUERIES % GROUP == 0, "query tiles are made of groups");
 
-typedef float   vec __attribute__((vector_size(LANES * 4)));
+typedef float vec __attribute__((vector_size(LANES * 4)));
 typedef int32_t ivec __attribute__((vector_size(LANES * 4)));
-typedef float   vec4 __attribute__((vector_size(16)));
+typedef float vec4 __attribute__((vector_size(16)));
 
 /* ---- vectors --------------------------------------------------------------------------------------- */
 
@@ -76,7 +76,7 @@ INLINE vec exp2_vec(vec x)
 {
 #if ATTN_LANES == 16
     const vec r = (vec)_mm512_reduce_ps((__m512)x, 0x09); /* x - floor(x); scalef takes floor(x) itself */
-    vec       p = splat(0.001877576612f);
+    vec p = splat(0.001877576612f);
     p = fma_vec(p, r, splat(0.008989340301f));
     p = fma_vec(p, r, splat(0.05582631782f));
     p = fma_vec(p, r, splat(0.2401536171f));
@@ -84,11 +84,11 @@ INLINE vec exp2_vec(vec x)
     p = fma_vec(p, r, splat(0.9999999251f));
     return (vec)_mm512_scalef_ps((__m512)p, (__m512)x);
 #else
-    const vec  round = splat(12582912.0f); /* 1.5 * 2^23: the sum's low bits are the rounded integer */
+    const vec round = splat(12582912.0f); /* 1.5 * 2^23: the sum's low bits are the rounded integer */
     const ivec tiny = x < splat(-126.0f);
     x = (vec)((tiny & (ivec)splat(-126.0f)) | (~tiny & (ivec)x));
     const vec shifted = x + round, r = x - (shifted - round);
-    vec       p = splat(0.001327647154f);
+    vec p = splat(0.001327647154f);
     p = fma_vec(p, r, splat(0.009675541371f));
     p = fma_vec(p, r, splat(0.05550713276f));
     p = fma_vec(p, r, splat(0.2402211972f));
@@ -123,7 +123,7 @@ INLINE void transpose4(vec4 r[4])
 static void pack_queries(float *to, const float *q, int64_t stride, int64_t n, int d, float scale)
 {
     const vec4 k = {scale, scale, scale, scale};
-    int64_t    i = 0;
+    int64_t i = 0;
     for (; i + 4 <= n; i += 4) {
         int c = 0;
         for (; c + 4 <= d; c += 4) {
@@ -147,7 +147,7 @@ static void unpack_output(float *y, int64_t stride, int64_t n, int d, const floa
     int64_t i = 0;
     for (; i + 4 <= n; i += 4) {
         const vec4 k = load4(inverse + i);
-        int        c = 0;
+        int c = 0;
         for (; c + 4 <= d; c += 4) {
             vec4 r[4];
             UNROLL for (int j = 0; j < 4; j++) r[j] = load4(from + (c + j) * GROUP + i) * k;
@@ -182,44 +182,48 @@ static void copy_rows(float *restrict to, int64_t ld, const float *restrict from
 INLINE void scores_block(float *s, const float *k, int64_t ld, const float *q, int d, const int rows, const int v)
 {
     vec acc[ROWS][VECS];
-    UNROLL for (int r = 0; r < rows; r++)
-        UNROLL for (int i = 0; i < v; i++) acc[r][i] = (vec){0};
+    UNROLL for (int r = 0; r < rows; r++) UNROLL for (int i = 0; i < v; i++) acc[r][i] = (vec){0};
     for (int c = 0; c < d; c++) {
         vec x[VECS];
         UNROLL for (int i = 0; i < v; i++) x[i] = load(q + (int64_t)c * GROUP + i * LANES);
-        UNROLL for (int r = 0; r < rows; r++) {
+        UNROLL for (int r = 0; r < rows; r++)
+        {
             const vec b = splat(k[r * ld + c]);
             UNROLL for (int i = 0; i < v; i++) acc[r][i] = fma_vec(b, x[i], acc[r][i]);
         }
     }
-    UNROLL for (int r = 0; r < rows; r++)
-        UNROLL for (int i = 0; i < v; i++) store(s + r * GROUP + i * LANES, acc[r][i]);
+    UNROLL for (int r = 0; r < rows; r++) UNROLL for (int i = 0; i < v; i++) store(s + r * GROUP + i * LANES, acc[r][i]);
 }
 
 /* o[r][queries] = alpha * o[r][queries] + sum over j of v[j][r] * p[j][queries], for `rows` channels */
 INLINE void output_block(float *o, const float *alpha, const float *v, int64_t ld, const float *p, int64_t n, const int rows, const int nv)
 {
     vec acc[ROWS][VECS];
-    UNROLL for (int r = 0; r < rows; r++)
-        UNROLL for (int i = 0; i < nv; i++) acc[r][i] = load(o + r * GROUP + i * LANES) * load(alpha + i * LANES);
+    UNROLL for (int r = 0; r < rows; r++) UNROLL for (int i = 0; i < nv; i++) acc[r][i] = load(o + r * GROUP + i * LANES) * load(alpha + i * LANES);
     for (int64_t j = 0; j < n; j++) {
         vec x[VECS];
         UNROLL for (int i = 0; i < nv; i++) x[i] = load(p + j * GROUP + i * LANES);
-        UNROLL for (int r = 0; r < rows; r++) {
+        UNROLL for (int r = 0; r < rows; r++)
+        {
             const vec b = splat(v[j * ld + r]);
             UNROLL for (int i = 0; i < nv; i++) acc[r][i] = fma_vec(b, x[i], acc[r][i]);
         }
     }
-    UNROLL for (int r = 0; r < rows; r++)
-        UNROLL for (int i = 0; i < nv; i++) store(o + r * GROUP + i * LANES, acc[r][i]);
+    UNROLL for (int r = 0; r < rows; r++) UNROLL for (int i = 0; i < nv; i++) store(o + r * GROUP + i * LANES, acc[r][i]);
 }
 
 INLINE void scores_of(float *s, const float *k, int64_t ld, const float *q, int64_t n, int d, const int v)
 {
     int64_t j = 0;
     for (; j + ROWS <= n; j += ROWS) scores_block(s + j * GROUP, k + j * ld, ld, q, d, ROWS, v);
-    if (ROWS > 4 && j + 4 <= n) { scores_block(s + j * GROUP, k + j * ld, ld, q, d, 4, v); j += 4; }
-    if (j + 2 <= n) { scores_block(s + j * GROUP, k + j * ld, ld, q, d, 2, v); j += 2; }
+    if (ROWS > 4 && j + 4 <= n) {
+        scores_block(s + j * GROUP, k + j * ld, ld, q, d, 4, v);
+        j += 4;
+    }
+    if (j + 2 <= n) {
+        scores_block(s + j * GROUP, k + j * ld, ld, q, d, 2, v);
+        j += 2;
+    }
     if (j < n) scores_block(s + j * GROUP, k + j * ld, ld, q, d, 1, v);
 }
 
@@ -227,8 +231,14 @@ INLINE void output_of(float *o, const float *alpha, const float *v, int64_t ld, 
 {
     int c = 0;
     for (; c + ROWS <= d; c += ROWS) output_block(o + c * GROUP, alpha, v + c, ld, p, n, ROWS, nv);
-    if (ROWS > 4 && c + 4 <= d) { output_block(o + c * GROUP, alpha, v + c, ld, p, n, 4, nv); c += 4; }
-    if (c + 2 <= d) { output_block(o + c * GROUP, alpha, v + c, ld, p, n, 2, nv); c += 2; }
+    if (ROWS > 4 && c + 4 <= d) {
+        output_block(o + c * GROUP, alpha, v + c, ld, p, n, 4, nv);
+        c += 4;
+    }
+    if (c + 2 <= d) {
+        output_block(o + c * GROUP, alpha, v + c, ld, p, n, 2, nv);
+        c += 2;
+    }
     if (c < d) output_block(o + c * GROUP, alpha, v + c, ld, p, n, 1, nv);
 }
 
@@ -247,16 +257,16 @@ INLINE void softmax_of(float *s, int64_t n, float *m, float *sum, float *alpha, 
 {
     vec top[VECS], total[VECS];
     UNROLL for (int i = 0; i < v; i++) top[i] = load(m + i * LANES);
-    for (int64_t j = 0; j < n; j++)
-        UNROLL for (int i = 0; i < v; i++) top[i] = max_vec(load(s + j * GROUP + i * LANES), top[i]);
-    UNROLL for (int i = 0; i < v; i++) {
+    for (int64_t j = 0; j < n; j++) UNROLL for (int i = 0; i < v; i++) top[i] = max_vec(load(s + j * GROUP + i * LANES), top[i]);
+    UNROLL for (int i = 0; i < v; i++)
+    {
         const vec a = exp2_vec(load(m + i * LANES) - top[i]);
         store(m + i * LANES, top[i]);
         store(alpha + i * LANES, a);
         total[i] = load(sum + i * LANES) * a;
     }
-    for (int64_t j = 0; j < n; j++)
-        UNROLL for (int i = 0; i < v; i++) {
+    for (int64_t j = 0; j < n; j++) UNROLL for (int i = 0; i < v; i++)
+        {
             const vec p = exp2_vec(load(s + j * GROUP + i * LANES) - top[i]);
             store(s + j * GROUP + i * LANES, p);
             total[i] += p;
@@ -274,11 +284,10 @@ INLINE void group_step(const cpu_attn_tile *t, float *state, const float *q, flo
     softmax_of(t->s_tile, n, state, state + GROUP, state + 2 * GROUP, v);
     output_of(o, state + 2 * GROUP, t->v_tile, t->ld, t->s_tile, n, t->d, v);
 }
-#define STEP(name, v)                                                                                                            \
-    static __attribute__((noinline)) void name(const cpu_attn_tile *t, float *state, const float *q, float *o, int64_t n,        \
-                                               int64_t lag)                                                                      \
-    {                                                                                                                            \
-        group_step(t, state, q, o, n, lag, v);                                                                                   \
+#define STEP(name, v)                                                                                                                                \
+    static __attribute__((noinline)) void name(const cpu_attn_tile *t, float *state, const float *q, float *o, int64_t n, int64_t lag)               \
+    {                                                                                                                                                \
+        group_step(t, state, q, o, n, lag, v);                                                                                                       \
     }
 STEP(group_step1, 1)
 STEP(group_step2, 2)
@@ -286,7 +295,7 @@ STEP(group_step3, 3)
 
 void ATTN_NAME(const cpu_attn_tile *t)
 {
-    const int     d = t->d;
+    const int d = t->d;
     const int64_t groups = (t->queries + GROUP - 1) / GROUP, last = t->first + t->queries - 1;
     const int64_t keys = t->causal && last + 1 < t->keys ? last + 1 : t->keys;
     for (int64_t g = 0; g < groups; g++) {
@@ -305,7 +314,7 @@ void ATTN_NAME(const cpu_attn_tile *t)
         copy_rows(t->v_tile, t->ld, t->v + j * t->v_stride, t->v_stride, n, d);
         for (int64_t g = 0; g < groups; g++) {
             const int64_t lag = t->first + g * GROUP - j, left = t->queries - g * GROUP;
-            float        *state = t->state + g * 3 * GROUP, *q = t->q_tile + g * GROUP * d, *o = t->o_tile + g * GROUP * d;
+            float *state = t->state + g * 3 * GROUP, *q = t->q_tile + g * GROUP * d, *o = t->o_tile + g * GROUP * d;
             if (t->causal && lag + GROUP <= 0) continue; /* all keys come after all queries */
             if (left > 2 * LANES) group_step3(t, state, q, o, n, lag);
             else if (left > LANES) group_step2(t, state, q, o, n, lag);
@@ -314,7 +323,7 @@ void ATTN_NAME(const cpu_attn_tile *t)
     }
     for (int64_t g = 0; g < groups; g++) {
         const int64_t n = t->queries - g * GROUP < GROUP ? t->queries - g * GROUP : GROUP;
-        float        *inverse = t->state + g * 3 * GROUP + GROUP;
+        float *inverse = t->state + g * 3 * GROUP + GROUP;
         for (int i = 0; i < GROUP; i++) inverse[i] = 1.0f / inverse[i];
         unpack_output(t->y + g * GROUP * t->y_stride, t->y_stride, n, d, t->o_tile + g * GROUP * d, inverse);
     }

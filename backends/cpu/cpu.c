@@ -16,17 +16,18 @@ static cpu_level best_level(void)
 {
     if (!cpuinfo_initialize()) return CPU_PORTABLE;
     bool avx2 = cpuinfo_has_x86_avx2() && cpuinfo_has_x86_fma3() && cpuinfo_has_x86_f16c();
-    if (avx2 && cpuinfo_has_x86_avx512f() && cpuinfo_has_x86_avx512bw() && cpuinfo_has_x86_avx512dq() && cpuinfo_has_x86_avx512vl()) return CPU_AVX512;
+    if (avx2 && cpuinfo_has_x86_avx512f() && cpuinfo_has_x86_avx512bw() && cpuinfo_has_x86_avx512dq() && cpuinfo_has_x86_avx512vl())
+        return CPU_AVX512;
     return avx2 ? CPU_AVX2 : CPU_PORTABLE;
 }
 
 static void take_kernels(cpu_device *c)
 {
-    static const cpu_gemm *const gemm[]   = {&cpu_gemm_portable, &cpu_gemm_avx2, &cpu_gemm_avx512};
-    static const cpu_rows *const rows[]   = {&cpu_rows_portable, &cpu_rows_avx2, &cpu_rows_avx512};
-    static cpu_attn_fn *const    attend[] = {cpu_attn_portable, cpu_attn_avx2, cpu_attn_avx512};
-    c->gemm   = gemm[c->level];
-    c->rows   = rows[c->level];
+    static const cpu_gemm *const gemm[] = {&cpu_gemm_portable, &cpu_gemm_avx2, &cpu_gemm_avx512};
+    static const cpu_rows *const rows[] = {&cpu_rows_portable, &cpu_rows_avx2, &cpu_rows_avx512};
+    static cpu_attn_fn *const attend[] = {cpu_attn_portable, cpu_attn_avx2, cpu_attn_avx512};
+    c->gemm = gemm[c->level];
+    c->rows = rows[c->level];
     c->attend = attend[c->level];
 }
 #else
@@ -34,8 +35,8 @@ static cpu_level best_level(void) { return CPU_PORTABLE; }
 
 static void take_kernels(cpu_device *c)
 {
-    c->gemm   = &cpu_gemm_portable;
-    c->rows   = &cpu_rows_portable;
+    c->gemm = &cpu_gemm_portable;
+    c->rows = &cpu_rows_portable;
     c->attend = cpu_attn_portable;
 }
 #endif
@@ -43,7 +44,7 @@ static void take_kernels(cpu_device *c)
 static dc_status choose_level(cpu_device *c, const char *wanted, dc_error *e)
 {
     cpu_level best = best_level();
-    c->level       = best;
+    c->level = best;
     if (!wanted || !strcmp(wanted, "auto")) return DC_OK;
     for (int l = 0; l < CPU_LEVELS; l++)
         if (!strcmp(wanted, level_names[l])) {
@@ -67,7 +68,7 @@ static dc_status cpu_open(dc_device *d, const dc_device_options *o, dc_error *e)
 {
     cpu_device *c = calloc(1, sizeof *c);
     if (!c) return dc_fail_memory(e, "the CPU device", sizeof *c);
-    d->impl     = c;
+    d->impl = c;
     dc_status s = choose_level(c, o->cpu_level, e);
     if (!s && !(c->pool = dc_pool_new(o->threads))) s = dc_fail(e, DC_NO_MEMORY, "threads: cannot start %d of them", o->threads);
     if (s) {
@@ -96,10 +97,30 @@ static dc_status cpu_copy(dc_device *d, void *to, const void *from, uint64_t byt
 }
 
 const dc_backend dc_backend_cpu = {
-    .name = "cpu", .open = cpu_open, .close = cpu_close, .alloc = cpu_alloc, .free = cpu_free, .upload = cpu_copy, .download = cpu_copy,
-    .param_bytes = cpu_param_bytes, .param_prepare = cpu_param_prepare, .param_drop = cpu_param_drop,
-    .conv2d_scratch = cpu_conv2d_scratch, .conv2d = cpu_conv2d, .linear_scratch = cpu_linear_scratch, .linear = cpu_linear,
-    .norm_scratch = cpu_norm_scratch, .norm = cpu_norm, .attention_scratch = cpu_attention_scratch, .attention = cpu_attention,
-    .embed = cpu_embed, .gather_rows = cpu_gather_rows, .timestep_embedding = cpu_timestep_embedding, .lincomb = cpu_lincomb,
-    .activate = cpu_activate, .rescale_std = cpu_rescale_std, .stats = cpu_stats, .to_rgb8 = cpu_to_rgb8,
+    .name = "cpu",
+    .open = cpu_open,
+    .close = cpu_close,
+    .alloc = cpu_alloc,
+    .free = cpu_free,
+    .upload = cpu_copy,
+    .download = cpu_copy,
+    .param_bytes = cpu_param_bytes,
+    .param_prepare = cpu_param_prepare,
+    .param_drop = cpu_param_drop,
+    .conv2d_scratch = cpu_conv2d_scratch,
+    .conv2d = cpu_conv2d,
+    .linear_scratch = cpu_linear_scratch,
+    .linear = cpu_linear,
+    .norm_scratch = cpu_norm_scratch,
+    .norm = cpu_norm,
+    .attention_scratch = cpu_attention_scratch,
+    .attention = cpu_attention,
+    .embed = cpu_embed,
+    .gather_rows = cpu_gather_rows,
+    .timestep_embedding = cpu_timestep_embedding,
+    .lincomb = cpu_lincomb,
+    .activate = cpu_activate,
+    .rescale_std = cpu_rescale_std,
+    .stats = cpu_stats,
+    .to_rgb8 = cpu_to_rgb8,
 };

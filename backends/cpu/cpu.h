@@ -11,12 +11,12 @@
 typedef enum cpu_level { CPU_PORTABLE, CPU_AVX2, CPU_AVX512, CPU_LEVELS } cpu_level;
 
 typedef struct cpu_device {
-    dc_pool         *pool;
-    int              threads;
-    cpu_level        level;
-    const cpu_gemm  *gemm;
-    const cpu_rows  *rows;
-    cpu_attn_fn     *attend;
+    dc_pool *pool;
+    int threads;
+    cpu_level level;
+    const cpu_gemm *gemm;
+    const cpu_rows *rows;
+    cpu_attn_fn *attend;
 } cpu_device;
 static inline cpu_device *cpu_of(dc_device *d) { return d->impl; }
 
@@ -29,12 +29,12 @@ static inline dc_status cpu_for(dc_device *d, int64_t n, dc_task *task, void *ct
 
 /* Memory in whole pages for what is large, so that it returns to the system when it is freed. */
 void *cpu_memory(uint64_t bytes); /* 64-byte aligned; NULL when out */
-void  cpu_memory_free(void *p, uint64_t bytes);
+void cpu_memory_free(void *p, uint64_t bytes);
 
 /* ---- parameters (pack.c) */
-uint64_t  cpu_param_bytes(dc_device *d, const dc_param *p);
+uint64_t cpu_param_bytes(dc_device *d, const dc_param *p);
 dc_status cpu_param_prepare(dc_device *d, dc_param *p, dc_error *e);
-void      cpu_param_drop(dc_device *d, dc_param *p);
+void cpu_param_drop(dc_device *d, dc_param *p);
 /* Scale [C] and shift [C] of a norm. */
 static inline const float *cpu_norm_scale(const dc_param *p) { return p->form; }
 static inline const float *cpu_norm_shift(const dc_param *p) { return (const float *)p->form + p->desc.out; }
@@ -42,16 +42,16 @@ static inline const float *cpu_norm_shift(const dc_param *p) { return (const flo
 void cpu_table_row(const dc_param *p, int64_t i, float *out);
 
 /* ---- ops: args as in backend.h */
-uint64_t  cpu_conv2d_scratch(dc_device *d, const dc_conv_args *a); /* conv.c */
+uint64_t cpu_conv2d_scratch(dc_device *d, const dc_conv_args *a); /* conv.c */
 dc_status cpu_conv2d(dc_device *d, const dc_conv_args *a, void *scratch);
-uint64_t  cpu_linear_scratch(dc_device *d, const dc_linear_args *a); /* linear.c */
+uint64_t cpu_linear_scratch(dc_device *d, const dc_linear_args *a); /* linear.c */
 dc_status cpu_linear(dc_device *d, const dc_linear_args *a, void *scratch);
-uint64_t  cpu_norm_scratch(dc_device *d, const dc_norm_args *a); /* norm.c */
+uint64_t cpu_norm_scratch(dc_device *d, const dc_norm_args *a); /* norm.c */
 dc_status cpu_norm(dc_device *d, const dc_norm_args *a, void *scratch);
 /* The group norm of x joined with x2 (or none) as one factor and one addend a channel: out [N][2][C] (scale, then shift). */
-uint64_t  cpu_group_scratch(dc_device *d, dc_tensor x, dc_tensor x2);
+uint64_t cpu_group_scratch(dc_device *d, dc_tensor x, dc_tensor x2);
 dc_status cpu_group_scale_shift(dc_device *d, dc_tensor x, dc_tensor x2, const dc_param *norm, int groups, float eps, float *out, void *scratch);
-uint64_t  cpu_attention_scratch(dc_device *d, const dc_attention_args *a); /* attention.c */
+uint64_t cpu_attention_scratch(dc_device *d, const dc_attention_args *a); /* attention.c */
 dc_status cpu_attention(dc_device *d, const dc_attention_args *a, void *scratch);
 dc_status cpu_embed(dc_device *d, const dc_embed_args *a); /* embed.c */
 dc_status cpu_gather_rows(dc_device *d, const dc_gather_args *a);

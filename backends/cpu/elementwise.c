@@ -7,7 +7,7 @@
 enum { TASK_FLOATS = 16384, MOST_PARTS = 64, MOST_TERMS = 8 };
 
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-static bool    is_dense(dc_tensor t) { return t.stride == dc_channels(t); }
+static bool is_dense(dc_tensor t) { return t.stride == dc_channels(t); }
 
 /* ---- linear combinations and activations ----------------------------------------------------------------------------- */
 
@@ -30,10 +30,10 @@ static runs runs_of(int64_t count, int64_t length)
 static int64_t tasks_of(const runs *r) { return (r->count + r->group - 1) / r->group * r->pieces; }
 
 typedef struct lincomb_job {
-    dc_device             *d;
+    dc_device *d;
     const dc_lincomb_args *a;
-    runs                   r;
-    bool                   dense;
+    runs r;
+    bool dense;
 } lincomb_job;
 
 /* Run i of t: its image, or its row; a tensor with one image serves all images. */
@@ -48,11 +48,11 @@ static void lincomb_task(void *ctx, int64_t i, int thread)
 {
     (void)thread;
     const lincomb_job *j = ctx;
-    const int64_t      first = i / j->r.pieces * j->r.group, end = least(first + j->r.group, j->r.count);
-    const int64_t      from = i % j->r.pieces * j->r.piece, n = least(j->r.piece, j->r.length - from);
+    const int64_t first = i / j->r.pieces * j->r.group, end = least(first + j->r.group, j->r.count);
+    const int64_t from = i % j->r.pieces * j->r.piece, n = least(j->r.piece, j->r.length - from);
     for (int64_t r = first; r < end; r++) {
         const float *x[MOST_TERMS];
-        float        k[MOST_TERMS];
+        float k[MOST_TERMS];
         for (int t = 0; t < j->a->n; t++) {
             x[t] = run_of(j->a->term[t].x, r, j) + from;
             k[t] = j->a->term[t].k;
@@ -71,18 +71,18 @@ dc_status cpu_lincomb(dc_device *d, const dc_lincomb_args *a)
 }
 
 typedef struct act_job {
-    dc_device         *d;
+    dc_device *d;
     const dc_act_args *a;
-    runs               r;
+    runs r;
 } act_job;
 
 static void act_task(void *ctx, int64_t i, int thread)
 {
     (void)thread;
-    const act_job  *j = ctx;
+    const act_job *j = ctx;
     const dc_tensor x = j->a->x, y = j->a->y;
-    const int64_t   first = i / j->r.pieces * j->r.group, end = least(first + j->r.group, j->r.count);
-    const int64_t   from = i % j->r.pieces * j->r.piece, n = least(j->r.piece, j->r.length - from);
+    const int64_t first = i / j->r.pieces * j->r.group, end = least(first + j->r.group, j->r.count);
+    const int64_t from = i % j->r.pieces * j->r.piece, n = least(j->r.piece, j->r.length - from);
     for (int64_t r = first; r < end; r++)
         cpu_of(j->d)->rows->act((float *)y.data + r * y.stride + from, (const float *)x.data + r * x.stride + from, n, j->a->act);
 }
@@ -90,20 +90,23 @@ static void act_task(void *ctx, int64_t i, int thread)
 dc_status cpu_activate(dc_device *d, const dc_act_args *a)
 {
     const bool dense = is_dense(a->x) && is_dense(a->y);
-    act_job    j = {d, a, dense ? runs_of(1, dc_numel(a->x)) : runs_of(dc_rows(a->x), dc_channels(a->x))};
+    act_job j = {d, a, dense ? runs_of(1, dc_numel(a->x)) : runs_of(dc_rows(a->x), dc_channels(a->x))};
     return cpu_for(d, tasks_of(&j.r), act_task, &j);
 }
 
 /* ---- statistics ------------------------------------------------------------------------------------------------------------ */
 
-typedef struct part { double sum, square, absmax; int64_t non_finite; } part;
+typedef struct part {
+    double sum, square, absmax;
+    int64_t non_finite;
+} part;
 
 /* Around `centre` (square only): a first round finds the mean, a second the deviation from it. */
 typedef struct stats_job {
     const float *x;
-    int64_t      n, size; /* numbers in all, of a part */
-    double       centre;
-    part         parts[MOST_PARTS];
+    int64_t n, size; /* numbers in all, of a part */
+    double centre;
+    part parts[MOST_PARTS];
 } stats_job;
 
 enum { LANES = 8 };
@@ -111,17 +114,17 @@ enum { LANES = 8 };
 static void stats_task(void *ctx, int64_t i, int thread)
 {
     (void)thread;
-    stats_job    *j = ctx;
-    const float  *x = j->x + i * j->size;
+    stats_job *j = ctx;
+    const float *x = j->x + i * j->size;
     const int64_t n = least(j->size, j->n - i * j->size);
-    double        sum[LANES] = {0}, square[LANES] = {0};
-    float         most[LANES] = {0};
-    int32_t       bad[LANES] = {0};
-    part          p = {0};
+    double sum[LANES] = {0}, square[LANES] = {0};
+    float most[LANES] = {0};
+    int32_t bad[LANES] = {0};
+    part p = {0};
     for (int64_t k = 0; k < n; k += LANES)
         for (int l = 0; l < LANES && k + l < n; l++) {
             const double v = x[k + l] - j->centre;
-            const float  a = fabsf(x[k + l]);
+            const float a = fabsf(x[k + l]);
             sum[l] += x[k + l];
             square[l] += v * v;
             most[l] = a > most[l] ? a : most[l];
@@ -139,7 +142,7 @@ static void stats_task(void *ctx, int64_t i, int thread)
 /* One round over x; the parts lie in j until the next. */
 static part stats_round(dc_device *d, stats_job *j, double centre)
 {
-    part          all = {0};
+    part all = {0};
     const int64_t parts = (j->n + j->size - 1) / j->size;
     j->centre = centre;
     dc_parallel_for(cpu_of(d)->pool, parts, stats_task, j, NULL);
@@ -158,7 +161,7 @@ static dc_stats stats_of(dc_device *d, const float *x, int64_t n)
     stats_job j = {.x = x, .n = n, .size = (n + MOST_PARTS - 1) / MOST_PARTS};
     j.size = j.size < 1024 ? 1024 : (j.size + LANES - 1) / LANES * LANES;
     const part first = stats_round(d, &j, 0);
-    dc_stats   s = {.mean = n ? first.sum / (double)n : 0, .absmax = first.absmax, .non_finite = first.non_finite};
+    dc_stats s = {.mean = n ? first.sum / (double)n : 0, .absmax = first.absmax, .non_finite = first.non_finite};
     if (n > 1) s.deviation = sqrt(stats_round(d, &j, s.mean).square / (double)(n - 1));
     return s;
 }
@@ -175,7 +178,7 @@ dc_status cpu_rescale_std(dc_device *d, const dc_rescale_args *a)
     for (int64_t n = 0; n < images; n++) {
         const float *guided = (const float *)a->guided.data + n * each, *cond = (const float *)a->cond.data + n * each;
         const double ratio = stats_of(d, cond, each).deviation / stats_of(d, guided, each).deviation;
-        const float  k = (float)(a->phi * ratio + (1 - (double)a->phi));
+        const float k = (float)(a->phi * ratio + (1 - (double)a->phi));
         cpu_of(d)->rows->lincomb((float *)a->y.data + n * each, &guided, &k, 1, each);
     }
     return dc_cancelled(d) ? DC_CANCELLED : DC_OK;
@@ -183,14 +186,18 @@ dc_status cpu_rescale_std(dc_device *d, const dc_rescale_args *a)
 
 /* ---- pixels and time -------------------------------------------------------------------------------------------------------- */
 
-typedef struct rgb8_job { const float *x; uint8_t *y; int64_t n; } rgb8_job;
+typedef struct rgb8_job {
+    const float *x;
+    uint8_t *y;
+    int64_t n;
+} rgb8_job;
 
 static void rgb8_task(void *ctx, int64_t i, int thread)
 {
     (void)thread;
     const rgb8_job *j = ctx;
-    const int64_t   end = least((i + 1) * TASK_FLOATS, j->n);
-    const float     round = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer, half to even */
+    const int64_t end = least((i + 1) * TASK_FLOATS, j->n);
+    const float round = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer, half to even */
     for (int64_t k = i * TASK_FLOATS; k < end; k++) {
         float v = j->x[k] / 2 + 0.5f;
         v = v > 0 ? v : 0; /* NaN becomes 0 */
@@ -213,7 +220,7 @@ dc_status cpu_timestep_embedding(dc_device *d, const dc_timestep_args *a)
     const int half = a->o.dim / 2;
     for (int64_t n = 0; n < a->t.dim[0]; n++) {
         const float t = ((const float *)a->t.data)[n * (a->t.rank > 1 ? a->t.stride : 1)];
-        float      *y = (float *)a->y.data + n * a->y.stride;
+        float *y = (float *)a->y.data + n * a->y.stride;
         for (int i = 0; i < half; i++) {
             const float exponent = -(float)log(10000.0) * (float)i / ((float)half - a->o.freq_shift);
             const float phase = t * (float)exp(exponent);

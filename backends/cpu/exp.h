@@ -50,10 +50,10 @@ static inline float cpu_exp_ext(float hi, float lo)
     const float round = 12582912.0f; /* 1.5 * 2^23: adding it leaves the integer part in the low mantissa bits */
     hi = hi > 89.0f ? 89.0f : hi;    /* in this order NaN passes through */
     hi = hi < -104.0f ? -104.0f : hi;
-    const float    shifted = cpu_fma(hi, 1.44269504f, round);
-    const float    n = shifted - round;
+    const float shifted = cpu_fma(hi, 1.44269504f, round);
+    const float n = shifted - round;
     const uint32_t k = cpu_bits_of_float(shifted) - 0x4b400000u; /* n as a two's complement integer */
-    float          r = cpu_fma(n, -0.693359375f, hi);            /* ln 2 in two parts; this product is exact */
+    float r = cpu_fma(n, -0.693359375f, hi);                     /* ln 2 in two parts; this product is exact */
     r = cpu_fma(n, 2.12194440e-4f, r) + lo;
     float p = 1.381436933e-3f;
     p = cpu_fma(p, r, 8.368712388e-3f);

@@ -29,9 +29,9 @@ static void sum_panel(const cpu_product *p, const cpu_tile *t, const char *panel
     bool add = false;
     for (int tap = 0; tap < p->taps; tap++)
         for (int k = 0; k < p->per_tap; k += CPU_BLOCK_K) {
-            int          n    = p->per_tap - k < CPU_BLOCK_K ? p->per_tap - k : CPU_BLOCK_K;
-            const char  *from = panel + (size_t)(tap * p->per_tap + k) * (size_t)width * element(p->w->type);
-            const float *b    = (const float *)from;
+            int n = p->per_tap - k < CPU_BLOCK_K ? p->per_tap - k : CPU_BLOCK_K;
+            const char *from = panel + (size_t)(tap * p->per_tap + k) * (size_t)width * element(p->w->type);
+            const float *b = (const float *)from;
             if (p->w->type != DC_F32) {
                 p->g->widen(from, p->w->type, (int64_t)n * width, block);
                 b = block;
@@ -43,11 +43,11 @@ static void sum_panel(const cpu_product *p, const cpu_tile *t, const char *panel
 
 static void finish_panel(const cpu_product *p, const cpu_tile *t, int panel, int width, const float *acc)
 {
-    const cpu_panels *w    = p->w;
-    int               outs = cpu_panel_outs(w, panel), first = panel * w->full;
-    const float      *bias = w->bias ? w->bias + first : NULL;
+    const cpu_panels *w = p->w;
+    int outs = cpu_panel_outs(w, panel), first = panel * w->full;
+    const float *bias = w->bias ? w->bias + first : NULL;
     for (int r = 0; r < t->rows; r++, acc += width) {
-        float       *y        = (float *)p->y.data + t->to[r] * p->y.stride + first;
+        float *y = (float *)p->y.data + t->to[r] * p->y.stride + first;
         const float *residual = dc_is_none(p->residual) ? NULL : (const float *)p->residual.data + t->to[r] * p->residual.stride + first;
         if (w->geglu) p->g->finish_geglu(y, acc, acc + width / 2, bias, bias ? bias + w->outs : NULL, residual, outs, p->act);
         else p->g->finish(y, acc, bias, t->add ? t->add + first : NULL, residual, outs, p->act);

@@ -9,8 +9,8 @@
 
 enum {
     CPU_TILE_ROWS = 192, /* most rows of a tile */
-    CPU_PANEL     = 64,  /* widest panel of any level */
-    CPU_BLOCK_K   = 128  /* rows of a panel widened at once: 32 KB of floats */
+    CPU_PANEL = 64,      /* widest panel of any level */
+    CPU_BLOCK_K = 128    /* rows of a panel widened at once: 32 KB of floats */
 };
 
 typedef struct cpu_gemm {
@@ -23,46 +23,47 @@ typedef struct cpu_gemm {
     /* y[i] = act(acc[i] + bias[i] + add[i] + residual[i]); bias, add, residual may be NULL. */
     void (*finish)(float *y, const float *acc, const float *bias, const float *add, const float *residual, int n, dc_act act);
     /* y[i] = (value[i] + bias[i]) * gelu(gate[i] + gate_bias[i]) + residual[i], then act. */
-    void (*finish_geglu)(float *y, const float *value, const float *gate, const float *bias, const float *gate_bias, const float *residual, int n, dc_act act);
+    void (*finish_geglu)(float *y, const float *value, const float *gate, const float *bias, const float *gate_bias, const float *residual, int n,
+                         dc_act act);
 } cpu_gemm;
 extern const cpu_gemm cpu_gemm_portable, cpu_gemm_avx2, cpu_gemm_avx512;
 
 /* A layer's weights in panels. */
 typedef struct cpu_panels {
-    dc_dtype     type;    /* F32, F16 or BF16 */
-    int          k;       /* in * kh * kw, ordered (ky, kx, channel) */
-    int          outs;    /* of y: half of the weight's rows with geglu */
-    int          full;    /* outputs in a full panel */
-    int          count;
-    bool         geglu;   /* a panel holds the values of its outputs, then their gates */
-    const float *bias;    /* [all rows of the weight] or NULL */
-    const void  *data;    /* panel p begins at element p * k * panel width */
+    dc_dtype type; /* F32, F16 or BF16 */
+    int k;         /* in * kh * kw, ordered (ky, kx, channel) */
+    int outs;      /* of y: half of the weight's rows with geglu */
+    int full;      /* outputs in a full panel */
+    int count;
+    bool geglu;        /* a panel holds the values of its outputs, then their gates */
+    const float *bias; /* [all rows of the weight] or NULL */
+    const void *data;  /* panel p begins at element p * k * panel width */
 } cpu_panels;
 /* Columns of panel p, and how many outputs they are. */
-int  cpu_panel_width(const cpu_panels *w, const cpu_gemm *g, int p);
-int  cpu_panel_outs(const cpu_panels *w, int p);
+int cpu_panel_width(const cpu_panels *w, const cpu_gemm *g, int p);
+int cpu_panel_outs(const cpu_panels *w, int p);
 
 /* One tile: rows of A and where they go. */
 typedef struct cpu_tile {
-    const float  *row[CPU_TILE_ROWS]; /* A */
-    int64_t       to[CPU_TILE_ROWS];  /* row of y and of the residual */
-    int           rows;
-    const float  *add;                /* [O] for all rows of the tile, or NULL */
+    const float *row[CPU_TILE_ROWS]; /* A */
+    int64_t to[CPU_TILE_ROWS];       /* row of y and of the residual */
+    int rows;
+    const float *add; /* [O] for all rows of the tile, or NULL */
 } cpu_tile;
 
 /* What is common to the tiles of an op. */
 typedef struct cpu_product {
-    const cpu_gemm   *g;
+    const cpu_gemm *g;
     const cpu_panels *w;
-    int               taps, per_tap;  /* k = taps * per_tap */
-    int64_t           tap_offset[64]; /* added to every row pointer */
-    dc_tensor         y, residual;
-    dc_act            act;
+    int taps, per_tap;      /* k = taps * per_tap */
+    int64_t tap_offset[64]; /* added to every row pointer */
+    dc_tensor y, residual;
+    dc_act act;
 } cpu_product;
 /* Panels from .. to of the product for one tile. scratch: cpu_product_scratch() bytes of this thread's own. */
 uint64_t cpu_product_scratch(const cpu_gemm *g);
-void     cpu_product_tile(const cpu_product *p, const cpu_tile *t, int from, int to, void *scratch);
+void cpu_product_tile(const cpu_product *p, const cpu_tile *t, int from, int to, void *scratch);
 /* In how many parts the panels of each of `tiles` tiles are best cut, so that all threads have work. */
-int      cpu_panel_parts(int64_t tiles, int panels, int threads);
+int cpu_panel_parts(int64_t tiles, int panels, int threads);
 
 #endif

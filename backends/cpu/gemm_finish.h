@@ -34,7 +34,8 @@ static void gemm_finish(float *y, const float *acc, const float *bias, const flo
     }
 }
 
-static void gemm_finish_geglu(float *y, const float *value, const float *gate, const float *bias, const float *gate_bias, const float *residual, int n, dc_act act)
+static void gemm_finish_geglu(float *y, const float *value, const float *gate, const float *bias, const float *gate_bias, const float *residual,
+                              int n, dc_act act)
 {
     static const float none[CPU_PANEL];
     if (!bias) bias = gate_bias = none;

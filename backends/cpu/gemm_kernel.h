@@ -14,9 +14,9 @@
 /* ROWS rows x VECS vectors. Rows that are not there repeat the last one and are not stored. */
 INLINE void micro(const float *const *row, int rows, int64_t offset, const float *b, int k, float *acc, bool add, const int ROWS, const int VECS)
 {
-    VEC          c[GEMM_MOST_ROWS][GEMM_MOST_VECS];
+    VEC c[GEMM_MOST_ROWS][GEMM_MOST_VECS];
     const float *a[GEMM_MOST_ROWS];
-    const int    width = VECS * LANES;
+    const int width = VECS * LANES;
     UNROLL for (int i = 0; i < ROWS; i++)
     {
         a[i] = row[i < rows ? i : rows - 1] + offset;
@@ -38,9 +38,9 @@ INLINE void micro(const float *const *row, int rows, int64_t offset, const float
     }
 }
 
-#define ALL_ROWS(ROWS, VECS)                                                                                                                                                       \
-    for (int r = 0; r < rows; r += ROWS)                                                                                                                                           \
-    micro(row + r, rows - r < ROWS ? rows - r : ROWS, offset, b, k, acc + (size_t)r * (VECS) * LANES, add, ROWS, VECS)
+#define ALL_ROWS(ROWS, VECS)                                                                                                                         \
+    for (int r = 0; r < rows; r += ROWS)                                                                                                             \
+    micro(row + r, rows - r < ROWS ? rows - r : ROWS, offset, b, k, acc + (size_t)r * (VECS)*LANES, add, ROWS, VECS)
 
 static void gemm_block(const float *const *row, int rows, int64_t offset, const float *b, int k, int width, float *acc, bool add)
 {
@@ -57,7 +57,7 @@ static void gemm_block(const float *const *row, int rows, int64_t offset, const 
 
 static void gemm_widen(const void *from, dc_dtype t, int64_t n, float *to)
 {
-    int64_t         i  = 0;
+    int64_t i = 0;
     const uint16_t *at = from;
     if (t == DC_F32) {
         memcpy(to, from, (size_t)n * sizeof(float));
@@ -70,4 +70,4 @@ static void gemm_widen(const void *from, dc_dtype t, int64_t n, float *to)
 
 #include "backends/cpu/gemm_finish.h"
 
-const cpu_gemm GEMM_NAME = {LANES, GEMM_MOST_VECS * LANES, gemm_block, gemm_widen, gemm_finish, gemm_finish_geglu};
+const cpu_gemm GEMM_NAME = {LANES, GEMM_MOST_VECS *LANES, gemm_block, gemm_widen, gemm_finish, gemm_finish_geglu};

@@ -13,7 +13,8 @@ static void gemm_block(const float *const *row, int rows, int64_t offset, const 
     for (int r = 0; r < rows; r += GATHER) {
         int n = rows - r < GATHER ? rows - r : GATHER;
         for (int i = 0; i < n; i++) memcpy(a[i], row[r + i] + offset, (size_t)k * sizeof(float));
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, n, width, k, 1.0f, a[0], CPU_BLOCK_K, b, width, add ? 1.0f : 0.0f, acc + (size_t)r * (size_t)width, width);
+        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, n, width, k, 1.0f, a[0], CPU_BLOCK_K, b, width, add ? 1.0f : 0.0f,
+                    acc + (size_t)r * (size_t)width, width);
     }
 }
 

@@ -14,12 +14,12 @@ static int tile_rows(const dc_linear_args *a, bool copied)
 
 typedef struct linear_job {
     cpu_product product;
-    cpu_pre     pre;
-    bool        copied;
-    int         tile, parts;
-    int64_t     per_image, tiles_per_image; /* rows and tiles of an image (of everything when rows are not copied) */
-    char       *scratch;                    /* of thread 0 */
-    uint64_t    thread_bytes;
+    cpu_pre pre;
+    bool copied;
+    int tile, parts;
+    int64_t per_image, tiles_per_image; /* rows and tiles of an image (of everything when rows are not copied) */
+    char *scratch;                      /* of thread 0 */
+    uint64_t thread_bytes;
 } linear_job;
 
 static uint64_t thread_scratch(dc_device *d, const dc_linear_args *a, bool copied)
@@ -35,19 +35,19 @@ uint64_t cpu_linear_scratch(dc_device *d, const dc_linear_args *a)
 
 static void run_tile(void *ctx, int64_t i, int thread)
 {
-    const linear_job *j       = ctx;
-    char             *scratch = j->scratch + (uint64_t)thread * j->thread_bytes;
-    float            *rows    = (float *)(scratch + cpu_round64(cpu_product_scratch(j->product.g)));
-    int64_t           tile = i / j->parts, image = tile / j->tiles_per_image, first = tile % j->tiles_per_image * j->tile;
-    int               part = (int)(i % j->parts), panels = j->product.w->count;
-    cpu_tile          t;
-    int64_t           left = j->per_image - first, from = image * j->per_image + first;
-    t.rows                 = (int)(left < j->tile ? left : j->tile);
-    t.add                  = NULL;
+    const linear_job *j = ctx;
+    char *scratch = j->scratch + (uint64_t)thread * j->thread_bytes;
+    float *rows = (float *)(scratch + cpu_round64(cpu_product_scratch(j->product.g)));
+    int64_t tile = i / j->parts, image = tile / j->tiles_per_image, first = tile % j->tiles_per_image * j->tile;
+    int part = (int)(i % j->parts), panels = j->product.w->count;
+    cpu_tile t;
+    int64_t left = j->per_image - first, from = image * j->per_image + first;
+    t.rows = (int)(left < j->tile ? left : j->tile);
+    t.add = NULL;
     if (j->copied) cpu_pre_rows(&j->pre, image, from, t.rows, rows);
     for (int r = 0; r < t.rows; r++) {
         t.row[r] = j->copied ? rows + (int64_t)r * j->pre.channels : (const float *)j->pre.x.data + (from + r) * j->pre.x.stride;
-        t.to[r]  = from + r;
+        t.to[r] = from + r;
     }
     cpu_product_tile(&j->product, &t, part * panels / j->parts, (part + 1) * panels / j->parts, scratch);
 }
@@ -55,16 +55,16 @@ static void run_tile(void *ctx, int64_t i, int thread)
 dc_status cpu_linear(dc_device *d, const dc_linear_args *a, void *scratch)
 {
     const cpu_panels *w = a->k->form;
-    linear_job        j = {.copied = cpu_pre_needed(&a->o.pre)};
-    dc_status         s = cpu_pre_begin(&j.pre, d, a->x, &a->o.pre, scratch);
+    linear_job j = {.copied = cpu_pre_needed(&a->o.pre)};
+    dc_status s = cpu_pre_begin(&j.pre, d, a->x, &a->o.pre, scratch);
     if (s) return s;
-    j.product         = (cpu_product){.g = cpu_of(d)->gemm, .w = w, .taps = 1, .per_tap = w->k, .y = a->y, .residual = a->o.residual, .act = a->o.act};
-    j.tile            = tile_rows(a, j.copied);
-    j.per_image       = j.copied && a->x.rank > 2 ? dc_rows(a->x) / a->x.dim[0] : dc_rows(a->x);
+    j.product = (cpu_product){.g = cpu_of(d)->gemm, .w = w, .taps = 1, .per_tap = w->k, .y = a->y, .residual = a->o.residual, .act = a->o.act};
+    j.tile = tile_rows(a, j.copied);
+    j.per_image = j.copied && a->x.rank > 2 ? dc_rows(a->x) / a->x.dim[0] : dc_rows(a->x);
     j.tiles_per_image = (j.per_image + j.tile - 1) / j.tile;
-    int64_t tiles     = j.tiles_per_image * (dc_rows(a->x) / j.per_image);
-    j.parts           = cpu_panel_parts(tiles, w->count, cpu_of(d)->threads);
-    j.scratch         = (char *)scratch + cpu_round64(cpu_pre_scratch(d, a->x, &a->o.pre));
-    j.thread_bytes    = thread_scratch(d, a, j.copied);
+    int64_t tiles = j.tiles_per_image * (dc_rows(a->x) / j.per_image);
+    j.parts = cpu_panel_parts(tiles, w->count, cpu_of(d)->threads);
+    j.scratch = (char *)scratch + cpu_round64(cpu_pre_scratch(d, a->x, &a->o.pre));
+    j.thread_bytes = thread_scratch(d, a, j.copied);
     return cpu_for(d, tiles * j.parts, run_tile, &j);
 }

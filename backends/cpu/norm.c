@@ -71,8 +71,7 @@ static void finish_groups(const group_job *j, int64_t n, const dc_param *norm, i
     }
 }
 
-dc_status cpu_group_scale_shift(dc_device *d, dc_tensor x, dc_tensor x2, const dc_param *norm, int groups, float eps, float *out,
-                                void *scratch)
+dc_status cpu_group_scale_shift(dc_device *d, dc_tensor x, dc_tensor x2, const dc_param *norm, int groups, float eps, float *out, void *scratch)
 {
     group_job j = group_job_of(d, x, x2, scratch);
     const dc_status s = cpu_for(d, x.dim[0] * j.blocks, group_sums_task, &j);

@@ -40,8 +40,8 @@ static dc_dtype panel_type(const dc_param_desc *d)
 static cpu_panels layout(const cpu_device *c, const dc_param *p)
 {
     const dc_param_desc *d = &p->desc;
-    cpu_panels           w = {.type = panel_type(d), .k = d->in * d->kh * d->kw, .outs = d->geglu ? d->out / 2 : d->out, .geglu = d->geglu};
-    w.full  = d->geglu ? c->gemm->panel / 2 : c->gemm->panel;
+    cpu_panels w = {.type = panel_type(d), .k = d->in * d->kh * d->kw, .outs = d->geglu ? d->out / 2 : d->out, .geglu = d->geglu};
+    w.full = d->geglu ? c->gemm->panel / 2 : c->gemm->panel;
     w.count = (w.outs + w.full - 1) / w.full;
     return w;
 }
@@ -53,7 +53,7 @@ static uint64_t panel_bytes(const cpu_panels *w, const cpu_gemm *g)
 }
 
 static uint64_t round64(uint64_t n) { return (n + 63) / 64 * 64; }
-static bool     is_matrix(const dc_param *p) { return p->desc.kind == DC_PARAM_LINEAR || p->desc.kind == DC_PARAM_CONV; }
+static bool is_matrix(const dc_param *p) { return p->desc.kind == DC_PARAM_LINEAR || p->desc.kind == DC_PARAM_CONV; }
 
 /* header, bias, panels */
 uint64_t cpu_param_bytes(dc_device *d, const dc_param *p)
@@ -72,7 +72,12 @@ void cpu_param_drop(dc_device *d, dc_param *p)
 
 /* ---- packing --------------------------------------------------------------------------------------------------------- */
 
-typedef struct packing { const dc_param *p; const cpu_panels *w; const cpu_gemm *g; char *data; } packing;
+typedef struct packing {
+    const dc_param *p;
+    const cpu_panels *w;
+    const cpu_gemm *g;
+    char *data;
+} packing;
 
 /* The part that holds row `row` of the weight, and the row's number in it. */
 static const dc_source *find_row(const dc_param_desc *d, int64_t *row)
@@ -83,11 +88,11 @@ static const dc_source *find_row(const dc_param_desc *d, int64_t *row)
 }
 
 /* n elements with `step` elements between them, into every `width`-th place of `to`: same type both ends. */
-#define SCATTER(type)                                                                                                                                                              \
-    for (int i = 0; i < n; i++) {                                                                                                                                                  \
-        type v;                                                                                                                                                                    \
-        memcpy(&v, from + (size_t)i * step * sizeof v, sizeof v);                                                                                                                  \
-        ((type *)to)[(size_t)i * width] = v;                                                                                                                                       \
+#define SCATTER(type)                                                                                                                                \
+    for (int i = 0; i < n; i++) {                                                                                                                    \
+        type v;                                                                                                                                      \
+        memcpy(&v, from + (size_t)i * step * sizeof v, sizeof v);                                                                                    \
+        ((type *)to)[(size_t)i * width] = v;                                                                                                         \
     }
 
 static void scatter(const dc_source *s, int64_t at, size_t step, int n, dc_dtype type, char *to, size_t width)
@@ -110,14 +115,14 @@ static void scatter(const dc_source *s, int64_t at, size_t step, int n, dc_dtype
  * stretch of the panel being filled stays in the cache while its columns come one after the other. */
 static void pack_column(const packing *k, char *panel, int width, int column, int64_t row, int from, int n)
 {
-    const dc_param_desc *d    = &k->p->desc;
-    int                  taps = d->kh * d->kw;
-    size_t               size = dc_dtype_size(k->w->type);
-    const dc_source     *s    = d->transposed ? &d->weight[0] : find_row(d, &row);
+    const dc_param_desc *d = &k->p->desc;
+    int taps = d->kh * d->kw;
+    size_t size = dc_dtype_size(k->w->type);
+    const dc_source *s = d->transposed ? &d->weight[0] : find_row(d, &row);
     for (int tap = 0; tap < taps; tap++) {
-        char   *to   = panel + ((size_t)(tap * d->in + from) * (size_t)width + (size_t)column) * size;
-        int64_t at   = d->transposed ? (int64_t)from * d->out + row : (row * d->in + from) * taps + tap;
-        size_t  step = d->transposed ? (size_t)d->out : (size_t)taps;
+        char *to = panel + ((size_t)(tap * d->in + from) * (size_t)width + (size_t)column) * size;
+        int64_t at = d->transposed ? (int64_t)from * d->out + row : (row * d->in + from) * taps + tap;
+        size_t step = d->transposed ? (size_t)d->out : (size_t)taps;
         scatter(s, at, step, n, k->w->type, to, (size_t)width);
     }
 }
@@ -125,10 +130,10 @@ static void pack_column(const packing *k, char *panel, int width, int column, in
 static void pack_panel(void *ctx, int64_t p, int thread)
 {
     (void)thread;
-    const packing    *k     = ctx;
-    const cpu_panels *w     = k->w;
-    int               width = cpu_panel_width(w, k->g, (int)p), outs = cpu_panel_outs(w, (int)p), half = w->geglu ? width / 2 : width;
-    char             *panel = k->data + (size_t)p * (size_t)w->k * (size_t)k->g->panel * dc_dtype_size(w->type);
+    const packing *k = ctx;
+    const cpu_panels *w = k->w;
+    int width = cpu_panel_width(w, k->g, (int)p), outs = cpu_panel_outs(w, (int)p), half = w->geglu ? width / 2 : width;
+    char *panel = k->data + (size_t)p * (size_t)w->k * (size_t)k->g->panel * dc_dtype_size(w->type);
     if (outs < half) memset(panel, 0, (size_t)w->k * (size_t)width * dc_dtype_size(w->type));
     for (int from = 0; from < k->p->desc.in; from += 64) {
         int n = k->p->desc.in - from < 64 ? k->p->desc.in - from : 64;
@@ -160,14 +165,14 @@ dc_status cpu_param_prepare(dc_device *d, dc_param *p, dc_error *e)
         return DC_OK;
     }
     cpu_panels *w = (cpu_panels *)form;
-    *w            = layout(cpu_of(d), p);
+    *w = layout(cpu_of(d), p);
     form += round64(sizeof *w);
     if (k->n_bias) {
         read_parts(k->bias, k->n_bias, (float *)form);
         w->bias = (const float *)form;
         form += round64(sizeof(float) * (uint64_t)k->out);
     }
-    w->data     = form;
+    w->data = form;
     packing job = {p, w, cpu_of(d)->gemm, form};
     if (cpu_for(d, w->count, pack_panel, &job)) return dc_fail(e, DC_CANCELLED, "stopped");
     return DC_OK;

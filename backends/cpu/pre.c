@@ -14,7 +14,7 @@ dc_status cpu_pre_begin(cpu_pre *out, dc_device *d, dc_tensor x, const dc_pre *p
     *out = (cpu_pre){.rows = cpu_of(d)->rows, .x = x, .x2 = p->x2, .act = p->act, .channels = joined_channels(x, p->x2)};
     if (!p->norm) return DC_OK;
     out->scale_shift = scratch;
-    char *rest       = (char *)scratch + cpu_round64(sizeof(float) * 2 * (uint64_t)out->channels * (uint64_t)x.dim[0]);
+    char *rest = (char *)scratch + cpu_round64(sizeof(float) * 2 * (uint64_t)out->channels * (uint64_t)x.dim[0]);
     return cpu_group_scale_shift(d, x, p->x2, p->norm, p->groups, p->eps, out->scale_shift, rest);
 }
 
@@ -22,7 +22,7 @@ dc_status cpu_pre_begin(cpu_pre *out, dc_device *d, dc_tensor x, const dc_pre *p
 static void copy_source(const cpu_pre *p, dc_tensor t, int first, int64_t image, int64_t from, int64_t n, float *to)
 {
     const float *x = (const float *)t.data + from * t.stride;
-    int64_t      C = dc_channels(t);
+    int64_t C = dc_channels(t);
     if (p->scale_shift) {
         const float *scale = p->scale_shift + image * 2 * p->channels;
         p->rows->scale_shift(to + first, p->channels, x, t.stride, n, C, scale + first, scale + p->channels + first, p->act);

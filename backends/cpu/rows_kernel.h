@@ -14,7 +14,7 @@
 
 enum { LANES = ROWS_LANES, VECS = 4, BLOCK = 512 };
 typedef double vec __attribute__((vector_size(LANES * 8)));
-typedef float  half_vec __attribute__((vector_size(LANES * 4)));
+typedef float half_vec __attribute__((vector_size(LANES * 4)));
 
 INLINE vec widen(const float *p)
 {
@@ -30,13 +30,14 @@ INLINE void sums_of(const float *x, int64_t stride, int64_t rows, double *sum, d
 {
     vec s[VECS], q[VECS];
     UNROLL for (int i = 0; i < vecs; i++) s[i] = q[i] = (vec){0};
-    for (int64_t r = 0; r < rows; r++, x += stride)
-        UNROLL for (int i = 0; i < vecs; i++) {
+    for (int64_t r = 0; r < rows; r++, x += stride) UNROLL for (int i = 0; i < vecs; i++)
+        {
             const vec v = widen(x + i * LANES);
             s[i] += v;
             q[i] += v * v;
         }
-    UNROLL for (int i = 0; i < vecs; i++) {
+    UNROLL for (int i = 0; i < vecs; i++)
+    {
         memcpy(sum + i * LANES, &s[i], sizeof s[i]);
         memcpy(square + i * LANES, &q[i], sizeof q[i]);
     }
@@ -57,8 +58,8 @@ static void rows_channel_sums(const float *x, int64_t stride, int64_t rows, int6
     }
 }
 
-static void rows_scale_shift(float *y, int64_t y_stride, const float *x, int64_t x_stride, int64_t rows, int64_t channels,
-                             const float *scale, const float *shift, dc_act act)
+static void rows_scale_shift(float *y, int64_t y_stride, const float *x, int64_t x_stride, int64_t rows, int64_t channels, const float *scale,
+                             const float *shift, dc_act act)
 {
     for (int64_t r = 0; r < rows; r++, x += x_stride, y += y_stride) {
         CPU_VECTOR_LOOP for (int64_t c = 0; c < channels; c++) y[c] = cpu_fma(x[c], scale[c], shift[c]);
@@ -68,11 +69,11 @@ static void rows_scale_shift(float *y, int64_t y_stride, const float *x, int64_t
 
 static void rows_layer_norm(float *y, const float *x, int64_t channels, const float *w, const float *b, float eps, dc_act act)
 {
-    vec    s[VECS] = {{0}}, q[VECS] = {{0}};
+    vec s[VECS] = {{0}}, q[VECS] = {{0}};
     double sum = 0, square = 0;
     int64_t c = 0;
-    for (; c + VECS * LANES <= channels; c += VECS * LANES)
-        UNROLL for (int i = 0; i < VECS; i++) {
+    for (; c + VECS * LANES <= channels; c += VECS * LANES) UNROLL for (int i = 0; i < VECS; i++)
+        {
             const vec v = widen(x + c + i * LANES);
             s[i] += v;
             q[i] += v * v;
@@ -87,8 +88,8 @@ static void rows_layer_norm(float *y, const float *x, int64_t channels, const fl
             square += q[i][j];
         }
     const double mean = sum / (double)channels, variance = square / (double)channels - mean * mean;
-    const float  scale = (float)(1 / sqrt((variance < 0 ? 0 : variance) + eps));
-    const float  high = (float)mean, low = (float)(high - mean) * scale; /* the mean in two floats */
+    const float scale = (float)(1 / sqrt((variance < 0 ? 0 : variance) + eps));
+    const float high = (float)mean, low = (float)(high - mean) * scale; /* the mean in two floats */
     CPU_VECTOR_LOOP for (c = 0; c < channels; c++) y[c] = cpu_fma(cpu_fma(x[c] - high, scale, low), w[c], b[c]);
     if (act) cpu_act_row(y, y, channels, act);
 }
@@ -109,6 +110,9 @@ static void rows_lincomb(float *y, const float *const *x, const float *k, int te
 }
 
 const cpu_rows ROWS_NAME = {
-    .act = rows_act, .channel_sums = rows_channel_sums, .scale_shift = rows_scale_shift, .layer_norm = rows_layer_norm,
+    .act = rows_act,
+    .channel_sums = rows_channel_sums,
+    .scale_shift = rows_scale_shift,
+    .layer_norm = rows_layer_norm,
     .lincomb = rows_lincomb,
 };

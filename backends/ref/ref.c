@@ -41,10 +41,7 @@ typedef struct form {
 static int64_t row_size(const dc_param *p) { return (int64_t)p->desc.in * p->desc.kh * p->desc.kw; }
 static form form_of(const dc_param *p) { return (form){p->form, (const float *)p->form + p->desc.out * row_size(p)}; }
 
-static uint64_t ref_param_bytes(dc_device *d, const dc_param *p)
-{
-    return (void)d, 4ull * (uint64_t)p->desc.out * (uint64_t)(row_size(p) + 1);
-}
+static uint64_t ref_param_bytes(dc_device *d, const dc_param *p) { return (void)d, 4ull * (uint64_t)p->desc.out * (uint64_t)(row_size(p) + 1); }
 
 static dc_status ref_param_prepare(dc_device *d, dc_param *p, dc_error *e)
 {
@@ -76,18 +73,12 @@ static void ref_param_drop(dc_device *d, dc_param *p)
 static double activate(double x, dc_act act)
 {
     switch (act) {
-    case DC_ACT_SILU:
-        return x / (1 + exp(-x));
-    case DC_ACT_GELU:
-        return 0.5 * x * (1 + erf(x / sqrt(2)));
-    case DC_ACT_QUICK_GELU:
-        return x / (1 + exp(-1.702 * x));
-    case DC_ACT_RELU:
-        return x > 0 ? x : 0;
-    case DC_ACT_TANH3:
-        return 3 * tanh(x / 3);
-    default:
-        return x;
+    case DC_ACT_SILU: return x / (1 + exp(-x));
+    case DC_ACT_GELU: return 0.5 * x * (1 + erf(x / sqrt(2)));
+    case DC_ACT_QUICK_GELU: return x / (1 + exp(-1.702 * x));
+    case DC_ACT_RELU: return x > 0 ? x : 0;
+    case DC_ACT_TANH3: return 3 * tanh(x / 3);
+    default: return x;
     }
 }
 
@@ -116,8 +107,7 @@ static void group_norm(dc_tensor x, dc_tensor x2, const dc_param *norm, int grou
             double scale = 1 / sqrt(square / count + eps);
             for (int64_t r = 0; r < rows; r++)
                 for (int64_t c = g * size; c < (g + 1) * size; c++)
-                    out[(n * rows + r) * C + c] =
-                        (float)activate((joined(x, x2, n * rows + r, c) - mean) * scale * f.weight[c] + f.bias[c], act);
+                    out[(n * rows + r) * C + c] = (float)activate((joined(x, x2, n * rows + r, c) - mean) * scale * f.weight[c] + f.bias[c], act);
         }
 }
 
@@ -135,10 +125,7 @@ static void prologue(dc_tensor x, const dc_pre *pre, float *out)
 
 /* ---- convolution and linear --------------------------------------------------------------------------------------------- */
 
-static uint64_t ref_conv2d_scratch(dc_device *d, const dc_conv_args *a)
-{
-    return (void)d, 4ull * (uint64_t)dc_rows(a->x) * (uint64_t)a->k->desc.in;
-}
+static uint64_t ref_conv2d_scratch(dc_device *d, const dc_conv_args *a) { return (void)d, 4ull * (uint64_t)dc_rows(a->x) * (uint64_t)a->k->desc.in; }
 
 /* One output value: the sum over the kernel's window. `in` is the prologue's result at x's own size. */
 static double window(const dc_conv_args *a, const float *in, int64_t n, int64_t oy, int64_t ox, int64_t o)
@@ -273,8 +260,7 @@ static dc_status ref_embed(dc_device *d, const dc_embed_args *a)
         int32_t id = ((const int32_t *)a->ids.data)[r];
         if (id < 0 || id >= a->table->desc.out) return DC_DATA;
         for (int64_t c = 0; c < C; c++)
-            ((float *)a->y.data)[r * C + c] =
-                form_of(a->table).weight[id * C + c] + (a->positions ? form_of(a->positions).weight[r % T * C + c] : 0);
+            ((float *)a->y.data)[r * C + c] = form_of(a->table).weight[id * C + c] + (a->positions ? form_of(a->positions).weight[r % T * C + c] : 0);
     }
     return DC_OK;
 }

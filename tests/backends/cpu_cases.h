@@ -33,8 +33,8 @@ static const char *const cpu_levels[] = {"portable", "avx2", "avx512"};
 static inline dc_device *cpu_open(const char *level, int threads, const atomic_int *cancel)
 {
     dc_device *d = NULL;
-    dc_error   e = {0};
-    dc_status  s = dc_device_open(&d, &(dc_device_options){.name = "cpu", .threads = threads, .cpu_level = level, .cancel = cancel}, &e);
+    dc_error e = {0};
+    dc_status s = dc_device_open(&d, &(dc_device_options){.name = "cpu", .threads = threads, .cpu_level = level, .cancel = cancel}, &e);
     if (s == DC_UNAVAILABLE && strcmp(level, "portable")) return NULL;
     assert_int_equal(s, DC_OK);
     return d;
@@ -43,8 +43,8 @@ static inline dc_device *cpu_open(const char *level, int threads, const atomic_i
 /* Plans, reserves and runs the pass once. */
 static inline dc_status run_once(dc_device *d, dc_pass_fn *pass, void *ctx)
 {
-    dc_error  e = {0};
-    dc_run   *r = dc_run_new(d);
+    dc_error e = {0};
+    dc_run *r = dc_run_new(d);
     dc_status s = dc_run_plan(r, pass, ctx, &e);
     if (!s) s = dc_run_reserve(r, &e);
     if (!s) s = dc_run_pass(r, pass, ctx, &e);
@@ -58,7 +58,7 @@ static inline dc_status run_once(dc_device *d, dc_pass_fn *pass, void *ctx)
 /* |found - expected| <= relative * |expected| + absolute for all i; NaN and infinities must be the same kind. */
 static inline void check_close(const char *what, const float *found, const double *expected, int64_t n, double relative, double absolute)
 {
-    double  worst = 0;
+    double worst = 0;
     int64_t at = -1, bad = 0;
     for (int64_t i = 0; i < n; i++) {
         if (isnan(expected[i]) && isnan(found[i])) continue;
@@ -70,8 +70,9 @@ static inline void check_close(const char *what, const float *found, const doubl
             at = i;
         }
     }
-    if (bad) fail_msg("%s: %lld of %lld wrong, worst at %lld: found %.9g, expected %.9g (%.2f of the tolerance)", what,
-                      (long long)bad, (long long)n, (long long)at, found[at], expected[at], worst);
+    if (bad)
+        fail_msg("%s: %lld of %lld wrong, worst at %lld: found %.9g, expected %.9g (%.2f of the tolerance)", what, (long long)bad, (long long)n,
+                 (long long)at, found[at], expected[at], worst);
 }
 
 #endif

@@ -103,9 +103,7 @@ static inline input input_of(const json_t *o)
         int64_t row = i / W, c = i % W - t.from;
         bool seen = c >= 0 && c < C && !flag(o, "nan") && !(rows && row % t.dim[1] >= rows);
         t.data[i] =
-            seen
-                ? (float)(drawn_number((uint64_t)integer(o, "seed"), (uint64_t)(row * C + c), 24) * number(o, "scale") + number(o, "shift"))
-                : NAN;
+            seen ? (float)(drawn_number((uint64_t)integer(o, "seed"), (uint64_t)(row * C + c), 24) * number(o, "scale") + number(o, "shift")) : NAN;
     }
     return t;
 }
@@ -146,12 +144,9 @@ static inline dc_source source_of(const store *s, const json_t *o, int64_t row, 
     for (int64_t i = 0; i < n; i++, to += size) {
         double v = drawn_number(seed, (uint64_t)i, types[t].bits) * number(o, "scale") + number(o, "shift");
         float narrow = (float)v;
-        if (code)
-            memcpy(to, code + drawn(seed, (uint64_t)i, types[t].bits) * size, size);
-        else if (size == 4)
-            memcpy(to, &narrow, 4);
-        else
-            memcpy(to, &v, 8);
+        if (code) memcpy(to, code + drawn(seed, (uint64_t)i, types[t].bits) * size, size);
+        else if (size == 4) memcpy(to, &narrow, 4);
+        else memcpy(to, &v, 8);
     }
     assert_true(memory->n < MOST_SOURCES);
     memory->at[memory->n++] = all;

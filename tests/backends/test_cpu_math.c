@@ -63,18 +63,12 @@ static bool run_case(op_case *c, const char *level, const float *w, const float 
 static double exact(dc_act act, double x)
 {
     switch (act) {
-    case DC_ACT_SILU:
-        return x / (1 + exp(-x));
-    case DC_ACT_GELU:
-        return 0.5 * x * erfc(-x / sqrt(2));
-    case DC_ACT_QUICK_GELU:
-        return x / (1 + exp(-1.702 * x));
-    case DC_ACT_RELU:
-        return x < 0 ? 0 : x;
-    case DC_ACT_TANH3:
-        return 3 * tanh(x / 3);
-    default:
-        return x;
+    case DC_ACT_SILU: return x / (1 + exp(-x));
+    case DC_ACT_GELU: return 0.5 * x * erfc(-x / sqrt(2));
+    case DC_ACT_QUICK_GELU: return x / (1 + exp(-1.702 * x));
+    case DC_ACT_RELU: return x < 0 ? 0 : x;
+    case DC_ACT_TANH3: return 3 * tanh(x / 3);
+    default: return x;
     }
 }
 
@@ -113,8 +107,7 @@ static void activate(void *ctx, dc_run *r)
 static void test_activations(void **state)
 {
     (void)state;
-    static const double tolerance[DC_ACTS] = {
-        [DC_ACT_SILU] = 2.5e-7, [DC_ACT_GELU] = 4.8e-7, [DC_ACT_QUICK_GELU] = 2.5e-7, [DC_ACT_TANH3] = 2.5e-7};
+    static const double tolerance[DC_ACTS] = {[DC_ACT_SILU] = 2.5e-7, [DC_ACT_GELU] = 4.8e-7, [DC_ACT_QUICK_GELU] = 2.5e-7, [DC_ACT_TANH3] = 2.5e-7};
     const int64_t n = 1 << 20;
     float *x = whole_range(n, 4099), *y = malloc(sizeof(float) * (size_t)n);
     double *expected = malloc(sizeof(double) * (size_t)n);
@@ -172,20 +165,17 @@ static void test_norms(void **state)
         float eps, shift;
         dc_act act;
     } cases[] = {
-        {4, {2, 8, 8, 320}, 32, 1e-5f, 0, DC_ACT_SILU}, {4, {1, 37, 41, 96}, 32, 1e-6f, 3, DC_ACT_NONE},
-        {4, {3, 1, 1, 40}, 8, 1e-5f, 0, DC_ACT_GELU},   {3, {2, 300, 64}, 32, 1e-6f, 100, DC_ACT_SILU},
-        {3, {1, 9000, 6}, 3, 1e-6f, 0, DC_ACT_NONE},    {4, {2, 5, 7, 21}, 7, 1e-5f, 1, DC_ACT_RELU},
-        {3, {2, 77, 768}, 0, 1e-5f, 0.5f, DC_ACT_NONE}, {3, {1, 50, 1280}, 0, 1e-5f, 300, DC_ACT_NONE},
-        {3, {1, 3, 5}, 0, 1e-5f, 0, DC_ACT_NONE},       {2, {4, 33}, 0, 1e-5f, -2, DC_ACT_NONE},
-        {3, {1, 1000, 320}, 0, 1e-5f, 0, DC_ACT_NONE},
+        {4, {2, 8, 8, 320}, 32, 1e-5f, 0, DC_ACT_SILU}, {4, {1, 37, 41, 96}, 32, 1e-6f, 3, DC_ACT_NONE}, {4, {3, 1, 1, 40}, 8, 1e-5f, 0, DC_ACT_GELU},
+        {3, {2, 300, 64}, 32, 1e-6f, 100, DC_ACT_SILU}, {3, {1, 9000, 6}, 3, 1e-6f, 0, DC_ACT_NONE},     {4, {2, 5, 7, 21}, 7, 1e-5f, 1, DC_ACT_RELU},
+        {3, {2, 77, 768}, 0, 1e-5f, 0.5f, DC_ACT_NONE}, {3, {1, 50, 1280}, 0, 1e-5f, 300, DC_ACT_NONE},  {3, {1, 3, 5}, 0, 1e-5f, 0, DC_ACT_NONE},
+        {2, {4, 33}, 0, 1e-5f, -2, DC_ACT_NONE},        {3, {1, 1000, 320}, 0, 1e-5f, 0, DC_ACT_NONE},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         op_case c = {.pass = norm, .rank = cases[i].rank, .groups = cases[i].groups, .eps = cases[i].eps, .act = cases[i].act, .n = 1};
         memcpy(c.dim, cases[i].dim, sizeof c.dim);
         for (int k = 0; k < c.rank; k++) c.n *= c.dim[k];
         const int64_t C = c.dim[c.rank - 1];
-        float *x = random_floats(c.n / C * (C + 6), 1, cases[i].shift, i), *w = random_floats(C, 1, 0.5f, 7),
-              *b = random_floats(C, 1, 0, 8);
+        float *x = random_floats(c.n / C * (C + 6), 1, cases[i].shift, i), *w = random_floats(C, 1, 0.5f, 7), *b = random_floats(C, 1, 0, 8);
         double *expected = malloc(sizeof(double) * (size_t)c.n);
         c.in[0] = x;
         c.out = malloc(sizeof(float) * (size_t)c.n);
@@ -227,10 +217,8 @@ static void test_joined_groups(void **state)
                     for (int r = n * P; r < (n + 1) * P; r++)
                         for (int i = from; i < to; i++) {
                             const double v = i < A ? a[r * (A + 2) + i] : b[r * B + i - A];
-                            if (round)
-                                square += (v - sum) * (v - sum);
-                            else
-                                sum += v / (P * (C / GROUPS));
+                            if (round) square += (v - sum) * (v - sum);
+                            else sum += v / (P * (C / GROUPS));
                         }
                 const double scale = w[c] / sqrt(square / (P * (C / GROUPS)) + 1e-5);
                 worst = fmax(worst, fmax(fabs(out[n][0][c] - scale), fabs(out[n][1][c] - (bias[c] - sum * scale))));
@@ -258,8 +246,8 @@ static void lincomb(void *ctx, dc_run *r)
     dc_lincomb_into(r, y, (dc_term[]){{1.0f, y}, {0.1f, a}}, 2);
     const int64_t C = dc_channels(y);
     if (c->rank > 1 && C > 3)
-        dc_lincomb_into(r, dc_view_channels(y, 1, C - 2),
-                        (dc_term[]){{1.0f, dc_view_channels(y, 1, C - 2)}, {1.0f, dc_view_channels(s, 0, C - 2)}}, 2);
+        dc_lincomb_into(r, dc_view_channels(y, 1, C - 2), (dc_term[]){{1.0f, dc_view_channels(y, 1, C - 2)}, {1.0f, dc_view_channels(s, 0, C - 2)}},
+                        2);
     dc_download(r, y, c->out);
 }
 
@@ -503,10 +491,9 @@ static void test_embed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_exp),           cmocka_unit_test(test_activations), cmocka_unit_test(test_norms),
-        cmocka_unit_test(test_joined_groups), cmocka_unit_test(test_lincomb),     cmocka_unit_test(test_stats),
-        cmocka_unit_test(test_rescale),       cmocka_unit_test(test_rgb8),        cmocka_unit_test(test_timesteps),
-        cmocka_unit_test(test_embed),
+        cmocka_unit_test(test_exp),       cmocka_unit_test(test_activations), cmocka_unit_test(test_norms),   cmocka_unit_test(test_joined_groups),
+        cmocka_unit_test(test_lincomb),   cmocka_unit_test(test_stats),       cmocka_unit_test(test_rescale), cmocka_unit_test(test_rgb8),
+        cmocka_unit_test(test_timesteps), cmocka_unit_test(test_embed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

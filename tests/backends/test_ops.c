@@ -75,10 +75,7 @@ static dc_tensor upload_list(dc_run *r, const json_t *list, dc_dtype type)
     return dc_upload(r, type, dim[1] ? 2 : 1, dim, type == DC_I32 ? (void *)ids : floats);
 }
 
-static dc_tensor embed(op_case *c, dc_run *r)
-{
-    return dc_embed(r, upload_list(r, json_object_get(c->o, "ids"), DC_I32), c->table, c->positions);
-}
+static dc_tensor embed(op_case *c, dc_run *r) { return dc_embed(r, upload_list(r, json_object_get(c->o, "ids"), DC_I32), c->table, c->positions); }
 static dc_tensor gather_rows(op_case *c, dc_run *r)
 {
     dc_tensor x = upload_input(r, &c->x);
@@ -87,8 +84,7 @@ static dc_tensor gather_rows(op_case *c, dc_run *r)
 
 static dc_tensor timestep_embedding(op_case *c, dc_run *r)
 {
-    dc_timestep_opt o = {
-        .dim = (int)integer(c->o, "dim"), .flip_sin_to_cos = flag(c->o, "flip"), .freq_shift = (float)number(c->o, "shift")};
+    dc_timestep_opt o = {.dim = (int)integer(c->o, "dim"), .flip_sin_to_cos = flag(c->o, "flip"), .freq_shift = (float)number(c->o, "shift")};
     return dc_timestep_embedding(r, upload_list(r, json_object_get(c->o, "times"), DC_F32), o);
 }
 
@@ -135,8 +131,7 @@ static void pass(void *ctx, dc_run *r)
 enum { WORST = 16 };
 
 /* |found - expected| relative to the RMS of `expected`; the tolerance is for the RMS error, and WORST of it for one number. */
-static bool judge(const char *where, const char *name, const float *found, const uint8_t *expected, int64_t n, double tolerance,
-                  double *share)
+static bool judge(const char *where, const char *name, const float *found, const uint8_t *expected, int64_t n, double tolerance, double *share)
 {
     double square = 0, error = 0, worst = 0;
     for (int64_t i = 0; i < n; i++) {
@@ -184,8 +179,7 @@ static bool run_case(dc_device *d, const store *s, const json_t *o, double *shar
         input *in;
     } inputs[] = {{"x", &c.x},   {"x2", &c.x2}, {"add", &c.add},       {"residual", &c.residual}, {"q", &c.q},
                   {"k", &c.key}, {"v", &c.v},   {"guided", &c.guided}, {"cond", &c.cond}};
-    for (size_t i = 0; i < sizeof params / sizeof *params; i++)
-        *params[i].param = param_of(s, json_object_get(o, params[i].key), set, &memory);
+    for (size_t i = 0; i < sizeof params / sizeof *params; i++) *params[i].param = param_of(s, json_object_get(o, params[i].key), set, &memory);
     for (size_t i = 0; i < sizeof inputs / sizeof *inputs; i++) *inputs[i].in = input_of(json_object_get(o, inputs[i].key));
     c.terms = (int)json_array_size(json_object_get(o, "terms"));
     for (int i = 0; i < c.terms; i++) c.term[i] = input_of(json_array_get(json_object_get(o, "terms"), (size_t)i));
@@ -199,14 +193,10 @@ static bool run_case(dc_device *d, const store *s, const json_t *o, double *shar
     if (!status) status = dc_run_reserve(r, &e);
     if (!status) status = dc_run_pass(r, pass, &c, &e);
     bool good = status == DC_OK;
-    if (!good)
-        print_message("%s: %s: %s\n", where, name, e.text);
-    else if (!strcmp(c.op, "stats"))
-        good = judge_stats(where, name, &c.stats, expected, number(o, "tolerance"));
-    else if (!strcmp(c.op, "to_rgb8"))
-        good = !memcmp(c.out, expected, c.bytes);
-    else
-        good = judge(where, name, (const float *)c.out, expected, (int64_t)c.bytes / 4, number(o, "tolerance"), share);
+    if (!good) print_message("%s: %s: %s\n", where, name, e.text);
+    else if (!strcmp(c.op, "stats")) good = judge_stats(where, name, &c.stats, expected, number(o, "tolerance"));
+    else if (!strcmp(c.op, "to_rgb8")) good = !memcmp(c.out, expected, c.bytes);
+    else good = judge(where, name, (const float *)c.out, expected, (int64_t)c.bytes / 4, number(o, "tolerance"), share);
 
     dc_run_free(r);
     dc_params_free(set);
@@ -232,8 +222,8 @@ static void run_all(const char *device, const char *level, int threads)
     int failed = 0;
     double share = 0;
     for (size_t i = 0; i < json_array_size(s.cases); i++) failed += !run_case(d, &s, json_array_get(s.cases, i), &share);
-    print_message("%s: %d cases, %d failed, at most %.0f %% of the tolerance\n", dc_device_summary(d), (int)json_array_size(s.cases),
-                  failed, 100 * share);
+    print_message("%s: %d cases, %d failed, at most %.0f %% of the tolerance\n", dc_device_summary(d), (int)json_array_size(s.cases), failed,
+                  100 * share);
     assert_true(json_array_size(s.cases) > 150);
     store_close(&s);
     dc_device_close(d);

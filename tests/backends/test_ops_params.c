@@ -42,9 +42,8 @@ static void check_bad(const bad_weight *b, int out, dc_device *d)
     assert_int_equal(s, b->shown ? DC_DATA : DC_OK);
     assert_int_equal(dc_params_ready(p), !b->shown);
     if (b->shown) {
-        snprintf(expected, sizeof expected,
-                 "m.safetensors: down.to_q.weight: found a non-finite value at index %d (%s), expected finite weights", (int)b->at,
-                 b->shown);
+        snprintf(expected, sizeof expected, "m.safetensors: down.to_q.weight: found a non-finite value at index %d (%s), expected finite weights",
+                 (int)b->at, b->shown);
         const char *sign = strstr(e.text, "(-nan"); /* the sign of a NaN is nobody's business */
         if (sign) memmove((char *)sign + 1, sign + 2, strlen(sign + 1));
         assert_string_equal(e.text, expected);
@@ -326,17 +325,15 @@ static void test_views(void **state)
     t = dc_view_batch(v, 3, 2);
     assert_true(t.data == data + 3 && t.dim[0] == 2 && t.stride == 2);
     assert_int_equal(dc_borrow(x).id, -1);
-    assert_true(dc_is_none(dc_view_tokens(DC_NONE)) && dc_is_none(dc_view_channels(DC_NONE, 0, 1)) &&
-                dc_is_none(dc_view_batch(DC_NONE, 0, 1)) && dc_is_none(dc_view_flat(DC_NONE)) && dc_numel(DC_NONE) == 0 &&
-                dc_rows(DC_NONE) == 0 && dc_channels(DC_NONE) == 0);
+    assert_true(dc_is_none(dc_view_tokens(DC_NONE)) && dc_is_none(dc_view_channels(DC_NONE, 0, 1)) && dc_is_none(dc_view_batch(DC_NONE, 0, 1)) &&
+                dc_is_none(dc_view_flat(DC_NONE)) && dc_numel(DC_NONE) == 0 && dc_rows(DC_NONE) == 0 && dc_channels(DC_NONE) == 0);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_non_finite), cmocka_unit_test(test_non_finite_part), cmocka_unit_test(test_life),
-        cmocka_unit_test(test_cancel),     cmocka_unit_test(test_sources),         cmocka_unit_test(test_devices),
-        cmocka_unit_test(test_views),
+        cmocka_unit_test(test_non_finite), cmocka_unit_test(test_non_finite_part), cmocka_unit_test(test_life),  cmocka_unit_test(test_cancel),
+        cmocka_unit_test(test_sources),    cmocka_unit_test(test_devices),         cmocka_unit_test(test_views),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

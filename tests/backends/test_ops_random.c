@@ -43,14 +43,10 @@ static int divisor(uint64_t *rng, int64_t c, int64_t pixels)
 static int64_t products(const random_case *c)
 {
     switch (c->op) {
-    case CONV:
-        return c->n * (c->up_h ? c->up_h : c->h) * (c->up_w ? c->up_w : c->w) * joined(c) * c->o * c->kh * c->kw;
-    case LINEAR:
-        return rows_of(c) * joined(c) * c->o;
-    case ATTENTION:
-        return 2 * c->n * c->h * c->w * c->heads * c->head;
-    default:
-        return rows_of(c) * c->c * 8;
+    case CONV: return c->n * (c->up_h ? c->up_h : c->h) * (c->up_w ? c->up_w : c->w) * joined(c) * c->o * c->kh * c->kw;
+    case LINEAR: return rows_of(c) * joined(c) * c->o;
+    case ATTENTION: return 2 * c->n * c->h * c->w * c->heads * c->head;
+    default: return rows_of(c) * c->c * 8;
     }
 }
 
@@ -107,13 +103,10 @@ static random_case draw(uint64_t *rng)
         c.w = PICK(rng, 1, 2, 4, 5, 7, 8, 15, 16, 30);
         c.slice = pick(rng, 2) * PICK(rng, 1, 5, 16);
         c.seed = *rng;
-        if (c.op == CONV || c.op == LINEAR)
-            draw_matrix_op(&c, rng);
-        else if (c.op == ATTENTION)
-            draw_attention(&c, rng);
+        if (c.op == CONV || c.op == LINEAR) draw_matrix_op(&c, rng);
+        else if (c.op == ATTENTION) draw_attention(&c, rng);
         else
-            c.c = PICK(rng, CHANNELS), c.groups = divisor(rng, c.c, c.h * c.w),
-            c.act = c.op == GROUP_NORM ? (dc_act)pick(rng, DC_ACTS) : DC_ACT_NONE;
+            c.c = PICK(rng, CHANNELS), c.groups = divisor(rng, c.c, c.h * c.w), c.act = c.op == GROUP_NORM ? (dc_act)pick(rng, DC_ACTS) : DC_ACT_NONE;
     } while (products(&c) > MOST_PRODUCTS || (c.op == GROUP_NORM && c.c * c.h * c.w < 8));
     return c;
 }
@@ -121,29 +114,19 @@ static random_case draw(uint64_t *rng)
 static void describe(const random_case *c, char *out, size_t size)
 {
     static const char *const names[OP_KINDS] = {"conv", "linear", "attention", "group_norm", "layer_norm", "lincomb"};
-    snprintf(out, size,
-             "%s %dx%dx%dx%d+%d->%d k%dx%d/%d pad %d,%d,%d,%d up %dx%d groups %d%s act %d/%d%s%s%s%s %s heads %dx%d keys %d%s%s slice %d",
+    snprintf(out, size, "%s %dx%dx%dx%d+%d->%d k%dx%d/%d pad %d,%d,%d,%d up %dx%d groups %d%s act %d/%d%s%s%s%s %s heads %dx%d keys %d%s%s slice %d",
              names[c->op], (int)c->n, (int)c->h, (int)c->w, (int)c->c, (int)c->c2, (int)c->o, c->kh, c->kw, c->stride, c->pad[0], c->pad[1],
-             c->pad[2], c->pad[3], c->up_h, c->up_w, c->groups, c->norm ? " normed" : "", c->pre_act, c->act,
-             c->residual ? " residual" : "", c->add ? " add" : "", c->geglu ? " geglu" : "", c->bias ? " bias" : "", dc_dtype_name(c->type),
-             c->heads, c->head, c->keys, c->causal ? " causal" : "", c->shared ? " shared" : "", c->slice);
+             c->pad[2], c->pad[3], c->up_h, c->up_w, c->groups, c->norm ? " normed" : "", c->pre_act, c->act, c->residual ? " residual" : "",
+             c->add ? " add" : "", c->geglu ? " geglu" : "", c->bias ? " bias" : "", dc_dtype_name(c->type), c->heads, c->head, c->keys,
+             c->causal ? " causal" : "", c->shared ? " shared" : "", c->slice);
 }
 
 /* ---- data --------------------------------------------------------------------------------------------------------- */
 
 /* Output size of a convolution. */
-static int64_t out_size(int64_t in, int up, int before, int after, int k, int stride)
-{
-    return ((up ? up : in) + before + after - k) / stride + 1;
-}
-static int64_t out_h(const random_case *c)
-{
-    return c->op == CONV ? out_size(c->h, c->up_h, c->pad[0], c->pad[2], c->kh, c->stride) : c->h;
-}
-static int64_t out_w(const random_case *c)
-{
-    return c->op == CONV ? out_size(c->w, c->up_w, c->pad[1], c->pad[3], c->kw, c->stride) : c->w;
-}
+static int64_t out_size(int64_t in, int up, int before, int after, int k, int stride) { return ((up ? up : in) + before + after - k) / stride + 1; }
+static int64_t out_h(const random_case *c) { return c->op == CONV ? out_size(c->h, c->up_h, c->pad[0], c->pad[2], c->kh, c->stride) : c->h; }
+static int64_t out_w(const random_case *c) { return c->op == CONV ? out_size(c->w, c->up_w, c->pad[1], c->pad[3], c->kw, c->stride) : c->w; }
 static int64_t out_channels(const random_case *c) { return c->geglu ? c->o / 2 : c->o ? c->o : c->c; }
 
 static uint8_t *source(int64_t n, dc_dtype type, float scale, float shift, uint64_t seed)
@@ -151,8 +134,7 @@ static uint8_t *source(int64_t n, dc_dtype type, float scale, float shift, uint6
     float *v = random_floats(n, scale, shift, seed);
     uint16_t *narrow = (uint16_t *)v;
     if (type == DC_F32) return (uint8_t *)v;
-    for (int64_t i = 0; i < n; i++)
-        narrow[i] = type == DC_F16 ? dc_f32_to_f16(v[i]) : dc_f32_to_bf16(v[i]); /* never ahead of the reading */
+    for (int64_t i = 0; i < n; i++) narrow[i] = type == DC_F16 ? dc_f32_to_f16(v[i]) : dc_f32_to_bf16(v[i]); /* never ahead of the reading */
     return (uint8_t *)v;
 }
 
@@ -227,18 +209,13 @@ static void pass(void *ctx, dc_run *r)
     const job *j = ctx;
     const random_case *c = j->c;
     dc_tensor y;
-    if (c->op == CONV || c->op == LINEAR)
-        y = matrix_op(j, r);
-    else if (c->op == ATTENTION)
-        y = attention(c, r);
+    if (c->op == CONV || c->op == LINEAR) y = matrix_op(j, r);
+    else if (c->op == ATTENTION) y = attention(c, r);
     else {
         dc_tensor x = up(c, r, c->h, c->w, c->c, c->slice, c->in[0]);
-        if (c->op == GROUP_NORM)
-            y = dc_group_norm(r, x, j->norm, c->groups, 1e-5f, c->act);
-        else if (c->op == LAYER_NORM)
-            y = dc_layer_norm(r, x, j->norm, 1e-5f);
-        else
-            y = dc_lincomb(r, (dc_term[]){{0.3f, x}, {-1.7f, up(c, r, c->h, c->w, c->c, 0, c->in[1])}}, 2);
+        if (c->op == GROUP_NORM) y = dc_group_norm(r, x, j->norm, c->groups, 1e-5f, c->act);
+        else if (c->op == LAYER_NORM) y = dc_layer_norm(r, x, j->norm, 1e-5f);
+        else y = dc_lincomb(r, (dc_term[]){{0.3f, x}, {-1.7f, up(c, r, c->h, c->w, c->c, 0, c->in[1])}}, 2);
     }
     assert_true(!dc_run_ok(r) || dc_numel(y) == j->count);
     dc_download(r, y, j->out);

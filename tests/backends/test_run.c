@@ -115,9 +115,8 @@ static void two_convs(void *ctx, dc_run *r)
 static dc_param *conv_param(dc_params *set, int in, int out)
 {
     return dc_params_add(
-        set,
-        &(dc_param_desc){
-            .name = "conv", .kind = DC_PARAM_CONV, .out = out, .in = in, .kh = 1, .kw = 1, .n_weight = 1, .weight = {{kilo, DC_F32, out}}});
+        set, &(dc_param_desc){
+                 .name = "conv", .kind = DC_PARAM_CONV, .out = out, .in = in, .kh = 1, .kw = 1, .n_weight = 1, .weight = {{kilo, DC_F32, out}}});
 }
 
 static void test_scratch(void **state)
@@ -171,37 +170,23 @@ static void one_place(void *ctx, dc_run *r)
 {
     place *p = ctx;
     static const float two[2048];
-    dc_tensor x = p->what == STATE      ? dc_state(r, DC_F32, 4, DIMS(1, 8, 8, 16))
-                  : p->what == BORROWED ? p->borrowed
-                                        : four_kb(r),
-              other = DC_NONE;
+    dc_tensor x = p->what == STATE ? dc_state(r, DC_F32, 4, DIMS(1, 8, 8, 16)) : p->what == BORROWED ? p->borrowed : four_kb(r), other = DC_NONE;
     if (p->what == HALF) x = dc_view_batch(dc_upload(r, DC_F32, 4, DIMS(2, 8, 8, 16), two), 1, 1);
     if (p->what == SLICE) x = dc_view_channels(dc_upload(r, DC_F32, 4, DIMS(1, 8, 8, 32), two), 0, 16);
     if (p->what == LIN_SECOND || p->what == RESIDUAL) other = four_kb(r);
     p->x = x;
     if (p->what == KEPT) dc_keep(r, x);
     switch (p->what) {
-    case NORM:
-        p->y = dc_group_norm(r, x, p->norm, 4, 1e-5f, DC_ACT_NONE);
-        break;
-    case RESIDUAL:
-        p->y = dc_conv2d(r, other, p->square, (dc_conv_opt){.residual = x});
-        break;
-    case ALSO_INPUT:
-        p->y = dc_conv2d(r, x, p->square, (dc_conv_opt){.residual = x});
-        break;
-    case LIN_SECOND:
-        p->y = dc_lincomb(r, (dc_term[]){{1, other}, {2, x}}, 2);
-        break;
-    case SAME_TWICE:
-        p->y = dc_lincomb(r, (dc_term[]){{1, x}, {2, x}}, 2);
-        break;
+    case NORM: p->y = dc_group_norm(r, x, p->norm, 4, 1e-5f, DC_ACT_NONE); break;
+    case RESIDUAL: p->y = dc_conv2d(r, other, p->square, (dc_conv_opt){.residual = x}); break;
+    case ALSO_INPUT: p->y = dc_conv2d(r, x, p->square, (dc_conv_opt){.residual = x}); break;
+    case LIN_SECOND: p->y = dc_lincomb(r, (dc_term[]){{1, other}, {2, x}}, 2); break;
+    case SAME_TWICE: p->y = dc_lincomb(r, (dc_term[]){{1, x}, {2, x}}, 2); break;
     case REPEATED: /* the first image is added to both: must not be overwritten before the second reads it */
         p->x = x = dc_upload(r, DC_F32, 2, DIMS(2, 512), kilo);
         p->y = dc_lincomb(r, (dc_term[]){{1, x}, {1, dc_view_batch(x, 0, 1)}}, 2);
         break;
-    default:
-        p->y = dc_activate(r, x, DC_ACT_RELU);
+    default: p->y = dc_activate(r, x, DC_ACT_RELU);
     }
     if (p->what == LIN_SECOND) dc_download(r, other, p->out);
     if (p->what == USED_LATER) dc_download(r, x, p->out);
@@ -225,8 +210,7 @@ static void test_in_place(void **state)
     p.square = conv_param(set, 16, 16);
     p.norm = dc_params_add(
         set,
-        &(dc_param_desc){
-            .name = "norm", .kind = DC_PARAM_NORM, .out = 16, .in = 1, .kh = 1, .kw = 1, .n_weight = 1, .weight = {{kilo, DC_F32, 16}}});
+        &(dc_param_desc){.name = "norm", .kind = DC_PARAM_NORM, .out = 16, .in = 1, .kh = 1, .kw = 1, .n_weight = 1, .weight = {{kilo, DC_F32, 16}}});
     assert_int_equal(dc_params_prepare(set, NULL, NULL, &from.e), DC_OK);
     assert_int_equal(dc_run_plan(from.r, keep_kilo, &p, &from.e), DC_OK);
     assert_int_equal(dc_run_reserve(from.r, &from.e), DC_OK);
@@ -305,14 +289,10 @@ static void run_graph(void *ctx, dc_run *r)
         node *x = &g->node[i];
         dc_term terms[3];
         for (int k = 0; k < x->n; k++) terms[k] = (dc_term){x->k[k], t[x->input[k]]};
-        if (x->kind == LEAF)
-            t[i] = dc_upload(r, DC_F32, 2, DIMS(ROWS, x->width), x->value);
-        else if (x->kind == RELU)
-            t[i] = dc_activate(r, t[x->input[0]], DC_ACT_RELU);
-        else if (x->kind == COPY)
-            t[i] = copy(r, t[x->input[0]]);
-        else
-            t[i] = dc_lincomb(r, terms, x->n);
+        if (x->kind == LEAF) t[i] = dc_upload(r, DC_F32, 2, DIMS(ROWS, x->width), x->value);
+        else if (x->kind == RELU) t[i] = dc_activate(r, t[x->input[0]], DC_ACT_RELU);
+        else if (x->kind == COPY) t[i] = copy(r, t[x->input[0]]);
+        else t[i] = dc_lincomb(r, terms, x->n);
         for (int j = 0; j <= i; j++)
             if (g->wanted[j] && g->node[j].last == i) dc_download(r, t[j], g->out[j]);
     }

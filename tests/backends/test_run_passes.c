@@ -74,8 +74,7 @@ static void every_op(void *ctx, dc_run *r)
     dc_pre pre = {.norm = v->norm, .groups = 4, .eps = 1e-5f, .act = DC_ACT_SILU};
     dc_tensor x = dc_upload(r, DC_F32, 4, DIMS(2, 6, 5, 16), v->x), s = dc_state(r, DC_F32, 4, DIMS(2, 6, 5, 16));
     dc_scope(r, "block.%d", 0);
-    dc_tensor t =
-        dc_timestep_embedding(r, dc_upload(r, DC_F32, 1, DIMS(2), v->times), (dc_timestep_opt){.dim = 16, .flip_sin_to_cos = true});
+    dc_tensor t = dc_timestep_embedding(r, dc_upload(r, DC_F32, 1, DIMS(2), v->times), (dc_timestep_opt){.dim = 16, .flip_sin_to_cos = true});
     dc_tensor h = dc_conv2d(r, x, v->conv, (dc_conv_opt){.pre = pre, .pad = {1, 1, 1, 1}, .add = t, .residual = x});
     dc_tap(r, "conv", h);
     dc_tensor tokens = dc_view_tokens(h);
@@ -110,10 +109,8 @@ static void test_no_allocation(void **state)
     for (int i = 0; i < 4; i++) {
         dc_device *d = NULL;
         everything v;
-        if (i == 0)
-            assert_int_equal(dc_device_open(&d, &(dc_device_options){.name = "ref"}, NULL), DC_OK);
-        else if (!(d = cpu_open(cpu_levels[i - 1], 3, NULL)))
-            continue;
+        if (i == 0) assert_int_equal(dc_device_open(&d, &(dc_device_options){.name = "ref"}, NULL), DC_OK);
+        else if (!(d = cpu_open(cpu_levels[i - 1], 3, NULL))) continue;
         fill(&v, d, data);
         dc_run *r = dc_run_new(d);
         dc_run_set_profile(r, true);
@@ -222,89 +219,37 @@ static void break_rule(void *ctx, dc_run *r)
 {
     wrong *w = ctx;
     everything *v = &w->v;
-    dc_tensor x = dc_upload(r, DC_F32, 4, DIMS(2, 6, 5, 16), v->x), t = dc_view_tokens(x),
-              ids = dc_upload(r, DC_I32, 2, DIMS(1, 5), v->ids);
+    dc_tensor x = dc_upload(r, DC_F32, 4, DIMS(2, 6, 5, 16), v->x), t = dc_view_tokens(x), ids = dc_upload(r, DC_I32, 2, DIMS(1, 5), v->ids);
     dc_tensor times = dc_upload(r, DC_F32, 1, DIMS(2), v->times), add = dc_upload(r, DC_F32, 2, DIMS(2, 16), v->x);
     dc_scope(r, "unet");
     dc_scope(r, "down");
     switch (w->what) {
-    case 0:
-        dc_conv2d(r, t, v->conv, (dc_conv_opt){0});
-        break;
-    case 1:
-        dc_conv2d(r, dc_view_channels(x, 0, 3), v->conv, (dc_conv_opt){0});
-        break;
-    case 2:
-        dc_conv2d(r, x, v->conv, (dc_conv_opt){.residual = t, .pad = {1, 1, 1, 1}});
-        break;
-    case 3:
-        dc_conv2d(r, x, v->conv, (dc_conv_opt){.add = dc_view_channels(add, 0, 15)});
-        break;
-    case 4:
-        dc_conv2d(r, x, v->conv, (dc_conv_opt){.pre.x2 = t});
-        break;
-    case 5:
-        dc_conv2d(r, x, v->conv, (dc_conv_opt){.pre = {.norm = v->norm, .groups = 3}});
-        break;
-    case 6:
-        dc_conv2d(r, dc_upload(r, DC_F32, 4, DIMS(1, 2, 3, 16), v->x), v->conv, (dc_conv_opt){0});
-        break;
-    case 7:
-        dc_linear(r, dc_view_channels(t, 1, 5), v->linear, (dc_linear_opt){0});
-        break;
-    case 8:
-        dc_linear(r, t, v->linear, (dc_linear_opt){.residual = x});
-        break;
-    case 9:
-        dc_linear(r, DC_NONE, v->linear, (dc_linear_opt){0});
-        break;
-    case 10:
-        dc_group_norm(r, x, v->norm, 5, 1e-5f, DC_ACT_NONE);
-        break;
-    case 11:
-        dc_layer_norm(r, dc_view_channels(t, 0, 15), v->norm, 1e-5f);
-        break;
-    case 12:
-        dc_attention(r, t, t, t, (dc_attention_opt){.heads = 3});
-        break;
-    case 13:
-        dc_attention(r, t, x, t, (dc_attention_opt){.heads = 2});
-        break;
-    case 14:
-        dc_attention(r, t, t, dc_view_channels(t, 0, 8), (dc_attention_opt){.heads = 2});
-        break;
-    case 15:
-        dc_attention(r, t, t, t, (dc_attention_opt){.heads = 2, .keys = 31});
-        break;
-    case 16:
-        dc_embed(r, t, v->table, NULL);
-        break;
-    case 17:
-        dc_embed(r, ids, v->table, v->table);
-        break;
-    case 18:
-        dc_gather_rows(r, t, dc_upload(r, DC_I32, 1, DIMS(3), v->ids));
-        break;
-    case 19:
-        dc_timestep_embedding(r, times, (dc_timestep_opt){.dim = 1});
-        break;
-    case 20:
-        dc_lincomb(r, (dc_term[]){{1, x}, {1, t}}, 2);
-        break;
-    case 21:
-        dc_lincomb(r, NULL, 0);
-        break;
-    case 22:
-        dc_rescale_std(r, x, t, 1);
-        break;
-    case 23:
-        dc_to_rgb8(r, x);
-        break;
-    case 24:
-        dc_stats_of(r, dc_view_channels(x, 0, 8), &v->stats);
-        break;
-    default:
-        fail();
+    case 0: dc_conv2d(r, t, v->conv, (dc_conv_opt){0}); break;
+    case 1: dc_conv2d(r, dc_view_channels(x, 0, 3), v->conv, (dc_conv_opt){0}); break;
+    case 2: dc_conv2d(r, x, v->conv, (dc_conv_opt){.residual = t, .pad = {1, 1, 1, 1}}); break;
+    case 3: dc_conv2d(r, x, v->conv, (dc_conv_opt){.add = dc_view_channels(add, 0, 15)}); break;
+    case 4: dc_conv2d(r, x, v->conv, (dc_conv_opt){.pre.x2 = t}); break;
+    case 5: dc_conv2d(r, x, v->conv, (dc_conv_opt){.pre = {.norm = v->norm, .groups = 3}}); break;
+    case 6: dc_conv2d(r, dc_upload(r, DC_F32, 4, DIMS(1, 2, 3, 16), v->x), v->conv, (dc_conv_opt){0}); break;
+    case 7: dc_linear(r, dc_view_channels(t, 1, 5), v->linear, (dc_linear_opt){0}); break;
+    case 8: dc_linear(r, t, v->linear, (dc_linear_opt){.residual = x}); break;
+    case 9: dc_linear(r, DC_NONE, v->linear, (dc_linear_opt){0}); break;
+    case 10: dc_group_norm(r, x, v->norm, 5, 1e-5f, DC_ACT_NONE); break;
+    case 11: dc_layer_norm(r, dc_view_channels(t, 0, 15), v->norm, 1e-5f); break;
+    case 12: dc_attention(r, t, t, t, (dc_attention_opt){.heads = 3}); break;
+    case 13: dc_attention(r, t, x, t, (dc_attention_opt){.heads = 2}); break;
+    case 14: dc_attention(r, t, t, dc_view_channels(t, 0, 8), (dc_attention_opt){.heads = 2}); break;
+    case 15: dc_attention(r, t, t, t, (dc_attention_opt){.heads = 2, .keys = 31}); break;
+    case 16: dc_embed(r, t, v->table, NULL); break;
+    case 17: dc_embed(r, ids, v->table, v->table); break;
+    case 18: dc_gather_rows(r, t, dc_upload(r, DC_I32, 1, DIMS(3), v->ids)); break;
+    case 19: dc_timestep_embedding(r, times, (dc_timestep_opt){.dim = 1}); break;
+    case 20: dc_lincomb(r, (dc_term[]){{1, x}, {1, t}}, 2); break;
+    case 21: dc_lincomb(r, NULL, 0); break;
+    case 22: dc_rescale_std(r, x, t, 1); break;
+    case 23: dc_to_rgb8(r, x); break;
+    case 24: dc_stats_of(r, dc_view_channels(x, 0, 8), &v->stats); break;
+    default: fail();
     }
     assert_false(dc_run_ok(r));
     dc_to_rgb8(r, x); /* sticky: this mistake is not told */
@@ -551,10 +496,8 @@ static void test_guards(void **state)
         assert_int_equal(dc_run_plan(r, one_act, out, &e), DC_OK);
         assert_int_equal(dc_run_reserve(r, &e), DC_OK);
         assert_int_equal(dc_run_pass(r, one_act, out, &e), broken == 1 || broken == 2 ? DC_INTERNAL : DC_OK);
-        if (e.code)
-            assert_non_null(strstr(e.text, "activate (op 1) wrote outside of its tensors"));
-        else
-            assert_int_equal(isnan(out[4]) != 0, broken == 3);
+        if (e.code) assert_non_null(strstr(e.text, "activate (op 1) wrote outside of its tensors"));
+        else assert_int_equal(isnan(out[4]) != 0, broken == 3);
         dc_run_free(r);
     }
 }

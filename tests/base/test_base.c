@@ -38,7 +38,9 @@ static void near_misses_are_found(void **state)
 {
     (void)state;
     static const char *const names[] = {"euler", "euler_a", "dpm++2m", "heun", "karras", "--steps"};
-    static const struct { const char *word, *want; } rows[] = {{"eulre", "euler"}, {"dpm++2n", "dpm++2m"}, {"--stepz", "--steps"}, {"kar", "karras"}, {"HEUN", "heun"}};
+    static const struct {
+        const char *word, *want;
+    } rows[] = {{"eulre", "euler"}, {"dpm++2n", "dpm++2m"}, {"--stepz", "--steps"}, {"kar", "karras"}, {"HEUN", "heun"}};
     char near[128];
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         dc_nearest_names(near, sizeof near, rows[i].word, names, 6);
@@ -77,8 +79,10 @@ static void narrow_floats(void **state)
     assert_int_equal(dc_f32_to_f16(0x1.8p-25f), 1);
     assert_int_equal(dc_f32_to_bf16(1.0f + 0x1p-8f), 0x3f80);
     /* OCP 8-bit formats: largest numbers, smallest numbers, NaN, infinity */
-    assert_true(dc_f8_e4m3_to_f32(0x7e) == 448.0f && dc_f8_e4m3_to_f32(0x01) == 0x1p-9f && isnan(dc_f8_e4m3_to_f32(0x7f)) && dc_f8_e4m3_to_f32(0xb8) == -1.0f);
-    assert_true(dc_f8_e5m2_to_f32(0x7b) == 57344.0f && dc_f8_e5m2_to_f32(0x01) == 0x1p-16f && isinf(dc_f8_e5m2_to_f32(0x7c)) && isnan(dc_f8_e5m2_to_f32(0x7e)));
+    assert_true(dc_f8_e4m3_to_f32(0x7e) == 448.0f && dc_f8_e4m3_to_f32(0x01) == 0x1p-9f && isnan(dc_f8_e4m3_to_f32(0x7f)) &&
+                dc_f8_e4m3_to_f32(0xb8) == -1.0f);
+    assert_true(dc_f8_e5m2_to_f32(0x7b) == 57344.0f && dc_f8_e5m2_to_f32(0x01) == 0x1p-16f && isinf(dc_f8_e5m2_to_f32(0x7c)) &&
+                isnan(dc_f8_e5m2_to_f32(0x7e)));
 }
 
 static void checked_arithmetic(void **state)
@@ -145,7 +149,8 @@ static void npy_files(void **state)
 {
     (void)state;
     static const char *const good[] = {"f4_c", "f4_1d", "f4_scalar", "f4_empty", "f4_v2", "f4_v3", "f8_c", "f2_c", "i4", "b1"};
-    static const char *const bad[] = {"bad_empty", "bad_huge_shape", "bad_magic", "bad_negative_shape", "bad_object", "bad_truncated_data", "bad_truncated_header", "bad_version9", "f4_bigendian", "f4_fortran"};
+    static const char *const bad[] = {"bad_empty",          "bad_huge_shape",       "bad_magic",    "bad_negative_shape", "bad_object",
+                                      "bad_truncated_data", "bad_truncated_header", "bad_version9", "f4_bigendian",       "f4_fortran"};
     char path[512];
     dc_npy n;
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
@@ -186,7 +191,11 @@ static void npy_round_trip(void **state)
 
 /* ---- threads ---------------------------------------------------------------------------------------------------------------------- */
 
-typedef struct counting { int threads; atomic_int bad, count[1000]; atomic_int *cancel; } counting;
+typedef struct counting {
+    int threads;
+    atomic_int bad, count[1000];
+    atomic_int *cancel;
+} counting;
 
 static void count(void *ctx, int64_t i, int thread)
 {
@@ -234,9 +243,16 @@ static void cancelling_skips_the_rest(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(messages_cannot_drive_a_terminal), cmocka_unit_test(near_misses_are_found), cmocka_unit_test(utf8),
-                                       cmocka_unit_test(narrow_floats), cmocka_unit_test(checked_arithmetic), cmocka_unit_test(json_is_strict),
-                                       cmocka_unit_test(config_values_are_checked), cmocka_unit_test(npy_files), cmocka_unit_test(npy_round_trip),
-                                       cmocka_unit_test(every_task_runs_once), cmocka_unit_test(cancelling_skips_the_rest)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(messages_cannot_drive_a_terminal),
+                                       cmocka_unit_test(near_misses_are_found),
+                                       cmocka_unit_test(utf8),
+                                       cmocka_unit_test(narrow_floats),
+                                       cmocka_unit_test(checked_arithmetic),
+                                       cmocka_unit_test(json_is_strict),
+                                       cmocka_unit_test(config_values_are_checked),
+                                       cmocka_unit_test(npy_files),
+                                       cmocka_unit_test(npy_round_trip),
+                                       cmocka_unit_test(every_task_runs_once),
+                                       cmocka_unit_test(cancelling_skips_the_rest)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

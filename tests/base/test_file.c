@@ -207,8 +207,11 @@ static void paths_from_files(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(names_are_taken_and_replaced), cmocka_unit_test(abandoned_and_failed_writes_leave_nothing),
-                                       cmocka_unit_test(a_killed_writer_leaves_the_old_file), cmocka_unit_test(pending_files_can_be_removed), cmocka_unit_test(mapping),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(names_are_taken_and_replaced),
+                                       cmocka_unit_test(abandoned_and_failed_writes_leave_nothing),
+                                       cmocka_unit_test(a_killed_writer_leaves_the_old_file),
+                                       cmocka_unit_test(pending_files_can_be_removed),
+                                       cmocka_unit_test(mapping),
                                        cmocka_unit_test(paths_from_files)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

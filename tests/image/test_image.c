@@ -17,9 +17,9 @@
 
 static json_t *read_json(const char *name)
 {
-    dc_error e    = {0};
-    json_t  *root = NULL;
-    char     path[512];
+    dc_error e = {0};
+    json_t *root = NULL;
+    char path[512];
     snprintf(path, sizeof path, GOLDEN "%s", name);
     if (dc_json_read(&root, path, 1u << 20, &e)) fail_msg("%s", e.text);
     return root;
@@ -30,8 +30,8 @@ static const char *text(const json_t *o, const char *key) { return json_string_v
 static dc_npy read_npy(const char *name)
 {
     dc_error e = {0};
-    dc_npy   n;
-    char     path[512];
+    dc_npy n;
+    char path[512];
     snprintf(path, sizeof path, GOLDEN "%s", name);
     if (dc_npy_read(&n, path, &e)) fail_msg("%s", e.text);
     return n;
@@ -40,8 +40,8 @@ static dc_npy read_npy(const char *name)
 /* Largest difference of a level. */
 static int difference(const dc_image *m, const dc_npy *want)
 {
-    int    most = 0;
-    size_t n    = (size_t)m->width * (size_t)m->height * (size_t)m->channels;
+    int most = 0;
+    size_t n = (size_t)m->width * (size_t)m->height * (size_t)m->channels;
     if (want->bytes != n) return 256;
     for (size_t i = 0; i < n; i++) {
         int d = abs(m->pixels[i] - ((uint8_t *)want->data)[i]);
@@ -54,23 +54,24 @@ static void resizing_is_pillows_to_the_byte(void **state)
 {
     (void)state;
     static const char *const names[] = {"box", "bilinear", "bicubic", "lanczos", "nearest"};
-    json_t                  *all = read_json("resize.json"), *entry;
-    size_t                   i;
+    json_t *all = read_json("resize.json"), *entry;
+    size_t i;
     assert_true(json_array_size(all) > 20);
     json_array_foreach(all, i, entry)
     {
-        dc_error    e = {0};
-        dc_image    in, out;
-        char        path[512];
+        dc_error e = {0};
+        dc_image in, out;
+        char path[512];
         const char *mode = text(entry, "mode");
-        int         filter = 0;
+        int filter = 0;
         while (filter < 5 && strcmp(names[filter], text(entry, "filter"))) filter++;
         snprintf(path, sizeof path, GOLDEN "%s", text(entry, "source"));
         if (dc_image_read(&in, path, !strcmp(mode, "L") ? 1 : (int)strlen(mode), &e)) fail_msg("%s", e.text);
-        int w = (int)json_integer_value(json_array_get(json_object_get(entry, "size"), 0)), h = (int)json_integer_value(json_array_get(json_object_get(entry, "size"), 1));
+        int w = (int)json_integer_value(json_array_get(json_object_get(entry, "size"), 0)),
+            h = (int)json_integer_value(json_array_get(json_object_get(entry, "size"), 1));
         if (dc_image_resize(&out, &in, w, h, (dc_filter)filter, &e)) fail_msg("%s", e.text);
         dc_npy want = read_npy(text(entry, "file"));
-        int    d    = difference(&out, &want);
+        int d = difference(&out, &want);
         if (d) fail_msg("%s: off by %d levels", text(entry, "file"), d);
         free(want.data);
         dc_image_free(&in);
@@ -83,13 +84,13 @@ static void tricky_files_read_as_pillow_reads_them(void **state)
 {
     (void)state;
     json_t *all = read_json("files.json"), *entry;
-    size_t  i;
+    size_t i;
     assert_true(json_array_size(all) > 10);
     json_array_foreach(all, i, entry)
     {
-        dc_error    e = {0};
-        dc_image    m;
-        char        path[512];
+        dc_error e = {0};
+        dc_image m;
+        char path[512];
         const char *rgb = text(entry, "rgb");
         snprintf(path, sizeof path, GOLDEN "%s", text(entry, "file"));
         dc_status s = dc_image_read(&m, path, 3, &e);
@@ -99,10 +100,10 @@ static void tricky_files_read_as_pillow_reads_them(void **state)
             continue;
         }
         if (s) fail_msg("%s", e.text);
-        dc_npy want    = read_npy(rgb);
-        int    d       = difference(&m, &want);
-        bool   jpeg    = strstr(path, ".jp") != NULL;
-        int    allowed = !jpeg ? 0 : strstr(path, "cmyk") ? 8 : 4; /* another inverse cosine transform and chroma upsampling */
+        dc_npy want = read_npy(rgb);
+        int d = difference(&m, &want);
+        bool jpeg = strstr(path, ".jp") != NULL;
+        int allowed = !jpeg ? 0 : strstr(path, "cmyk") ? 8 : 4; /* another inverse cosine transform and chroma upsampling */
         if (d > allowed) fail_msg("%s: off by %d levels, allowed %d", path, d, allowed);
         free(want.data);
         dc_image_free(&m);
@@ -112,12 +113,12 @@ static void tricky_files_read_as_pillow_reads_them(void **state)
 
 static void png_round_trip(const char *parameters)
 {
-    dc_error    e      = {0};
-    uint8_t     pixels[3 * 5 * 7];
-    dc_image    m      = {5, 7, 3, pixels}, back;
-    dc_png_text chunk  = {"parameters", parameters};
-    char        path[] = "/tmp/diffc-test-XXXXXX.png", *got = NULL;
-    int         fd     = mkstemps(path, 4);
+    dc_error e = {0};
+    uint8_t pixels[3 * 5 * 7];
+    dc_image m = {5, 7, 3, pixels}, back;
+    dc_png_text chunk = {"parameters", parameters};
+    char path[] = "/tmp/diffc-test-XXXXXX.png", *got = NULL;
+    int fd = mkstemps(path, 4);
     close(fd);
     for (size_t i = 0; i < sizeof pixels; i++) pixels[i] = (uint8_t)(i * 37);
     if (dc_png_write(path, &m, &chunk, 1, false, NULL, &e)) fail_msg("%s", e.text);
@@ -139,15 +140,23 @@ static void png_keeps_pixels_and_text(void **state)
 {
     (void)state;
     png_round_trip("a red apple\nSteps: 20, Seed: 1");
-    png_round_trip("caf\xc3\xa9");                 /* Latin-1: tEXt */
+    png_round_trip("caf\xc3\xa9");                       /* Latin-1: tEXt */
     png_round_trip("\xe7\x8c\xab and \xf0\x9f\x8d\x8e"); /* iTXt */
 }
 
 static void wrong_files_are_refused(void **state)
 {
     (void)state;
-    static const struct { const char *bytes; size_t n; } files[] = {
-        {"", 0}, {"GIF89a", 6}, {"\x89PNG\r\n\x1a\n", 8}, {"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\x7f\xff\xff\xff\x7f\xff\xff\xff\x08\x02\0\0\0\0\0\0\0", 33}, {"\xff\xd8\xff\xe0", 4}, {"hello", 5},
+    static const struct {
+        const char *bytes;
+        size_t n;
+    } files[] = {
+        {"", 0},
+        {"GIF89a", 6},
+        {"\x89PNG\r\n\x1a\n", 8},
+        {"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\x7f\xff\xff\xff\x7f\xff\xff\xff\x08\x02\0\0\0\0\0\0\0", 33},
+        {"\xff\xd8\xff\xe0", 4},
+        {"hello", 5},
     };
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         dc_error e = {0};

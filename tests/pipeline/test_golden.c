@@ -18,16 +18,22 @@
 #define GOLDEN TEST_DATA "/golden/"
 
 /* A picture and a latent that on_image has kept. */
-typedef struct kept { float *latent; size_t numbers; uint8_t *pixels; size_t bytes; char parameters[2048]; } kept;
+typedef struct kept {
+    float *latent;
+    size_t numbers;
+    uint8_t *pixels;
+    size_t bytes;
+    char parameters[2048];
+} kept;
 
 static diffc_status keep(void *user, const diffc_result *r, diffc_error *error)
 {
     (void)error;
-    kept *k    = user;
+    kept *k = user;
     k->numbers = (size_t)r->latent_dim[0] * (size_t)r->latent_dim[1] * (size_t)r->latent_dim[2];
-    k->bytes   = (size_t)r->image->width * (size_t)r->image->height * 3;
-    k->latent  = malloc(k->numbers * sizeof(float));
-    k->pixels  = malloc(k->bytes);
+    k->bytes = (size_t)r->image->width * (size_t)r->image->height * 3;
+    k->latent = malloc(k->numbers * sizeof(float));
+    k->pixels = malloc(k->bytes);
     memcpy(k->latent, r->latent, k->numbers * sizeof(float));
     memcpy(k->pixels, r->image->pixels, k->bytes);
     snprintf(k->parameters, sizeof k->parameters, "%s", r->parameters);
@@ -43,9 +49,9 @@ static void drop(kept *k)
 
 static json_t *read_case(const char *folder)
 {
-    char     path[512];
-    dc_error e    = {0};
-    json_t  *root = NULL;
+    char path[512];
+    dc_error e = {0};
+    json_t *root = NULL;
     snprintf(path, sizeof path, "%s/case.json", folder);
     if (dc_json_read(&root, path, 1u << 20, &e)) fail_msg("%s", e.text);
     return root;
@@ -54,7 +60,7 @@ static json_t *read_case(const char *folder)
 /* Value of an option in the case's command line. */
 static const char *argument(const json_t *args, const char *name)
 {
-    size_t  i;
+    size_t i;
     json_t *v;
     json_array_foreach(args, i, v) if (!strcmp(json_string_value(v), name)) return json_string_value(json_array_get(args, i + 1));
     return NULL;
@@ -62,7 +68,7 @@ static const char *argument(const json_t *args, const char *name)
 
 static diffc_image read_picture(const char *folder, const char *name, bool gray)
 {
-    char        path[600];
+    char path[600];
     diffc_error e = {0};
     diffc_image m;
     snprintf(path, sizeof path, "%s/%s", folder, name);
@@ -76,43 +82,43 @@ static void fill_request(const json_t *c, const diffc_model *m, diffc_request *q
     const json_t *args = json_object_get(c, "args");
     diffc_request_defaults(m, q);
     if (args) {
-        q->prompt   = argument(args, "-p");
+        q->prompt = argument(args, "-p");
         q->negative = argument(args, "-n");
-        q->width    = atoi(argument(args, "-W"));
-        q->height   = atoi(argument(args, "-H"));
-        q->steps    = atoi(argument(args, "--steps"));
+        q->width = atoi(argument(args, "-W"));
+        q->height = atoi(argument(args, "-H"));
+        q->steps = atoi(argument(args, "--steps"));
         q->guidance = atof(argument(args, "--cfg-scale"));
-        q->sampler  = argument(args, "--sampler");
+        q->sampler = argument(args, "--sampler");
         q->schedule = argument(args, "--scheduler");
-        q->seed     = strtoull(argument(args, "-s"), NULL, 10);
+        q->seed = strtoull(argument(args, "-s"), NULL, 10);
     } else {
-        q->prompt   = json_string_value(json_object_get(c, "prompt"));
+        q->prompt = json_string_value(json_object_get(c, "prompt"));
         q->negative = json_string_value(json_object_get(c, "negative"));
-        q->steps    = (int)json_integer_value(json_object_get(c, "steps"));
+        q->steps = (int)json_integer_value(json_object_get(c, "steps"));
         q->guidance = json_number_value(json_object_get(c, "cfg"));
-        q->sampler  = json_string_value(json_object_get(c, "sampler"));
-        q->seed     = (uint64_t)json_integer_value(json_object_get(c, "seed"));
+        q->sampler = json_string_value(json_object_get(c, "sampler"));
+        q->seed = (uint64_t)json_integer_value(json_object_get(c, "seed"));
         q->strength = json_number_value(json_object_get(c, "strength"));
     }
 }
 
 static void run(const char *folder, const json_t *c, diffc_options o, kept *k)
 {
-    char         path[600];
-    diffc_error  e = {0};
+    char path[600];
+    diffc_error e = {0};
     diffc_model *m;
-    const char  *model = json_object_get(c, "args") ? argument(json_object_get(c, "args"), "-m") : json_string_value(json_object_get(c, "model"));
+    const char *model = json_object_get(c, "args") ? argument(json_object_get(c, "args"), "-m") : json_string_value(json_object_get(c, "model"));
     snprintf(path, sizeof path, GOLDEN "%s", model);
     o.model = path;
     if (diffc_open(&m, &o, &e)) fail_msg("%s", e.text);
     diffc_request q;
-    diffc_image   start = {0}, mask = {0};
-    const char   *kind = json_string_value(json_object_get(c, "kind"));
+    diffc_image start = {0}, mask = {0};
+    const char *kind = json_string_value(json_object_get(c, "kind"));
     fill_request(c, m, &q);
     if (strcmp(kind, "txt2img")) start = read_picture(folder, "init.png", false), q.image = &start;
     if (!strcmp(kind, "inpaint")) mask = read_picture(folder, "mask.png", true), q.mask = &mask;
     q.on_image = keep;
-    q.user     = k;
+    q.user = k;
     if (diffc_generate(m, &q, &e)) fail_msg("%s: %s", folder, e.text);
     diffc_image_free(&start);
     diffc_image_free(&mask);
@@ -121,9 +127,9 @@ static void run(const char *folder, const json_t *c, diffc_options o, kept *k)
 
 static void compare(const char *folder, const json_t *c, const kept *k)
 {
-    char          path[600];
-    dc_error      e = {0};
-    dc_npy        want;
+    char path[600];
+    dc_error e = {0};
+    dc_npy want;
     const json_t *tolerance = json_object_get(c, "tolerance");
     snprintf(path, sizeof path, "%s/latent.npy", folder);
     if (dc_npy_read(&want, path, &e)) fail_msg("%s", e.text);
@@ -134,15 +140,16 @@ static void compare(const char *folder, const json_t *c, const kept *k)
     free(want.data);
 
     diffc_image picture = read_picture(folder, "image.png", false);
-    int         levels = 0, off = 0;
+    int levels = 0, off = 0;
     assert_int_equal((size_t)picture.width * (size_t)picture.height * 3, k->bytes);
     for (size_t i = 0; i < k->bytes; i++) {
-        int d  = abs(k->pixels[i] - picture.pixels[i]);
+        int d = abs(k->pixels[i] - picture.pixels[i]);
         levels = d > levels ? d : levels;
         off += d > 0;
     }
     if (levels > json_integer_value(json_object_get(tolerance, "png_levels"))) fail_msg("%s: picture is off by %d levels", folder, levels);
-    if ((double)off / (double)k->bytes > json_number_value(json_object_get(tolerance, "png_share"))) fail_msg("%s: %d values of the picture differ", folder, off);
+    if ((double)off / (double)k->bytes > json_number_value(json_object_get(tolerance, "png_share")))
+        fail_msg("%s: %d values of the picture differ", folder, off);
     diffc_image_free(&picture);
 }
 
@@ -150,7 +157,7 @@ static void compare(const char *folder, const json_t *c, const kept *k)
 static int for_all(void (*what)(const char *folder, const json_t *c))
 {
     static const char *const models[] = {"sd1", "sd1-inpaint", "sd1-v", "sd1-zsnr", "sd1-turbo", "sdxl"};
-    int                      n = 0;
+    int n = 0;
     for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
         char path[512], folder[800];
         snprintf(path, sizeof path, GOLDEN "txt2img/%s", models[i]);
@@ -193,12 +200,12 @@ static void every_level_matches(void **state)
 {
     (void)state;
     static const char *const levels[] = {"portable", "avx2", "avx512"};
-    char                     folder[512];
-    json_t                  *c = one_case(folder, "euler-64x64");
+    char folder[512];
+    json_t *c = one_case(folder, "euler-64x64");
     for (int i = 0; i < 3; i++) {
-        diffc_error  e = {0};
+        diffc_error e = {0};
         diffc_model *m;
-        char         path[512];
+        char path[512];
         snprintf(path, sizeof path, GOLDEN "models/sd1");
         diffc_status s = diffc_open(&m, &(diffc_options){.model = path, .cpu_level = levels[i]}, &e);
         if (s == DIFFC_UNAVAILABLE) {
@@ -219,9 +226,9 @@ static void thread_count_does_not_change_a_byte(void **state)
 {
     (void)state;
     static const int threads[] = {1, 2, 3, 7};
-    char             folder[512];
-    json_t          *c     = one_case(folder, "euler_a-64x64");
-    kept             first = {0};
+    char folder[512];
+    json_t *c = one_case(folder, "euler_a-64x64");
+    kept first = {0};
     for (int i = 0; i < 4; i++) {
         kept k = {0};
         run(folder, c, (diffc_options){.threads = threads[i]}, &k);
@@ -240,14 +247,19 @@ static void thread_count_does_not_change_a_byte(void **state)
 
 /* ---- more than one picture ------------------------------------------------------------------------------------------- */
 
-typedef struct several { int n; uint64_t seed[8]; float *latent[8]; size_t numbers; } several;
+typedef struct several {
+    int n;
+    uint64_t seed[8];
+    float *latent[8];
+    size_t numbers;
+} several;
 
 static diffc_status keep_several(void *user, const diffc_result *r, diffc_error *error)
 {
     (void)error;
     several *s = user;
     s->numbers = (size_t)r->latent_dim[0] * (size_t)r->latent_dim[1] * (size_t)r->latent_dim[2];
-    s->seed[s->n]   = r->seed;
+    s->seed[s->n] = r->seed;
     s->latent[s->n] = malloc(s->numbers * sizeof(float));
     memcpy(s->latent[s->n++], r->latent, s->numbers * sizeof(float));
     return DIFFC_OK;
@@ -257,17 +269,17 @@ static diffc_status keep_several(void *user, const diffc_result *r, diffc_error 
 static void a_batch_is_its_single_pictures(void **state)
 {
     (void)state;
-    diffc_error   e = {0};
-    diffc_model  *m;
+    diffc_error e = {0};
+    diffc_model *m;
     diffc_request q;
-    several       single = {0}, batch = {0};
+    several single = {0}, batch = {0};
     if (diffc_open(&m, &(diffc_options){.model = GOLDEN "models/sd1"}, &e)) fail_msg("%s", e.text);
     diffc_request_defaults(m, &q);
     q.prompt = "a house", q.steps = 3, q.seed = 100, q.count = 5, q.sampler = "euler_a", q.on_image = keep_several;
     q.user = &single;
     if (diffc_generate(m, &q, &e)) fail_msg("%s", e.text);
     q.batch = 2;
-    q.user  = &batch;
+    q.user = &batch;
     if (diffc_generate(m, &q, &e)) fail_msg("%s", e.text);
     assert_int_equal(single.n, 5);
     assert_int_equal(batch.n, 5);
@@ -294,16 +306,16 @@ static bool stop_at_second_step(void *user, const diffc_progress *p)
 static void a_stopped_run_makes_nothing_and_the_next_one_works(void **state)
 {
     (void)state;
-    diffc_error   e = {0};
-    diffc_model  *m;
+    diffc_error e = {0};
+    diffc_model *m;
     diffc_request q;
-    kept          k = {0};
+    kept k = {0};
     if (diffc_open(&m, &(diffc_options){.model = GOLDEN "models/sd1"}, &e)) fail_msg("%s", e.text);
     diffc_request_defaults(m, &q);
     q.prompt = "a house", q.steps = 4, q.on_image = keep, q.user = &k, q.on_progress = stop_at_second_step;
     assert_int_equal(diffc_generate(m, &q, &e), DIFFC_CANCELLED);
     assert_null(k.pixels);
-    e             = (diffc_error){0};
+    e = (diffc_error){0};
     q.on_progress = NULL;
     assert_int_equal(diffc_generate(m, &q, &e), DIFFC_OK);
     assert_non_null(k.pixels);
@@ -315,10 +327,10 @@ static void a_stopped_run_makes_nothing_and_the_next_one_works(void **state)
 static void a_plan_tells_every_stage(void **state)
 {
     (void)state;
-    diffc_error   e = {0};
-    diffc_model  *m;
+    diffc_error e = {0};
+    diffc_model *m;
     diffc_request q;
-    diffc_plan    p;
+    diffc_plan p;
     if (diffc_open(&m, &(diffc_options){.model = GOLDEN "models/sd1"}, &e)) fail_msg("%s", e.text);
     diffc_request_defaults(m, &q);
     q.prompt = "a house";
@@ -336,8 +348,11 @@ static void a_plan_tells_every_stage(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(runs_match_diffusers), cmocka_unit_test(every_level_matches), cmocka_unit_test(thread_count_does_not_change_a_byte),
-        cmocka_unit_test(a_batch_is_its_single_pictures), cmocka_unit_test(a_stopped_run_makes_nothing_and_the_next_one_works), cmocka_unit_test(a_plan_tells_every_stage)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(runs_match_diffusers),
+                                       cmocka_unit_test(every_level_matches),
+                                       cmocka_unit_test(thread_count_does_not_change_a_byte),
+                                       cmocka_unit_test(a_batch_is_its_single_pictures),
+                                       cmocka_unit_test(a_stopped_run_makes_nothing_and_the_next_one_works),
+                                       cmocka_unit_test(a_plan_tells_every_stage)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

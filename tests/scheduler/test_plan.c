@@ -15,14 +15,14 @@
 #include <string.h>
 
 #define GOLDEN TEST_DATA "/golden/scheduler/"
-#define DIM 16
-#define ROWS 2
+#define DIM    16
+#define ROWS   2
 
 static json_t *read_json(const char *name)
 {
-    dc_error e    = {0};
-    json_t  *root = NULL;
-    char     path[512];
+    dc_error e = {0};
+    json_t *root = NULL;
+    char path[512];
     snprintf(path, sizeof path, GOLDEN "%s", name);
     if (dc_json_read(&root, path, 64u << 20, &e)) fail_msg("%s", e.text);
     return root;
@@ -31,8 +31,8 @@ static json_t *read_json(const char *name)
 static dc_npy read_npy(const char *name)
 {
     dc_error e = {0};
-    dc_npy   n;
-    char     path[512];
+    dc_npy n;
+    char path[512];
     snprintf(path, sizeof path, GOLDEN "%s", name);
     if (dc_npy_read(&n, path, &e)) fail_msg("%s", e.text);
     return n;
@@ -41,8 +41,8 @@ static dc_npy read_npy(const char *name)
 /* The class's config over Stable Diffusion's betas, which the list leaves out. */
 static void read_config(dc_noise_config *c, const json_t *entry)
 {
-    dc_error e    = {0};
-    json_t  *conf = json_deep_copy(json_object_get(entry, "config"));
+    dc_error e = {0};
+    json_t *conf = json_deep_copy(json_object_get(entry, "config"));
     json_object_set_new(conf, "beta_start", json_real(0.00085));
     json_object_set_new(conf, "beta_end", json_real(0.012));
     json_object_set_new(conf, "beta_schedule", json_string("scaled_linear"));
@@ -53,9 +53,9 @@ static void read_config(dc_noise_config *c, const json_t *entry)
 
 static dc_plan build(const json_t *entry, double eta)
 {
-    dc_noise_config    c;
-    dc_error           e = {0};
-    dc_plan            p;
+    dc_noise_config c;
+    dc_error e = {0};
+    dc_plan p;
     dc_sampler_request q = {.steps = (int)json_integer_value(json_object_get(entry, "steps")), .strength = 1, .eta = eta};
     read_config(&c, entry);
     if (dc_plan_build(&p, &c, &q, &e)) fail_msg("%s", e.text);
@@ -76,12 +76,12 @@ static void schedules_match_diffusers(void **state)
 {
     (void)state;
     json_t *all = read_json("schedules.json"), *entry;
-    size_t  i;
+    size_t i;
     assert_true(json_array_size(all) > 100);
     json_array_foreach(all, i, entry)
     {
-        dc_plan     p = build(entry, -1);
-        char        label[96];
+        dc_plan p = build(entry, -1);
+        char label[96];
         const char *sampler = json_string_value(json_object_get(entry, "label"));
         snprintf(label, sizeof label, "%s, %d steps, %s", sampler, (int)json_integer_value(json_object_get(entry, "steps")),
                  json_string_value(json_object_get(json_object_get(entry, "config"), "timestep_spacing")));
@@ -95,13 +95,16 @@ static void schedules_match_diffusers(void **state)
 
 /* ---- the analytic denoiser: a mixture of Gaussians ------------------------------------------------------------------ */
 
-typedef struct mixture { int n; double log_w[64], mu[64][DIM], v[64][DIM]; } mixture;
+typedef struct mixture {
+    int n;
+    double log_w[64], mu[64][DIM], v[64][DIM];
+} mixture;
 
 static mixture read_mixture(void)
 {
     static mixture m;
-    json_t        *root = read_json("mixture.json"), *w = json_object_get(root, "w");
-    double         sum  = 0;
+    json_t *root = read_json("mixture.json"), *w = json_object_get(root, "w");
+    double sum = 0;
     m.n = (int)json_array_size(w);
     assert_true(m.n <= 64);
     for (int k = 0; k < m.n; k++) sum += json_number_value(json_array_get(w, (size_t)k));
@@ -109,7 +112,7 @@ static mixture read_mixture(void)
         m.log_w[k] = log(json_number_value(json_array_get(w, (size_t)k)) / sum);
         for (int j = 0; j < DIM; j++) {
             m.mu[k][j] = json_number_value(json_array_get(json_array_get(json_object_get(root, "mu"), (size_t)k), (size_t)j));
-            m.v[k][j]  = json_number_value(json_array_get(json_array_get(json_object_get(root, "v"), (size_t)k), (size_t)j));
+            m.v[k][j] = json_number_value(json_array_get(json_array_get(json_object_get(root, "v"), (size_t)k), (size_t)j));
         }
     }
     json_decref(root);
@@ -146,13 +149,13 @@ typedef double states[ROWS][DIM];
 static int run(const dc_plan *p, const json_t *levels, const mixture *m, const float *noise, bool v, states *out)
 {
     static states reg[DC_REGS];
-    int          used = 1;
+    int used = 1;
     for (int k = 0; k < ROWS * DIM; k++) ((double *)reg[DC_REG_X])[k] = p->c_noise * (double)noise[k];
     for (int i = 0; i < p->n_rows; i++) {
-        const dc_row *row   = &p->rows[i];
+        const dc_row *row = &p->rows[i];
         const json_t *level = json_array_get(levels, (size_t)i);
-        double        a = json_number_value(json_array_get(level, 0)), s = json_number_value(json_array_get(level, 1));
-        states        x = {{0}}, saved = {{0}};
+        double a = json_number_value(json_array_get(level, 0)), s = json_number_value(json_array_get(level, 1));
+        states x = {{0}}, saved = {{0}};
         memcpy(out[i], reg[DC_REG_X], sizeof(states));
         for (int n = 0; n < ROWS; n++) {
             double M[DIM];
@@ -180,16 +183,17 @@ static int run(const dc_plan *p, const json_t *levels, const mixture *m, const f
 /* States of the reference are in its own space: sigma-space classes keep x = x0 + sigma eps, ours have unit variance. */
 static void trajectory_matches(const json_t *entry, const mixture *m, const float *noise)
 {
-    const char *id  = json_string_value(json_object_get(entry, "id"));
-    double      eta = json_number_value(json_object_get(json_object_get(entry, "step_arguments"), "eta"));
-    dc_plan     p   = build(entry, json_object_get(json_object_get(entry, "step_arguments"), "eta") ? eta : -1);
-    dc_npy      ref = read_npy(json_string_value(json_object_get(entry, "file_f8")));
-    bool        v   = !strcmp(json_string_value(json_object_get(json_object_get(entry, "config"), "prediction_type")), "v_prediction");
-    bool        own = json_number_value(json_object_get(entry, "init_noise_sigma")) != 1.0;
-    states     *out = calloc((size_t)p.n_rows + 1, sizeof *out);
-    int         used = run(&p, json_object_get(entry, "model_alpha_sigma"), m, noise, v, out);
+    const char *id = json_string_value(json_object_get(entry, "id"));
+    double eta = json_number_value(json_object_get(json_object_get(entry, "step_arguments"), "eta"));
+    dc_plan p = build(entry, json_object_get(json_object_get(entry, "step_arguments"), "eta") ? eta : -1);
+    dc_npy ref = read_npy(json_string_value(json_object_get(entry, "file_f8")));
+    bool v = !strcmp(json_string_value(json_object_get(json_object_get(entry, "config"), "prediction_type")), "v_prediction");
+    bool own = json_number_value(json_object_get(entry, "init_noise_sigma")) != 1.0;
+    states *out = calloc((size_t)p.n_rows + 1, sizeof *out);
+    int used = run(&p, json_object_get(entry, "model_alpha_sigma"), m, noise, v, out);
     if (ref.dim[0] != p.n_rows + 1) fail_msg("%s: %d rows, want %d", id, p.n_rows, (int)ref.dim[0] - 1);
-    if (used != json_integer_value(json_object_get(entry, "noises_used"))) fail_msg("%s: %d noises drawn, want %d", id, used, (int)json_integer_value(json_object_get(entry, "noises_used")));
+    if (used != json_integer_value(json_object_get(entry, "noises_used")))
+        fail_msg("%s: %d noises drawn, want %d", id, used, (int)json_integer_value(json_object_get(entry, "noises_used")));
     double most = 0;
     for (int i = 0; i <= p.n_rows; i++)
         for (int k = 0; k < ROWS * DIM; k++) {
@@ -206,10 +210,10 @@ static void trajectory_matches(const json_t *entry, const mixture *m, const floa
 static void trajectories_match_diffusers(void **unused)
 {
     (void)unused;
-    mixture m     = read_mixture();
-    dc_npy  noise = read_npy("noise_f4.npy");
-    json_t *all   = read_json("trajectories.json"), *entry;
-    size_t  i;
+    mixture m = read_mixture();
+    dc_npy noise = read_npy("noise_f4.npy");
+    json_t *all = read_json("trajectories.json"), *entry;
+    size_t i;
     assert_true(json_array_size(all) > 30);
     json_array_foreach(all, i, entry) trajectory_matches(entry, &m, noise.data);
     json_decref(all);
@@ -222,9 +226,18 @@ static void names_of_other_programs_are_known(void **state)
 {
     (void)state;
     static const char *const rows[][3] = {
-        {"Euler a", "euler_a", NULL},  {"euler_ancestral", "euler_a", NULL}, {"DPM++ 2M Karras", "dpm++2m", "karras"}, {"dpmpp_2m", "dpm++2m", NULL},
-        {"PLMS", "pndm", NULL},        {"UniPC", "unipc", NULL},             {"uni_pc_bh2", "unipc", NULL},            {"LMS Karras", "lms", "karras"},
-        {"DDIMScheduler", "ddim", NULL}, {"dpm++2m", "dpm++2m", NULL},       {"Heun", "heun", NULL},                   {"LCM", "lcm", NULL},
+        {"Euler a", "euler_a", NULL},
+        {"euler_ancestral", "euler_a", NULL},
+        {"DPM++ 2M Karras", "dpm++2m", "karras"},
+        {"dpmpp_2m", "dpm++2m", NULL},
+        {"PLMS", "pndm", NULL},
+        {"UniPC", "unipc", NULL},
+        {"uni_pc_bh2", "unipc", NULL},
+        {"LMS Karras", "lms", "karras"},
+        {"DDIMScheduler", "ddim", NULL},
+        {"dpm++2m", "dpm++2m", NULL},
+        {"Heun", "heun", NULL},
+        {"LCM", "lcm", NULL},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         const char *schedule, *got = dc_sampler_find(rows[i][0], &schedule);
@@ -246,14 +259,17 @@ static void impossible_requests_are_refused(void **state)
     dc_noise_config_default(&c);
     double bad[] = {5, 7};
     const dc_sampler_request requests[] = {
-        {.sampler = "euler", .steps = 0, .strength = 1}, {.sampler = "euler", .steps = 1001, .strength = 1},
-        {.sampler = "ddim", .schedule = "karras", .steps = 5, .strength = 1}, {.sampler = "lcm", .steps = 51, .strength = 1},
-        {.sampler = "nothing", .steps = 5, .strength = 1}, {.sampler = "euler", .steps = 5, .image_start = true, .strength = 0.1},
+        {.sampler = "euler", .steps = 0, .strength = 1},
+        {.sampler = "euler", .steps = 1001, .strength = 1},
+        {.sampler = "ddim", .schedule = "karras", .steps = 5, .strength = 1},
+        {.sampler = "lcm", .steps = 51, .strength = 1},
+        {.sampler = "nothing", .steps = 5, .strength = 1},
+        {.sampler = "euler", .steps = 5, .image_start = true, .strength = 0.1},
         {.sampler = "euler", .sigmas = bad, .n_sigmas = 2, .strength = 1},
     };
     for (size_t i = 0; i < sizeof requests / sizeof *requests; i++) {
         dc_error e = {0};
-        dc_plan  p;
+        dc_plan p;
         assert_int_equal(dc_plan_build(&p, &c, &requests[i], &e), DC_USAGE);
         assert_true(strlen(e.text) > 10);
         assert_null(p.rows);

@@ -15,12 +15,12 @@
 #include <cmocka.h> /* wants those above first */
 
 typedef struct golden {
-    dc_weights   *w;
-    json_t       *root;       /* case.json, or NULL */
-    const json_t *tolerance;  /* name -> largest allowed difference */
-    char          prefix[64]; /* of tap names in the file: "tap.", "decode.tap." */
-    const char   *device;
-    int           compared;
+    dc_weights *w;
+    json_t *root;            /* case.json, or NULL */
+    const json_t *tolerance; /* name -> largest allowed difference */
+    char prefix[64];         /* of tap names in the file: "tap.", "decode.tap." */
+    const char *device;
+    int compared;
 } golden;
 
 static inline void must(dc_status s, const dc_error *e)
@@ -39,9 +39,9 @@ static inline const float *golden_data(const golden *g, const char *name) { retu
 
 static inline void compare(golden *g, const char *name, const float *got, const dc_stored *want, double tolerance)
 {
-    const float *w   = want->data;
-    size_t       n   = want->bytes / 4;
-    double       max = 0;
+    const float *w = want->data;
+    size_t n = want->bytes / 4;
+    double max = 0;
     for (size_t i = 0; i < n; i++) {
         double d = fabs((double)got[i] - (double)w[i]);
         if (!(d <= max)) max = isnan(d) ? INFINITY : d;
@@ -61,7 +61,7 @@ static inline double tolerance_of(const golden *g, const char *name)
 static inline void golden_tap(void *user, const char *name, const float *data, int rank, const int64_t *dim)
 {
     golden *g = user;
-    char    full[256];
+    char full[256];
     if (!strncmp(name, "decoder.", 8) || !strncmp(name, "encoder.", 8)) name += 8; /* the scopes of the VAE's halves */
     snprintf(full, sizeof full, "%s%s", g->prefix, name);
     const dc_stored *want = dc_weights_find(g->w, full);
@@ -99,8 +99,8 @@ static inline float *to_nchw(const float *x, int64_t n, int64_t c, int64_t h, in
 
 static inline json_t *read_json(const char *path)
 {
-    json_t  *root = NULL;
-    dc_error e    = {0};
+    json_t *root = NULL;
+    dc_error e = {0};
     must(dc_json_read(&root, path, DC_JSON_CONFIG_LIMIT, &e), &e);
     return root;
 }
@@ -108,7 +108,7 @@ static inline json_t *read_json(const char *path)
 static inline dc_device *open_device(const char *name)
 {
     dc_device *d = NULL;
-    dc_error   e = {0};
+    dc_error e = {0};
     must(dc_device_open(&d, &(dc_device_options){.name = name, .threads = 2}, &e), &e);
     return d;
 }

@@ -6,18 +6,18 @@
 
 typedef struct shapes {
     unsigned long long count; /* parameters */
-    json_t            *config;
-    char               path[64]; /* of the file written; to be unlinked */
+    json_t *config;
+    char path[64]; /* of the file written; to be unlinked */
 } shapes;
 
 /* One tensor a line: shared length, rest of the name, dimensions. Returns the bytes of data (F16). */
 static inline uint64_t shapes_header(FILE *list, FILE *out)
 {
-    char     line[512], name[512] = "";
+    char line[512], name[512] = "";
     uint64_t at = 0;
     while (fgets(line, sizeof line, list)) {
-        int      shared = 0, used = 0;
-        char     rest[256];
+        int shared = 0, used = 0;
+        char rest[256];
         uint64_t n = 1, d;
         if (sscanf(line, "%d %255s%n", &shared, rest, &used) != 2) fail_msg("a bad line: %s", line);
         snprintf(name + shared, sizeof name - (size_t)shared, "%s", rest);
@@ -36,11 +36,11 @@ static inline uint64_t shapes_header(FILE *list, FILE *out)
 
 static inline shapes shapes_write(const char *list_path)
 {
-    shapes   s = {0};
-    char     line[4096], *text = NULL;
-    size_t   size = 0;
-    dc_error e    = {0};
-    FILE    *list = fopen(list_path, "r"), *header = open_memstream(&text, &size);
+    shapes s = {0};
+    char line[4096], *text = NULL;
+    size_t size = 0;
+    dc_error e = {0};
+    FILE *list = fopen(list_path, "r"), *header = open_memstream(&text, &size);
     if (!list || !fgets(line, sizeof line, list)) fail_msg("%s cannot be read", list_path);
     s.count = strtoull(line, NULL, 10);
     if (!fgets(line, sizeof line, list)) fail_msg("%s has no config", list_path);

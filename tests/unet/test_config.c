@@ -5,7 +5,7 @@
 static dc_status read_text(const char *text, dc_unet_config *c, dc_error *e)
 {
     json_t *root = NULL;
-    *e           = (dc_error){0};
+    *e = (dc_error){0};
     must(dc_json_parse(&root, "c.json", text, strlen(text), e), e);
     dc_status s = dc_unet_config_read(c, root, "c.json", e);
     json_decref(root);
@@ -16,22 +16,21 @@ static dc_status read_text(const char *text, dc_unet_config *c, dc_error *e)
 static void defaults(void **state)
 {
     dc_unet_config c;
-    dc_error       e;
+    dc_error e;
     (void)state;
     must(read_text("{}", &c, &e), &e);
     assert_true(c.levels == 4 && c.width[0] == 320 && c.width[3] == 1280 && c.in_channels == 4 && c.context == 1280 && c.time_dim == 1280);
     assert_true(c.down[0].attention && !c.down[3].attention && !c.up[0].attention && c.up[3].attention);
     assert_true(c.down[0].resnets == 2 && c.up[0].resnets == 3 && c.mid.resnets == 2 && c.mid.attention && c.mid.depth[0] == 1);
     assert_true(c.down[2].heads == 8 && c.mid.heads == 8 && c.down[2].depth[1] == 1 && c.up[1].depth[2] == 1);
-    assert_true(c.groups == 32 && c.flip_sin_to_cos && c.freq_shift == 0 && !c.linear_projection && c.sample_size == 64 &&
-                c.downsample_padding == 1);
+    assert_true(c.groups == 32 && c.flip_sin_to_cos && c.freq_shift == 0 && !c.linear_projection && c.sample_size == 64 && c.downsample_padding == 1);
 }
 
 /* diffusers: a null mid_block_type is no block, UNetMidBlock2D is one resnet (num_layers=0, add_attention=False). */
 static void mid_blocks(void **state)
 {
     dc_unet_config c;
-    dc_error       e;
+    dc_error e;
     (void)state;
     must(read_text("{\"mid_block_type\": null}", &c, &e), &e);
     assert_int_equal(c.mid.resnets, 0);
@@ -43,14 +42,13 @@ static void mid_blocks(void **state)
 static void depths(void **state)
 {
     dc_unet_config c;
-    dc_error       e;
+    dc_error e;
     (void)state;
-    must(read_text(
-             "{\"block_out_channels\": [320, 640, 1280], \"down_block_types\": [\"DownBlock2D\", \"CrossAttnDownBlock2D\", "
-             "\"CrossAttnDownBlock2D\"],"
-             "\"up_block_types\": [\"CrossAttnUpBlock2D\", \"CrossAttnUpBlock2D\", \"UpBlock2D\"], \"attention_head_dim\": [5, 10, 20],"
-             "\"transformer_layers_per_block\": [1, [2, 2], [4, 4]], \"reverse_transformer_layers_per_block\": [[4, 4, 10], [2, 1, 1], 1]}",
-             &c, &e),
+    must(read_text("{\"block_out_channels\": [320, 640, 1280], \"down_block_types\": [\"DownBlock2D\", \"CrossAttnDownBlock2D\", "
+                   "\"CrossAttnDownBlock2D\"],"
+                   "\"up_block_types\": [\"CrossAttnUpBlock2D\", \"CrossAttnUpBlock2D\", \"UpBlock2D\"], \"attention_head_dim\": [5, 10, 20],"
+                   "\"transformer_layers_per_block\": [1, [2, 2], [4, 4]], \"reverse_transformer_layers_per_block\": [[4, 4, 10], [2, 1, 1], 1]}",
+                   &c, &e),
          &e);
     assert_true(c.down[1].depth[0] == 2 && c.down[2].depth[1] == 4 && c.mid.depth[0] == 4);
     assert_true(c.up[0].depth[0] == 4 && c.up[0].depth[2] == 10 && c.up[1].depth[0] == 2 && c.up[1].depth[1] == 1 && c.up[0].heads == 20 &&
@@ -107,7 +105,7 @@ static void refused(void **state)
         {"[]", "found no JSON object"},
     };
     dc_unet_config c;
-    dc_error       e;
+    dc_error e;
     (void)state;
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         assert_int_equal(read_text(bad[i].text, &c, &e), DC_DATA);
@@ -125,7 +123,7 @@ static void accepted(void **state)
         "{\"mid_block_scale_factor\": 1.0, \"act_fn\": \"swish\", \"num_attention_heads\": null}",
         "{\"cross_attention_dim\": [768, 768, 768, 768], \"sample_size\": [96, 64], \"layers_per_block\": [2, 2, 1, 2]}"};
     dc_unet_config c;
-    dc_error       e;
+    dc_error e;
     (void)state;
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) must(read_text(good[i], &c, &e), &e);
     assert_true(c.context == 768 && c.sample_size == 96 && c.down[2].resnets == 1 && c.up[1].resnets == 2);
@@ -133,7 +131,7 @@ static void accepted(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(defaults), cmocka_unit_test(mid_blocks), cmocka_unit_test(depths),
-                                       cmocka_unit_test(refused), cmocka_unit_test(accepted)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(defaults), cmocka_unit_test(mid_blocks), cmocka_unit_test(depths), cmocka_unit_test(refused),
+                                       cmocka_unit_test(accepted)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

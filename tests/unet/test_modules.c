@@ -3,24 +3,24 @@
 #include "unet/unet.h"
 
 typedef struct fixture {
-    golden         g;
-    dc_device     *device;
-    dc_weights    *weights;
-    dc_unet       *unet;
+    golden g;
+    dc_device *device;
+    dc_weights *weights;
+    dc_unet *unet;
     dc_unet_config c;
-    int64_t        n, h, w;
-    float         *x, *extra, *out;
+    int64_t n, h, w;
+    float *x, *extra, *out;
 } fixture;
 
 static void open_fixture(fixture *f, const char *device, const char *model)
 {
-    char     path[700], folder[512];
+    char path[700], folder[512];
     dc_error e = {0};
-    *f         = (fixture){.g = {.prefix = "tap.", .device = device}};
+    *f = (fixture){.g = {.prefix = "tap.", .device = device}};
     snprintf(path, sizeof path, TEST_DATA "/golden/modules/%s/unet.safetensors", model);
     must(dc_weights_open(&f->g.w, path, &e), &e);
     snprintf(path, sizeof path, TEST_DATA "/golden/modules/%s/case.json", model);
-    f->g.root      = read_json(path);
+    f->g.root = read_json(path);
     f->g.tolerance = json_object_get(json_object_get(f->g.root, "unet"), "tolerance");
 
     snprintf(folder, sizeof folder, TEST_DATA "/golden/models/%s/unet", model);
@@ -35,9 +35,9 @@ static void open_fixture(fixture *f, const char *device, const char *model)
 
     const dc_stored *x = golden_find(&f->g, "in.sample");
     f->n = x->dim[0], f->h = x->dim[2], f->w = x->dim[3];
-    f->x     = to_nhwc(x->data, f->n, f->c.in_channels, f->h, f->w, 0, f->c.out_channels);
+    f->x = to_nhwc(x->data, f->n, f->c.in_channels, f->h, f->w, 0, f->c.out_channels);
     f->extra = to_nhwc(x->data, f->n, f->c.in_channels, f->h, f->w, f->c.out_channels, f->c.in_channels - f->c.out_channels);
-    f->out   = malloc((size_t)(f->n * f->h * f->w * f->c.out_channels) * sizeof(float));
+    f->out = malloc((size_t)(f->n * f->h * f->w * f->c.out_channels) * sizeof(float));
 }
 
 static void close_fixture(fixture *f)
@@ -52,16 +52,16 @@ static void close_fixture(fixture *f)
 
 static void pass(void *ctx, dc_run *r)
 {
-    fixture         *f    = ctx;
+    fixture *f = ctx;
     const dc_stored *text = golden_find(&f->g, "in.encoder_hidden_states"), *t = golden_find(&f->g, "in.timestep");
-    int64_t          image[4] = {f->n, f->h, f->w, f->c.out_channels}, extra[4] = {f->n, f->h, f->w, f->c.in_channels - f->c.out_channels};
-    dc_unet_in       in = {.x        = dc_upload(r, DC_F32, 4, image, f->x),
-                           .timestep = dc_upload(r, DC_F32, 1, t->dim, t->data),
-                           .context  = dc_upload(r, DC_F32, 3, text->dim, text->data)};
+    int64_t image[4] = {f->n, f->h, f->w, f->c.out_channels}, extra[4] = {f->n, f->h, f->w, f->c.in_channels - f->c.out_channels};
+    dc_unet_in in = {.x = dc_upload(r, DC_F32, 4, image, f->x),
+                     .timestep = dc_upload(r, DC_F32, 1, t->dim, t->data),
+                     .context = dc_upload(r, DC_F32, 3, text->dim, text->data)};
     if (extra[3]) in.extra = dc_upload(r, DC_F32, 4, extra, f->extra);
     if (f->c.text_time) {
         const dc_stored *pooled = golden_find(&f->g, "in.text_embeds"), *ids = golden_find(&f->g, "in.time_ids");
-        in.pooled   = dc_upload(r, DC_F32, 2, pooled->dim, pooled->data);
+        in.pooled = dc_upload(r, DC_F32, 2, pooled->dim, pooled->data);
         in.time_ids = dc_upload(r, DC_F32, 2, ids->dim, ids->data);
     }
     dc_download(r, dc_unet_forward(f->unet, r, in), f->out);

@@ -11,13 +11,13 @@ static void unused(void *user, dc_log_level level, const char *line)
 
 static void check(const char *name)
 {
-    char           path[512], left_over[512] = "";
-    dc_error       e   = {0};
-    dc_log         log = {unused, left_over};
-    dc_weights    *w   = NULL;
-    dc_unet       *u   = NULL;
+    char path[512], left_over[512] = "";
+    dc_error e = {0};
+    dc_log log = {unused, left_over};
+    dc_weights *w = NULL;
+    dc_unet *u = NULL;
     dc_unet_config c;
-    dc_device     *d = open_device("ref");
+    dc_device *d = open_device("ref");
     snprintf(path, sizeof path, TEST_DATA "/golden/unet/shapes-%s.txt", name);
     shapes s = shapes_write(path);
     must(dc_unet_config_read(&c, s.config, path, &e), &e);
@@ -41,21 +41,21 @@ static void published(void **state)
 
 static void step(void *ctx, dc_run *r)
 {
-    dc_unet_in in = {.x        = dc_upload(r, DC_F32, 4, (int64_t[4]){1, 64, 64, 4}, NULL),
+    dc_unet_in in = {.x = dc_upload(r, DC_F32, 4, (int64_t[4]){1, 64, 64, 4}, NULL),
                      .timestep = dc_upload(r, DC_F32, 1, (int64_t[4]){1}, NULL),
-                     .context  = dc_upload(r, DC_F32, 3, (int64_t[4]){1, 77, 768}, NULL)};
+                     .context = dc_upload(r, DC_F32, 3, (int64_t[4]){1, 77, 768}, NULL)};
     dc_unet_forward(ctx, r, in);
 }
 
 static void memory(void **state)
 {
-    dc_error       e = {0};
-    dc_weights    *w = NULL;
-    dc_unet       *u = NULL;
+    dc_error e = {0};
+    dc_weights *w = NULL;
+    dc_unet *u = NULL;
     dc_unet_config c;
-    dc_device     *d = open_device("cpu");
-    dc_run        *r = dc_run_new(d);
-    shapes         s = shapes_write(TEST_DATA "/golden/unet/shapes-sd15.txt");
+    dc_device *d = open_device("cpu");
+    dc_run *r = dc_run_new(d);
+    shapes s = shapes_write(TEST_DATA "/golden/unet/shapes-sd15.txt");
     (void)state;
     must(dc_unet_config_read(&c, s.config, "config", &e), &e);
     must(dc_weights_open(&w, s.path, &e), &e);

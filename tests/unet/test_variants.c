@@ -5,10 +5,10 @@
 static const char *const names[] = {"per-level", "odd-size", "lcm", "nested-depths", "no-mid", "only-cross", "eight-channels", "kernels"};
 
 typedef struct fixture {
-    golden         g;
-    dc_unet       *unet;
+    golden g;
+    dc_unet *unet;
     dc_unet_config c;
-    float         *x, *extra, *out;
+    float *x, *extra, *out;
 } fixture;
 
 static dc_tensor up(dc_run *r, const fixture *f, const char *name)
@@ -19,11 +19,10 @@ static dc_tensor up(dc_run *r, const fixture *f, const char *name)
 
 static void pass(void *ctx, dc_run *r)
 {
-    fixture         *f      = ctx;
-    const dc_stored *x      = golden_find(&f->g, "in.sample");
-    int64_t          dim[4] = {x->dim[0], x->dim[2], x->dim[3], f->c.out_channels};
-    dc_unet_in       in     = {
-                  .x = dc_upload(r, DC_F32, 4, dim, f->x), .timestep = up(r, f, "in.timestep"), .context = up(r, f, "in.encoder_hidden_states")};
+    fixture *f = ctx;
+    const dc_stored *x = golden_find(&f->g, "in.sample");
+    int64_t dim[4] = {x->dim[0], x->dim[2], x->dim[3], f->c.out_channels};
+    dc_unet_in in = {.x = dc_upload(r, DC_F32, 4, dim, f->x), .timestep = up(r, f, "in.timestep"), .context = up(r, f, "in.encoder_hidden_states")};
     dim[3] = f->c.in_channels - f->c.out_channels;
     if (dim[3]) in.extra = dc_upload(r, DC_F32, 4, dim, f->extra);
     if (f->c.text_time) in.pooled = up(r, f, "in.text_embeds"), in.time_ids = up(r, f, "in.time_ids");
@@ -34,7 +33,7 @@ static void pass(void *ctx, dc_run *r)
 static void run(fixture *f, dc_device *d, bool taps)
 {
     const dc_stored *out = golden_find(&f->g, "out");
-    dc_run          *r   = dc_run_new(d);
+    dc_run *r = dc_run_new(d);
     if (taps) dc_run_set_tap(r, golden_tap, &f->g);
     run_once(r, pass, f);
     if (taps) assert_int_equal(f->g.compared, golden_count(&f->g));
@@ -46,11 +45,11 @@ static void run(fixture *f, dc_device *d, bool taps)
 
 static void check(const char *device, const char *name)
 {
-    char     path[512];
+    char path[512];
     dc_error e = {0};
-    fixture  f = {.g = {.prefix = "tap.", .device = device}};
+    fixture f = {.g = {.prefix = "tap.", .device = device}};
     snprintf(path, sizeof path, TEST_DATA "/golden/unet/%s.json", name);
-    f.g.root      = read_json(path);
+    f.g.root = read_json(path);
     f.g.tolerance = json_object_get(f.g.root, "tolerance");
     must(dc_unet_config_read(&f.c, json_object_get(f.g.root, "config"), path, &e), &e);
     snprintf(path, sizeof path, TEST_DATA "/golden/unet/%s.safetensors", name);
@@ -60,10 +59,10 @@ static void check(const char *device, const char *name)
     must(dc_params_prepare(dc_unet_params(f.unet), NULL, NULL, &e), &e);
 
     const dc_stored *x = golden_find(&f.g, "in.sample");
-    int              C = f.c.in_channels, L = f.c.out_channels;
-    f.x     = to_nhwc(x->data, x->dim[0], C, x->dim[2], x->dim[3], 0, L);
+    int C = f.c.in_channels, L = f.c.out_channels;
+    f.x = to_nhwc(x->data, x->dim[0], C, x->dim[2], x->dim[3], 0, L);
     f.extra = to_nhwc(x->data, x->dim[0], C, x->dim[2], x->dim[3], L, C - L);
-    f.out   = malloc(golden_find(&f.g, "out")->bytes);
+    f.out = malloc(golden_find(&f.g, "out")->bytes);
     print_message("%s\n", name);
     run(&f, d, true);
     run(&f, d, false);

@@ -5,7 +5,7 @@
 static dc_status read_text(const char *text, dc_vae_config *c, dc_error *e)
 {
     json_t *root = NULL;
-    *e           = (dc_error){0};
+    *e = (dc_error){0};
     must(dc_json_parse(&root, "c.json", text, strlen(text), e), e);
     dc_status s = dc_vae_config_read(c, root, "c.json", e);
     json_decref(root);
@@ -15,7 +15,7 @@ static dc_status read_text(const char *text, dc_vae_config *c, dc_error *e)
 static void defaults(void **state)
 {
     dc_vae_config c;
-    dc_error      e;
+    dc_error e;
     (void)state;
     must(read_text("{}", &c, &e), &e);
     assert_true(!c.tiny && c.levels == 1 && c.width[0] == 64 && c.factor == 1 && c.layers == 1 && c.sample_size == 32);
@@ -51,7 +51,7 @@ static void refused(void **state)
         {"{\"_class_name\": \"AutoencoderTiny\", \"encoder_block_out_channels\": [64, 64, 32, 64]}", "block_out_channels"},
     };
     dc_vae_config c;
-    dc_error      e;
+    dc_error e;
     (void)state;
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         assert_int_equal(read_text(bad[i].text, &c, &e), DC_DATA);

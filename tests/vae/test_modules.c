@@ -3,26 +3,24 @@
 #include "vae/vae.h"
 
 typedef struct fixture {
-    golden           g;
-    dc_device       *device;
-    dc_weights      *weights;
-    dc_vae          *vae;
-    dc_vae_config    c;
+    golden g;
+    dc_device *device;
+    dc_weights *weights;
+    dc_vae *vae;
+    dc_vae_config c;
     const dc_stored *in; /* latent or picture */
-    float           *x, *out, *logvar;
+    float *x, *out, *logvar;
 } fixture;
 
 static void open_vae(fixture *f, const char *device, const char *config_path, const char *weights, bool encoder)
 {
-    dc_error e      = {0};
-    json_t  *config = read_json(config_path);
+    dc_error e = {0};
+    json_t *config = read_json(config_path);
     must(dc_vae_config_read(&f->c, config, config_path, &e), &e);
     json_decref(config);
     f->device = open_device(device);
-    if (strstr(weights, ".safetensors"))
-        must(dc_weights_open(&f->weights, weights, &e), &e);
-    else
-        must(dc_weights_open_folder(&f->weights, weights, "diffusion_pytorch_model", &e), &e);
+    if (strstr(weights, ".safetensors")) must(dc_weights_open(&f->weights, weights, &e), &e);
+    else must(dc_weights_open_folder(&f->weights, weights, "diffusion_pytorch_model", &e), &e);
     must(dc_vae_open(&f->vae, &f->c, f->weights, encoder, f->device, NULL, &e), &e);
     if (dc_vae_params(f->vae)) must(dc_params_prepare(dc_vae_params(f->vae), NULL, NULL, &e), &e);
     if (encoder) must(dc_params_prepare(dc_vae_encoder_params(f->vae), NULL, NULL, &e), &e);
@@ -31,12 +29,12 @@ static void open_vae(fixture *f, const char *device, const char *config_path, co
 
 static void open_golden(fixture *f, const char *model, const char *file, const char *section)
 {
-    char     path[512];
+    char path[512];
     dc_error e = {0};
     snprintf(path, sizeof path, TEST_DATA "/golden/modules/%s/%s", model, file);
     must(dc_weights_open(&f->g.w, path, &e), &e);
     snprintf(path, sizeof path, TEST_DATA "/golden/modules/%s/case.json", model);
-    f->g.root      = read_json(path);
+    f->g.root = read_json(path);
     f->g.tolerance = json_object_get(json_object_get(f->g.root, section), "tolerance");
 }
 
@@ -53,13 +51,10 @@ static dc_tensor input(fixture *f, dc_run *r)
 {
     return dc_upload(r, DC_F32, 4, (int64_t[4]){f->in->dim[0], f->in->dim[2], f->in->dim[3], f->in->dim[1]}, f->x);
 }
-static void decode_pass(void *ctx, dc_run *r)
-{
-    dc_download(r, dc_vae_decode(((fixture *)ctx)->vae, r, input(ctx, r)), ((fixture *)ctx)->out);
-}
+static void decode_pass(void *ctx, dc_run *r) { dc_download(r, dc_vae_decode(((fixture *)ctx)->vae, r, input(ctx, r)), ((fixture *)ctx)->out); }
 static void encode_pass(void *ctx, dc_run *r)
 {
-    fixture       *f = ctx;
+    fixture *f = ctx;
     dc_vae_moments m = dc_vae_encode(f->vae, r, input(f, r));
     dc_download(r, m.mean, f->out);
     dc_download(r, m.logvar, f->logvar);
@@ -68,7 +63,7 @@ static void encode_pass(void *ctx, dc_run *r)
 static void compare_out(fixture *f, const char *name, const float *got)
 {
     const dc_stored *want = golden_find(&f->g, name);
-    float           *out  = to_nchw(got, want->dim[0], want->dim[1], want->dim[2], want->dim[3]);
+    float *out = to_nchw(got, want->dim[0], want->dim[1], want->dim[2], want->dim[3]);
     compare(&f->g, name, out, want, tolerance_of(&f->g, name));
     free(out);
 }
@@ -76,11 +71,11 @@ static void compare_out(fixture *f, const char *name, const float *got)
 /* One way: `in` and `out` are the golden's names; logvar NULL when there is none. */
 static void check(fixture *f, bool encode, bool taps, const char *in, const char *out, const char *logvar)
 {
-    dc_run *r     = dc_run_new(f->device);
-    f->in         = golden_find(&f->g, in);
-    f->x          = to_nhwc(f->in->data, f->in->dim[0], f->in->dim[1], f->in->dim[2], f->in->dim[3], 0, f->in->dim[1]);
-    f->out        = malloc(golden_find(&f->g, out)->bytes);
-    f->logvar     = malloc(golden_find(&f->g, out)->bytes);
+    dc_run *r = dc_run_new(f->device);
+    f->in = golden_find(&f->g, in);
+    f->x = to_nhwc(f->in->data, f->in->dim[0], f->in->dim[1], f->in->dim[2], f->in->dim[3], 0, f->in->dim[1]);
+    f->out = malloc(golden_find(&f->g, out)->bytes);
+    f->logvar = malloc(golden_find(&f->g, out)->bytes);
     f->g.compared = 0;
     snprintf(f->g.prefix, sizeof f->g.prefix, "%s.tap.", encode ? "encode" : "decode");
     if (taps) dc_run_set_tap(r, golden_tap, &f->g);

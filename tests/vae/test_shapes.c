@@ -9,13 +9,13 @@ static void encode(void *ctx, dc_run *r) { dc_vae_encode(ctx, r, dc_upload(r, DC
 
 static void published(void **state)
 {
-    dc_error      e = {0};
-    dc_weights   *w = NULL;
-    dc_vae       *v = NULL;
+    dc_error e = {0};
+    dc_weights *w = NULL;
+    dc_vae *v = NULL;
     dc_vae_config c;
-    dc_device    *d = open_device("cpu");
-    dc_run       *r = dc_run_new(d);
-    shapes        s = shapes_write(TEST_DATA "/golden/vae/shapes-vae.txt");
+    dc_device *d = open_device("cpu");
+    dc_run *r = dc_run_new(d);
+    shapes s = shapes_write(TEST_DATA "/golden/vae/shapes-vae.txt");
     (void)state;
     must(dc_vae_config_read(&c, s.config, "config", &e), &e);
     must(dc_weights_open(&w, s.path, &e), &e);

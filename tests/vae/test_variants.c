@@ -4,41 +4,39 @@
 #include "vae/vae.h"
 
 typedef struct fixture {
-    golden        g;
-    dc_device    *device;
-    dc_vae       *vae;
+    golden g;
+    dc_device *device;
+    dc_vae *vae;
     dc_vae_config c;
-    int           h, w; /* latents */
-    float        *latent, *picture, *mean, *logvar, *decoded;
+    int h, w; /* latents */
+    float *latent, *picture, *mean, *logvar, *decoded;
 } fixture;
 
 static void open_fixture(fixture *f, const char *device, const char *name)
 {
-    char     path[512];
+    char path[512];
     dc_error e = {0};
-    *f         = (fixture){.g = {.device = device}};
+    *f = (fixture){.g = {.device = device}};
     snprintf(path, sizeof path, TEST_DATA "/golden/vae/%s.json", name);
-    f->g.root      = read_json(path);
+    f->g.root = read_json(path);
     f->g.tolerance = json_object_get(f->g.root, "tolerance");
     must(dc_vae_config_read(&f->c, json_object_get(f->g.root, "config"), path, &e), &e);
     snprintf(path, sizeof path, TEST_DATA "/golden/vae/%s.safetensors", name);
     must(dc_weights_open(&f->g.w, path, &e), &e);
-    f->device    = open_device(device);
+    f->device = open_device(device);
     bool encoder = strcmp(name, "tiny-original-names") != 0; /* such files hold one half */
     must(dc_vae_open(&f->vae, &f->c, f->g.w, encoder, f->device, NULL, &e), &e);
     must(dc_params_prepare(dc_vae_params(f->vae), NULL, NULL, &e), &e);
-    if (encoder)
-        must(dc_params_prepare(dc_vae_encoder_params(f->vae), NULL, NULL, &e), &e);
-    else
-        assert_null(dc_vae_encoder_params(f->vae));
+    if (encoder) must(dc_params_prepare(dc_vae_encoder_params(f->vae), NULL, NULL, &e), &e);
+    else assert_null(dc_vae_encoder_params(f->vae));
 
     const dc_stored *z = golden_find(&f->g, "decode.in"), *p = golden_find(&f->g, "encode.in");
     f->h = (int)z->dim[2], f->w = (int)z->dim[3];
     assert_int_equal(f->h * f->c.factor, p->dim[2]);
-    f->latent  = to_nhwc(z->data, 1, z->dim[1], z->dim[2], z->dim[3], 0, z->dim[1]);
+    f->latent = to_nhwc(z->data, 1, z->dim[1], z->dim[2], z->dim[3], 0, z->dim[1]);
     f->picture = to_nhwc(p->data, 1, p->dim[1], p->dim[2], p->dim[3], 0, p->dim[1]);
-    f->mean    = malloc(z->bytes);
-    f->logvar  = malloc(z->bytes);
+    f->mean = malloc(z->bytes);
+    f->logvar = malloc(z->bytes);
     f->decoded = malloc(p->bytes);
 }
 
@@ -54,7 +52,7 @@ static void close_fixture(fixture *f)
 static void compare_out(fixture *f, const char *name, const float *got)
 {
     const dc_stored *want = golden_find(&f->g, name);
-    float           *out  = to_nchw(got, want->dim[0], want->dim[1], want->dim[2], want->dim[3]);
+    float *out = to_nchw(got, want->dim[0], want->dim[1], want->dim[2], want->dim[3]);
     compare(&f->g, name, out, want, tolerance_of(&f->g, name));
     free(out);
 }
@@ -62,15 +60,13 @@ static void compare_out(fixture *f, const char *name, const float *got)
 static void decode_pass(void *ctx, dc_run *r)
 {
     fixture *f = ctx;
-    dc_download(r, dc_vae_decode(f->vae, r, dc_upload(r, DC_F32, 4, (int64_t[4]){1, f->h, f->w, f->c.latent_channels}, f->latent)),
-                f->decoded);
+    dc_download(r, dc_vae_decode(f->vae, r, dc_upload(r, DC_F32, 4, (int64_t[4]){1, f->h, f->w, f->c.latent_channels}, f->latent)), f->decoded);
 }
 
 static void encode_pass(void *ctx, dc_run *r)
 {
-    fixture       *f = ctx;
-    dc_vae_moments m =
-        dc_vae_encode(f->vae, r, dc_upload(r, DC_F32, 4, (int64_t[4]){1, f->h * f->c.factor, f->w * f->c.factor, 3}, f->picture));
+    fixture *f = ctx;
+    dc_vae_moments m = dc_vae_encode(f->vae, r, dc_upload(r, DC_F32, 4, (int64_t[4]){1, f->h * f->c.factor, f->w * f->c.factor, 3}, f->picture));
     dc_download(r, m.mean, f->mean);
     dc_download(r, m.logvar, f->logvar);
 }
@@ -103,9 +99,9 @@ static void variants(const char *device)
 /* The mean change from one column to the next, where a tile begins, or where another latent does. */
 static double step_at(const fixture *f, bool seams)
 {
-    int    W = f->w * f->c.factor, H = f->h * f->c.factor, first = 24; /* a tile every 6 latents of 4 pixels */
+    int W = f->w * f->c.factor, H = f->h * f->c.factor, first = 24; /* a tile every 6 latents of 4 pixels */
     double sum = 0;
-    int    n   = 0;
+    int n = 0;
     for (int x = 1; x < W; x++) {
         if (x % 4 || (x % first == 0) != seams) continue;
         for (int i = 0; i < H * 3; i++)
@@ -117,7 +113,7 @@ static double step_at(const fixture *f, bool seams)
 
 static void tiles(const char *device)
 {
-    fixture  f;
+    fixture f;
     dc_error e = {0};
     open_fixture(&f, device, "tiled");
     dc_run *whole = dc_run_new(f.device), *r = dc_run_new(f.device);
@@ -144,7 +140,7 @@ static void tiles(const char *device)
 /* A picture of one tile is what it is without tiles. */
 static void one_tile(const char *device)
 {
-    fixture  f;
+    fixture f;
     dc_error e = {0};
     open_fixture(&f, device, "old-names");
     dc_run *r = dc_run_new(f.device);

@@ -30,8 +30,8 @@ static void open_file(fixture *f, const char *const *tensors)
         if (strstr(dtype, "16")) bytes = 2;
         if (strstr(dtype, "64")) bytes = 8;
         for (char *p = shape; *p; p += *p == ',') bytes *= strtoull(p, &p, 10);
-        dc_text_printf(&head, "%s\"%s\":{\"dtype\":\"%s\",\"shape\":[%s],\"data_offsets\":[%llu,%llu]}", head.length ? "," : "{", name,
-                       dtype, shape, (unsigned long long)at, (unsigned long long)(at + bytes));
+        dc_text_printf(&head, "%s\"%s\":{\"dtype\":\"%s\",\"shape\":[%s],\"data_offsets\":[%llu,%llu]}", head.length ? "," : "{", name, dtype, shape,
+                       (unsigned long long)at, (unsigned long long)(at + bytes));
         at += bytes;
     }
     dc_text_printf(&head, "}");
@@ -136,8 +136,7 @@ static void flags(void **state)
                                    {"geglu", offsetof(layer, b), "8 2", DC_BIND_GEGLU},
                                    {"one", offsetof(layer, c), "4 4", DC_BIND_AS_LINEAR | DC_BIND_BIAS_OPTIONAL},
                                    {"two", offsetof(layer, d), "4 4 1 1", DC_BIND_AS_LINEAR | DC_BIND_BIAS_OPTIONAL}};
-    static const dc_bind more[] = {{"gone", offsetof(layer, a), "7 7", DC_BIND_OPTIONAL},
-                                   {"here", offsetof(layer, b), "2 2", DC_BIND_OPTIONAL}};
+    static const dc_bind more[] = {{"gone", offsetof(layer, a), "7 7", DC_BIND_OPTIONAL}, {"here", offsetof(layer, b), "2 2", DC_BIND_OPTIONAL}};
     fixture f;
     layer l = {0}, m;
     open_file(&f, file);
@@ -146,8 +145,7 @@ static void flags(void **state)
     dc_bind_layers(f.b, &m, more, 2, (dc_dims){.A = 1}, "m");
     dc_error e = finish(&f, NULL);
     if (e.code) fail_msg("%s", e.text);
-    assert_true(l.a->desc.transposed && dc_param_out(l.a) == 4 && dc_param_in(l.a) == 3 && l.a->desc.weight[0].rows == 3 &&
-                l.a->desc.n_bias == 0);
+    assert_true(l.a->desc.transposed && dc_param_out(l.a) == 4 && dc_param_in(l.a) == 3 && l.a->desc.weight[0].rows == 3 && l.a->desc.n_bias == 0);
     assert_true(l.b->desc.geglu && l.b->desc.n_bias == 1);
     assert_true(l.c->desc.kind == DC_PARAM_LINEAR && l.c->desc.n_bias == 0);
     assert_true(l.d->desc.kind == DC_PARAM_CONV && l.d->desc.kh == 1 && l.d->desc.n_bias == 1);
@@ -298,10 +296,8 @@ static void unused(void **state)
         open_file(&f, n == 1 ? (const char *const[]){"a.weight 4,4", NULL} : file);
         dc_bind_layers(f.b, &l, &row, 1, (dc_dims){.A = 1}, "%s", "");
         assert_int_equal(finish(&f, &(dc_log){keep_line, line}).code, DC_OK);
-        if (n == 1)
-            assert_string_equal(line, "");
-        else if (!strstr(line, "bind.safetensors: 2 tensors are not used by the test model, the first is a.more"))
-            fail_msg("found \"%s\"", line);
+        if (n == 1) assert_string_equal(line, "");
+        else if (!strstr(line, "bind.safetensors: 2 tensors are not used by the test model, the first is a.more")) fail_msg("found \"%s\"", line);
         close_file(&f);
     }
 }

@@ -161,10 +161,8 @@ static void components(void **state)
         json_t *o = inspect(parts[i].path);
         says(o, "kind", "component");
         if (parts[i].class) says(o, "class", parts[i].class);
-        if (parts[i].role)
-            says(o, "role", parts[i].role);
-        else
-            assert_null(at(o, "role"));
+        if (parts[i].role) says(o, "role", parts[i].role);
+        else assert_null(at(o, "role"));
         json_decref(o);
     }
 }
@@ -174,10 +172,9 @@ static void incomplete(void **state)
     (void)state;
     make_subfolder("m");
     refuses(in_folder("m"), DC_NO_INPUT, "/m: found neither model_index.json nor config.json");
-    write_text(
-        "m/model_index.json",
-        "{\"_class_name\":\"P\",\"unet\":[\"diffusers\",\"U\"],\"vae\":[\"diffusers\",\"V\"],\"text_encoder\":[\"transformers\",\"T\"],"
-        "\"safety_checker\":[null,null],\"..\":[\"x\",\"y\"],\"scheduler\":[\"diffusers\",\"S\"]}");
+    write_text("m/model_index.json",
+               "{\"_class_name\":\"P\",\"unet\":[\"diffusers\",\"U\"],\"vae\":[\"diffusers\",\"V\"],\"text_encoder\":[\"transformers\",\"T\"],"
+               "\"safety_checker\":[null,null],\"..\":[\"x\",\"y\"],\"scheduler\":[\"diffusers\",\"S\"]}");
     make_subfolder("m/vae");
     make_subfolder("m/text_encoder");
     write_text("m/text_encoder/config.json", "{\"architectures\":[\"T2\"]}");
@@ -190,8 +187,7 @@ static void incomplete(void **state)
     says(o, "components/unet/missing", "no such folder");
     says(o, "components/unet/class", "U");
     says(o, "components/vae/missing", "no config.json");
-    assert_true(
-        strstr(json_string_value(at(o, "components/text_encoder/missing")), "found pytorch_model.bin, expected model.safetensors") != NULL);
+    assert_true(strstr(json_string_value(at(o, "components/text_encoder/missing")), "found pytorch_model.bin, expected model.safetensors") != NULL);
     const json_t *outside = json_object_get(at(o, "components"), ".."); /* a name that leaves the folder is not followed */
     says(outside, "missing", "no such folder");
     json_decref(o);

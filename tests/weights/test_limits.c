@@ -148,8 +148,7 @@ static void metadata(void **state)
         fprintf(m.f, "{\"__metadata__\":{");
         for (int i = 0; i < n; i++) fprintf(m.f, "%s\"%x\":\"\"", i ? "," : "", i);
         fprintf(m.f, "}}");
-        within_bounds(m.path, finish(&m), n > DC_MAX_METADATA ? DC_DATA : DC_OK,
-                      n > DC_MAX_METADATA ? "__metadata__: more than 65536 entries" : "");
+        within_bounds(m.path, finish(&m), n > DC_MAX_METADATA ? DC_DATA : DC_OK, n > DC_MAX_METADATA ? "__metadata__: more than 65536 entries" : "");
         fclose(m.f);
     }
     maker m;
@@ -259,9 +258,8 @@ static void header_lengths(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(number_of_tensors), cmocka_unit_test(long_alike_names), cmocka_unit_test(header_length),
-        cmocka_unit_test(metadata),          cmocka_unit_test(hostile_text),     cmocka_unit_test(indexes),
-        cmocka_unit_test(header_lengths),
+        cmocka_unit_test(number_of_tensors), cmocka_unit_test(long_alike_names), cmocka_unit_test(header_length),  cmocka_unit_test(metadata),
+        cmocka_unit_test(hostile_text),      cmocka_unit_test(indexes),          cmocka_unit_test(header_lengths),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

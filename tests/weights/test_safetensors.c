@@ -24,28 +24,17 @@ static double value_at(const dc_stored *t, size_t i)
     } v;
     memcpy(&v, at, dc_dtype_size(t->dtype));
     switch (t->dtype) {
-    case DC_F64:
-        return v.f64;
-    case DC_F32:
-        return v.f32;
-    case DC_F16:
-        return dc_f16_to_f32(v.u16);
-    case DC_BF16:
-        return dc_bf16_to_f32(v.u16);
-    case DC_F8_E4M3:
-        return dc_f8_e4m3_to_f32(*at);
-    case DC_F8_E5M2:
-        return dc_f8_e5m2_to_f32(*at);
-    case DC_I64:
-        return (double)v.i64;
-    case DC_I32:
-        return v.i32;
-    case DC_I16:
-        return v.i16;
-    case DC_I8:
-        return v.i8;
-    default:
-        return *at;
+    case DC_F64: return v.f64;
+    case DC_F32: return v.f32;
+    case DC_F16: return dc_f16_to_f32(v.u16);
+    case DC_BF16: return dc_bf16_to_f32(v.u16);
+    case DC_F8_E4M3: return dc_f8_e4m3_to_f32(*at);
+    case DC_F8_E5M2: return dc_f8_e5m2_to_f32(*at);
+    case DC_I64: return (double)v.i64;
+    case DC_I32: return v.i32;
+    case DC_I16: return v.i16;
+    case DC_I8: return v.i8;
+    default: return *at;
     }
 }
 
@@ -67,8 +56,7 @@ static void same_tensor(const dc_weights *w, const char *name, const json_t *wan
     assert_int_equal(t->bytes, json_array_size(values) * dc_dtype_size(t->dtype));
     for (size_t i = 0; i < json_array_size(values); i++) {
         double a = value_at(t, i), b = number_of(json_array_get(values, i));
-        if (!(a == b && signbit(a) == signbit(b)) && !(isnan(a) && isnan(b)))
-            fail_msg("%s[%zu]: found %.17g, expected %.17g", name, i, a, b);
+        if (!(a == b && signbit(a) == signbit(b)) && !(isnan(a) && isnan(b))) fail_msg("%s[%zu]: found %.17g, expected %.17g", name, i, a, b);
     }
 }
 
@@ -146,8 +134,7 @@ static const struct {
      4},
     {"{\"a\":{\"dtype\":\"U8\",\"x\":{},\"shape\":[4],\"y\":7,\"data_offsets\":[0,4]}}", 4},
     {"{\"b\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[4,5]}," A "}", 5}, /* not in the order of the data */
-    {"{\"z\":{\"dtype\":\"F32\",\"shape\":[0,7],\"data_offsets\":[4,4]}," A
-     ",\"y\":{\"dtype\":\"F32\",\"shape\":[3,0],\"data_offsets\":[0,0]}}",
+    {"{\"z\":{\"dtype\":\"F32\",\"shape\":[0,7],\"data_offsets\":[4,4]}," A ",\"y\":{\"dtype\":\"F32\",\"shape\":[3,0],\"data_offsets\":[0,0]}}",
      4}, /* empty ones between */
     {"{\"a\":{\"dtype\":\"F32\",\"shape\":[],\"data_offsets\":[0,4]}}", 4},
     {"{\"a\":{\"dtype\":\"F64\",\"shape\":[4611686018427387904,0],\"data_offsets\":[0,0]}}",
@@ -255,8 +242,7 @@ static const struct {
     {"{" A "}", 3, "tensor a: data: found a file of 64 bytes, expected 61 and 4"},
     {"{" A "}", 5, "data: found 1 bytes behind the last tensor, expected the file to end at byte 65"},
     {"{}", 1, "data: found 1 bytes behind the last tensor"},
-    {"{\"a\":{\"dtype\":\"U8\",\"shape\":[9223372036854775807],\"data_offsets\":[0,9223372036854775807]}}", 4,
-     "expected 97 and 9223372036854775807"},
+    {"{\"a\":{\"dtype\":\"U8\",\"shape\":[9223372036854775807],\"data_offsets\":[0,9223372036854775807]}}", 4, "expected 97 and 9223372036854775807"},
     {"{\"a\":{\"dtype\":\"U8\",\"shape\":[3],\"data_offsets\":[1,4]}}", 4,
      "tensor a: data_offsets: found a beginning at 1, expected 0 (a hole behind the header)"},
     {"{" A ",\"b\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[5,7]}}", 7,
@@ -333,8 +319,7 @@ static void other_files(void **state)
         {"\2\0\0\0\0\0\0", 7, "size: found 7 bytes", "cut short"},
         {"\2\0\0\0\0\0\0\0", 8, "header length: found 2 bytes, expected at most the 0 that follow", "cut short"},
         {"\2\0\0\0\0\0\0\0{", 9, "found 2 bytes, expected at most the 1", "cut short"},
-        {"\xff\xff\xff\xff\xff\xff\xff\xff{}", 10, "found 18446744073709551615 bytes, expected at most 100000000",
-         "not a safetensors file"},
+        {"\xff\xff\xff\xff\xff\xff\xff\xff{}", 10, "found 18446744073709551615 bytes, expected at most 100000000", "not a safetensors file"},
         {"\xf8\xff\xff\xff\xff\xff\xff\xff{}", 10, "found 18446744073709551608 bytes", "not a safetensors file"},
         {"\x01\xe1\xf5\x05\0\0\0\0{}", 10, "header length: found 100000001 bytes, expected at most 100000000", "not a safetensors file"},
         {"\x00\xe1\xf5\x05\0\0\0\0{}", 10, "header length: found 100000000 bytes, expected at most the 2", "cut short"},

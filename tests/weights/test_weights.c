@@ -113,8 +113,7 @@ static void preference(void **state)
     write_text("p/models.safetensors", "");
     refuses("p", "model", DC_NO_INPUT, "found none", NULL);
     write_text("p/pytorch_model.bin", "");
-    refuses("p", "model", DC_NO_INPUT, "found pytorch_model.bin, expected model.safetensors",
-            "get that version of the model, or convert it");
+    refuses("p", "model", DC_NO_INPUT, "found pytorch_model.bin, expected model.safetensors", "get that version of the model, or convert it");
     write_text("p/flax_model.msgpack", "");
     write_text("p/model.bin.index.json", "");
     refuses("p", "model", DC_NO_INPUT, "found flax_model.msgpack", "Only safetensors files are read");
@@ -246,8 +245,7 @@ static void wrong_indexes(void **state)
     assert_null(dc_weights_find(w, "a"));
     assert_int_equal(dc_weights_metadata_count(w), 0);
     dc_weights_close(w);
-    assert_int_equal(dc_weights_open(&w, write_text("i.json", "{\"x\":[{}],\"weight_map\":{\"b\":\"one\",\"a\":\"one\"},\"y\":null}"), &e),
-                     DC_OK);
+    assert_int_equal(dc_weights_open(&w, write_text("i.json", "{\"x\":[{}],\"weight_map\":{\"b\":\"one\",\"a\":\"one\"},\"y\":null}"), &e), DC_OK);
     assert_int_equal(dc_weights_count(w), 2);
     assert_memory_equal(dc_weights_find(w, "b")->data, "\1", 1);
     dc_weights_close(w);
