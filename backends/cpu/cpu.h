@@ -38,8 +38,7 @@ void cpu_param_drop(dc_device *d, dc_param *p);
 /* Scale [C] and shift [C] of a norm. */
 static inline const float *cpu_norm_scale(const dc_param *p) { return p->form; }
 static inline const float *cpu_norm_shift(const dc_param *p) { return (const float *)p->form + p->desc.out; }
-/* Tables are read where the file is mapped: row i of a TABLE parameter as floats. */
-void cpu_table_row(const dc_param *p, int64_t i, float *out);
+/* Tables have no form: embed.c reads their rows where the file is mapped. */
 
 /* ---- ops: args as in backend.h */
 uint64_t cpu_conv2d_scratch(dc_device *d, const dc_conv_args *a); /* conv.c */

@@ -177,9 +177,3 @@ dc_status cpu_param_prepare(dc_device *d, dc_param *p, dc_error *e)
     if (cpu_for(d, w->count, pack_panel, &job)) return dc_fail(e, DC_CANCELLED, "stopped");
     return DC_OK;
 }
-
-void cpu_table_row(const dc_param *p, int64_t i, float *out)
-{
-    const dc_source *s = find_row(&p->desc, &i);
-    dc_source_floats(s, i * p->desc.in, p->desc.in, out);
-}
