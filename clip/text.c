@@ -6,13 +6,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef struct layer { dc_param *norm1, *qkv, *out, *norm2, *fc1, *fc2; } layer;
+typedef struct layer {
+    dc_param *norm1, *qkv, *out, *norm2, *fc1, *fc2;
+} layer;
 
 struct dc_clip_text {
     dc_clip_text_config config;
-    dc_params          *params;
-    dc_param           *tokens, *positions, *final_norm, *projection;
-    layer              *layers;
+    dc_params *params;
+    dc_param *tokens, *positions, *final_norm, *projection;
+    layer *layers;
 };
 
 /* ---- config ------------------------------------------------------------------------------------------------------ */
@@ -26,22 +28,24 @@ static const json_t *text_section(const json_t *root)
 
 dc_status dc_clip_text_config_read(dc_clip_text_config *c, const json_t *root, const char *path, dc_error *e)
 {
-    dc_config   f   = {text_section(root), path, e};
+    dc_config f = {text_section(root), path, e};
     const char *act = dc_config_string(&f, "hidden_act", "quick_gelu");
-    *c              = (dc_clip_text_config){
-                     .vocab_size   = (int)dc_config_int(&f, "vocab_size", 49408, 3, 1 << 20),
-                     .width        = (int)dc_config_int(&f, "hidden_size", 512, 1, 16384),
-                     .layers       = (int)dc_config_int(&f, "num_hidden_layers", 12, 1, 256),
-                     .heads        = (int)dc_config_int(&f, "num_attention_heads", 8, 1, 1024),
-                     .positions    = (int)dc_config_int(&f, "max_position_embeddings", 77, 3, 4096),
-                     .projection   = (int)dc_config_int(&f, "projection_dim", 512, 1, 16384),
-                     .eos_token_id = (int)dc_config_int(&f, "eos_token_id", 49407, 0, 1 << 20),
-                     .norm_eps     = (float)dc_config_real(&f, "layer_norm_eps", 1e-5, 1e-12, 1),
-                     .act          = !strcmp(act, "gelu") ? DC_ACT_GELU : DC_ACT_QUICK_GELU,
+    *c = (dc_clip_text_config){
+        .vocab_size = (int)dc_config_int(&f, "vocab_size", 49408, 3, 1 << 20),
+        .width = (int)dc_config_int(&f, "hidden_size", 512, 1, 16384),
+        .layers = (int)dc_config_int(&f, "num_hidden_layers", 12, 1, 256),
+        .heads = (int)dc_config_int(&f, "num_attention_heads", 8, 1, 1024),
+        .positions = (int)dc_config_int(&f, "max_position_embeddings", 77, 3, 4096),
+        .projection = (int)dc_config_int(&f, "projection_dim", 512, 1, 16384),
+        .eos_token_id = (int)dc_config_int(&f, "eos_token_id", 49407, 0, 1 << 20),
+        .norm_eps = (float)dc_config_real(&f, "layer_norm_eps", 1e-5, 1e-12, 1),
+        .act = !strcmp(act, "gelu") ? DC_ACT_GELU : DC_ACT_QUICK_GELU,
     };
     c->inner = (int)dc_config_int(&f, "intermediate_size", 2048, 1, 65536);
-    if (!e->code && strcmp(act, "gelu") && strcmp(act, "quick_gelu")) dc_fail(e, DC_DATA, "%s: hidden_act: found %s, expected quick_gelu or gelu", path, act);
-    if (!e->code && c->width % c->heads) dc_fail(e, DC_DATA, "%s: hidden_size: found %d, expected a multiple of num_attention_heads (%d)", path, c->width, c->heads);
+    if (!e->code && strcmp(act, "gelu") && strcmp(act, "quick_gelu"))
+        dc_fail(e, DC_DATA, "%s: hidden_act: found %s, expected quick_gelu or gelu", path, act);
+    if (!e->code && c->width % c->heads)
+        dc_fail(e, DC_DATA, "%s: hidden_size: found %d, expected a multiple of num_attention_heads (%d)", path, c->width, c->heads);
     return e->code;
 }
 
@@ -64,8 +68,8 @@ static void bind_all(dc_clip_text *m, dc_binder *b)
     };
     static const dc_bind projection[] = {{"text_projection", offsetof(dc_clip_text, projection), "O C", DC_BIND_NO_BIAS}};
     const dc_clip_text_config *c = &m->config;
-    bool        bare = dc_bind_has(b, "embeddings.token_embedding.weight"); /* newer files leave "text_model." out */
-    dc_dims     d    = {.V = c->vocab_size, .C = c->width, .P = c->positions, .Q = 3 * c->width, .I = c->inner, .O = c->projection};
+    bool bare = dc_bind_has(b, "embeddings.token_embedding.weight"); /* newer files leave "text_model." out */
+    dc_dims d = {.V = c->vocab_size, .C = c->width, .P = c->positions, .Q = 3 * c->width, .I = c->inner, .O = c->projection};
     dc_bind_layers(b, m, whole, 3, d, "%s", bare ? "" : "text_model");
     for (int i = 0; i < c->layers; i++) dc_bind_layers(b, &m->layers[i], rows, 6, d, "%sencoder.layers.%d", bare ? "" : "text_model.", i);
     if (dc_bind_has(b, "text_projection.weight")) dc_bind_layers(b, m, projection, 1, d, "%s", "");
@@ -74,12 +78,12 @@ static void bind_all(dc_clip_text *m, dc_binder *b)
 
 dc_status dc_clip_text_open(dc_clip_text **out, const dc_clip_text_config *c, const dc_weights *w, dc_device *d, const dc_log *log, dc_error *e)
 {
-    *out            = NULL;
+    *out = NULL;
     dc_clip_text *m = dc_calloc(1, sizeof *m);
     if (!m) return dc_fail_memory(e, "a text encoder", sizeof *m);
-    m->config    = *c;
-    m->params    = dc_params_new(d, "text encoder");
-    m->layers    = dc_calloc((size_t)c->layers, sizeof *m->layers);
+    m->config = *c;
+    m->params = dc_params_new(d, "text encoder");
+    m->layers = dc_calloc((size_t)c->layers, sizeof *m->layers);
     dc_binder *b = m->params && m->layers ? dc_binder_new(w, m->params, "text encoder") : NULL;
     if (!b) {
         dc_clip_text_close(m);
@@ -100,7 +104,7 @@ void dc_clip_text_close(dc_clip_text *m)
     free(m);
 }
 
-dc_params                 *dc_clip_text_params(dc_clip_text *m) { return m->params; }
+dc_params *dc_clip_text_params(dc_clip_text *m) { return m->params; }
 const dc_clip_text_config *dc_clip_text_configuration(const dc_clip_text *m) { return &m->config; }
 
 /* ---- forward --------------------------------------------------------------------------------------------------------- */
@@ -108,11 +112,12 @@ const dc_clip_text_config *dc_clip_text_configuration(const dc_clip_text *m) { r
 /* Pre-norm transformer layer with causal attention. x [N,T,C] -> [N,T,C]. */
 static dc_tensor layer_forward(const layer *m, const dc_clip_text_config *c, dc_run *r, dc_tensor x)
 {
-    int64_t   C   = c->width;
-    dc_tensor h   = dc_layer_norm(r, x, m->norm1, c->norm_eps);
+    int64_t C = c->width;
+    dc_tensor h = dc_layer_norm(r, x, m->norm1, c->norm_eps);
     dc_tensor qkv = dc_linear(r, h, m->qkv, (dc_linear_opt){0});
     if (!dc_run_ok(r)) return DC_NONE;
-    h = dc_attention(r, dc_view_channels(qkv, 0, C), dc_view_channels(qkv, C, C), dc_view_channels(qkv, 2 * C, C), (dc_attention_opt){.heads = c->heads, .causal = true});
+    h = dc_attention(r, dc_view_channels(qkv, 0, C), dc_view_channels(qkv, C, C), dc_view_channels(qkv, 2 * C, C),
+                     (dc_attention_opt){.heads = c->heads, .causal = true});
     x = dc_linear(r, h, m->out, (dc_linear_opt){.residual = x});
 
     h = dc_layer_norm(r, x, m->norm2, c->norm_eps);
@@ -137,7 +142,7 @@ static dc_tensor pooled_forward(const dc_clip_text *m, dc_run *r, dc_tensor top,
 {
     int32_t at[MOST_TEXTS] = {0};
     for (int i = 0; i < n && ids; i++) at[i] = end_of(&m->config, ids + (size_t)i * (size_t)t, t);
-    dc_tensor index  = dc_upload(r, DC_I32, 1, (int64_t[4]){n, 0, 0, 0}, at);
+    dc_tensor index = dc_upload(r, DC_I32, 1, (int64_t[4]){n, 0, 0, 0}, at);
     dc_tensor pooled = dc_gather_rows(r, top, index);
     if (m->projection) pooled = dc_linear(r, pooled, m->projection, (dc_linear_opt){0});
     dc_tap(r, "pooled", pooled);
@@ -146,11 +151,12 @@ static dc_tensor pooled_forward(const dc_clip_text *m, dc_run *r, dc_tensor top,
 
 dc_clip_text_out dc_clip_text_forward(const dc_clip_text *m, dc_run *r, const int32_t *ids, int n, int t, int skip, bool normed, bool want_pooled)
 {
-    const dc_clip_text_config *c   = &m->config;
-    dc_clip_text_out           out = {0};
-    char                       name[32];
+    const dc_clip_text_config *c = &m->config;
+    dc_clip_text_out out = {0};
+    char name[32];
     if (n < 1 || n > MOST_TEXTS || t < 1 || t > c->positions || skip < 0 || skip > c->layers) {
-        dc_run_fail(r, DC_USAGE, "text encoder: found %d texts of %d tokens and layer %d from the top, expected up to %d of %d and %d", n, t, skip, MOST_TEXTS, c->positions, c->layers);
+        dc_run_fail(r, DC_USAGE, "text encoder: found %d texts of %d tokens and layer %d from the top, expected up to %d of %d and %d", n, t, skip,
+                    MOST_TEXTS, c->positions, c->layers);
         return out;
     }
     dc_tensor x = dc_embed(r, dc_upload(r, DC_I32, 2, (int64_t[4]){n, t, 0, 0}, ids), m->tokens, m->positions);
