@@ -26,9 +26,18 @@ static const json_t *text_section(const json_t *root)
     return json_is_object(inner) ? inner : root;
 }
 
+static bool has_architecture(const json_t *root, const char *name)
+{
+    const json_t *list = json_object_get(root, "architectures"), *v;
+    size_t i;
+    json_array_foreach(list, i, v) if (json_is_string(v) && !strcmp(json_string_value(v), name)) return true;
+    return false;
+}
+
 dc_status dc_clip_text_config_read(dc_clip_text_config *c, const json_t *root, const char *path, dc_error *e)
 {
     dc_config f = {text_section(root), path, e};
+    const char *kind = dc_config_string(&f, "model_type", "clip_text_model");
     const char *act = dc_config_string(&f, "hidden_act", "quick_gelu");
     *c = (dc_clip_text_config){
         .vocab_size = (int)dc_config_int(&f, "vocab_size", 49408, 3, 1 << 20),
@@ -42,6 +51,9 @@ dc_status dc_clip_text_config_read(dc_clip_text_config *c, const json_t *root, c
         .act = !strcmp(act, "gelu") ? DC_ACT_GELU : DC_ACT_QUICK_GELU,
     };
     c->inner = (int)dc_config_int(&f, "intermediate_size", 2048, 1, 65536);
+    c->must_project = has_architecture(root, "CLIPTextModelWithProjection");
+    if (!e->code && strcmp(kind, "clip_text_model") && strcmp(kind, "clip"))
+        dc_fail(e, DC_DATA, "%s: model_type: found %s, expected clip_text_model or clip", path, kind);
     if (!e->code && strcmp(act, "gelu") && strcmp(act, "quick_gelu"))
         dc_fail(e, DC_DATA, "%s: hidden_act: found %s, expected quick_gelu or gelu", path, act);
     if (!e->code && c->width % c->heads)
@@ -72,7 +84,7 @@ static void bind_all(dc_clip_text *m, dc_binder *b)
     dc_dims d = {.V = c->vocab_size, .C = c->width, .P = c->positions, .Q = 3 * c->width, .I = c->inner, .O = c->projection};
     dc_bind_layers(b, m, whole, 3, d, "%s", bare ? "" : "text_model");
     for (int i = 0; i < c->layers; i++) dc_bind_layers(b, &m->layers[i], rows, 6, d, "%sencoder.layers.%d", bare ? "" : "text_model.", i);
-    if (dc_bind_has(b, "text_projection.weight")) dc_bind_layers(b, m, projection, 1, d, "%s", "");
+    if (c->must_project || dc_bind_has(b, "text_projection.weight")) dc_bind_layers(b, m, projection, 1, d, "%s", "");
     else m->config.projection = 0;
 }
 

@@ -9,6 +9,7 @@
 typedef struct dc_clip_text_config {
     int    vocab_size, width, layers, heads, positions, inner; /* 49408, 768, 12, 12, 77, 3072 */
     int    projection;      /* width of text_projection; 0: the model has none */
+    bool   must_project;    /* CLIPTextModelWithProjection: the file must have text_projection; else it is taken when it is there */
     int    eos_token_id;    /* 2 in old configs: then pooling is at the largest id */
     float  norm_eps;
     dc_act act;             /* hidden_act: quick_gelu or gelu */
