@@ -8,37 +8,56 @@ typedef struct conv_job {
     const dc_conv_args *a;
     cpu_product product;
     cpu_pre pre;
-    int th, tw;       /* output pixels of a tile */
-    int ph, pw;       /* patch */
+    int th, tw;       /* output pixels of a tile in one image */
+    int ph, pw;       /* what of the input they see */
+    int images;       /* in a tile: several when they are small, so that each weight is widened once for all of them */
     int down, across; /* tiles of an image */
-    int parts;
-    char *scratch;
-    uint64_t thread_bytes;
+    int64_t tiles;
+    int parts;     /* of a tile's panels, a task each */
+    float *shared; /* the patches of all tiles, when there are few tiles and their parts share them; else each thread has one */
+    char *scratch; /* of thread 0 */
+    uint64_t patch_bytes, thread_bytes;
 } conv_job;
 
-/* Tiles of up to 192 pixels, wide rather than high (rows of a patch are contiguous), whose patch stays within about 1 MB. Depends on the
- * shape of one image only. */
+static int divide_up(int64_t a, int64_t b) { return (int)((a + b - 1) / b); }
+
+/* Tiles of equal size, wide rather than high (rows of a patch are contiguous). The size depends on the shape of one image only. */
 static void choose_tile(conv_job *j)
 {
     const dc_conv_args *a = j->a;
-    int H = (int)a->y.dim[1], W = (int)a->y.dim[2];
-    j->tw = W < 24 ? W : 24;
-    j->th = CPU_TILE_ROWS / j->tw;
-    for (;; j->th = (j->th + 1) / 2) {
-        if (j->th > H) j->th = H;
+    int64_t N = a->y.dim[0], H = a->y.dim[1], W = a->y.dim[2], most;
+    j->across = divide_up(W, 32);
+    j->tw = divide_up(W, j->across);
+    j->pw = (j->tw - 1) * a->o.stride + a->k->desc.kw;
+    for (most = CPU_TILE_ROWS / j->tw;; most /= 2) {
+        j->down = divide_up(H, most);
+        j->th = divide_up(H, j->down);
         j->ph = (j->th - 1) * a->o.stride + a->k->desc.kh;
-        j->pw = (j->tw - 1) * a->o.stride + a->k->desc.kw;
-        if (j->th <= 2 || 4ll * j->ph * j->pw * a->k->desc.in <= (1 << 20)) break;
+        j->patch_bytes = sizeof(float) * (uint64_t)j->ph * (uint64_t)j->pw * (uint64_t)a->k->desc.in;
+        if (most == 1 || j->patch_bytes <= CPU_TILE_BYTES) break;
     }
-    j->down = (H + j->th - 1) / j->th;
-    j->across = (W + j->tw - 1) / j->tw;
+    j->images = 1;
+    if (j->down == 1 && j->across == 1) {
+        int64_t fit = CPU_TILE_ROWS / (H * W), fit_bytes = (int64_t)(CPU_TILE_BYTES / j->patch_bytes);
+        if (fit > fit_bytes) fit = fit_bytes;
+        if (fit > N) fit = N;
+        if (fit > 1) j->images = (int)fit;
+    }
+    j->patch_bytes = cpu_round64(j->patch_bytes * (uint64_t)j->images);
+    j->tiles = (int64_t)divide_up(N, j->images) * j->down * j->across;
 }
 
-static uint64_t thread_scratch(dc_device *d, const conv_job *j)
+static conv_job conv_job_of(dc_device *d, const dc_conv_args *a)
 {
-    return cpu_round64(cpu_product_scratch(cpu_of(d)->gemm)) +
-           cpu_round64(sizeof(float) * (uint64_t)j->ph * (uint64_t)j->pw * (uint64_t)j->a->k->desc.in);
+    conv_job j = {.a = a};
+    choose_tile(&j);
+    const cpu_gemm *g = cpu_of(d)->gemm;
+    j.parts = cpu_panel_parts(j.tiles, divide_up(a->k->desc.out, g->panel), cpu_of(d)->threads);
+    j.thread_bytes = cpu_round64(cpu_product_scratch(g));
+    return j;
 }
+
+static bool is_shared(dc_device *d, const conv_job *j) { return j->parts > 1 && j->tiles <= cpu_of(d)->threads; }
 
 /* A 1x1 convolution without resize, stride and per-channel addend is a linear layer over the pixels. */
 static bool is_linear(const dc_conv_args *a)
@@ -64,9 +83,10 @@ uint64_t cpu_conv2d_scratch(dc_device *d, const dc_conv_args *a)
         dc_linear_args l = as_linear(a);
         return cpu_linear_scratch(d, &l);
     }
-    conv_job j = {.a = a};
-    choose_tile(&j);
-    return cpu_round64(cpu_pre_scratch(d, a->x, &a->o.pre)) + thread_scratch(d, &j) * (uint64_t)cpu_of(d)->threads;
+    conv_job j = conv_job_of(d, a);
+    uint64_t threads = (uint64_t)cpu_of(d)->threads;
+    return cpu_round64(cpu_pre_scratch(d, a->x, &a->o.pre)) + j.thread_bytes * threads +
+           j.patch_bytes * (is_shared(d, &j) ? (uint64_t)j.tiles : threads);
 }
 
 /* Columns [x0, x0 + pw) of input row y of image n into one patch row; what lies outside is zero. */
@@ -97,28 +117,79 @@ static void fill_row(const conv_job *j, int64_t n, int y, int x0, float *to)
     }
 }
 
+/* Where a tile lies. */
+typedef struct place {
+    int64_t image;
+    int images, y0, x0, h, w;
+} place;
+
+static place place_of(const conv_job *j, int64_t tile)
+{
+    int64_t N = j->a->y.dim[0], H = j->a->y.dim[1], W = j->a->y.dim[2];
+    place p = {.image = tile / (j->down * j->across) * j->images, .images = j->images};
+    p.y0 = (int)(tile / j->across % j->down) * j->th;
+    p.x0 = (int)(tile % j->across) * j->tw;
+    p.h = H - p.y0 < j->th ? (int)H - p.y0 : j->th;
+    p.w = W - p.x0 < j->tw ? (int)W - p.x0 : j->tw;
+    if (N - p.image < p.images) p.images = (int)(N - p.image);
+    return p;
+}
+
+/* Row y of the tile's patch: [images][ph][pw][channels]. */
+static void fill_patch_row(const conv_job *j, const place *p, int y, float *patch)
+{
+    const int S = j->a->o.stride;
+    const int64_t row = (int64_t)j->pw * j->a->k->desc.in;
+    if (y >= (p->h - 1) * S + j->a->k->desc.kh) return; /* a tile at the lower edge */
+    for (int n = 0; n < p->images; n++)
+        fill_row(j, p->image + n, p->y0 * S - j->a->o.pad[0] + y, p->x0 * S - j->a->o.pad[1], patch + (n * j->ph + y) * row);
+}
+
+static float *shared_patch(const conv_job *j, int64_t tile) { return j->shared + (uint64_t)tile * (j->patch_bytes / sizeof(float)); }
+
+static void fill_shared(void *ctx, int64_t i, int thread)
+{
+    (void)thread;
+    const conv_job *j = ctx;
+    place p = place_of(j, i / j->ph);
+    fill_patch_row(j, &p, (int)(i % j->ph), shared_patch(j, i / j->ph));
+}
+
 static void run_tile(void *ctx, int64_t i, int thread)
 {
     const conv_job *j = ctx;
     const dc_conv_args *a = j->a;
-    int I = a->k->desc.in, H = (int)a->y.dim[1], W = (int)a->y.dim[2], S = a->o.stride;
-    char *scratch = j->scratch + (uint64_t)thread * j->thread_bytes;
-    float *patch = (float *)(scratch + cpu_round64(cpu_product_scratch(j->product.g)));
-    int part = (int)(i % j->parts), panels = j->product.w->count;
-    int64_t tile = i / j->parts, n = tile / (j->down * j->across);
-    int y0 = (int)(tile / j->across % j->down) * j->th, x0 = (int)(tile % j->across) * j->tw;
-    int h = H - y0 < j->th ? H - y0 : j->th, w = W - x0 < j->tw ? W - x0 : j->tw;
+    const int64_t I = a->k->desc.in, H = a->y.dim[1], W = a->y.dim[2], S = a->o.stride;
+    char *scratch = j->scratch + (uint64_t)thread * (j->thread_bytes + (j->shared ? 0 : j->patch_bytes));
+    float *patch = j->shared ? shared_patch(j, i / j->parts) : (float *)(scratch + j->thread_bytes);
+    const place p = place_of(j, i / j->parts);
+    if (!j->shared)
+        for (int y = 0; y < j->ph; y++) fill_patch_row(j, &p, y, patch);
 
-    for (int y = 0; y < (h - 1) * S + a->k->desc.kh; y++)
-        fill_row(j, n, y0 * S - a->o.pad[0] + y, x0 * S - a->o.pad[1], patch + (size_t)y * (size_t)j->pw * (size_t)I);
-    cpu_tile t = {.rows = h * w};
-    if (!dc_is_none(a->o.add)) t.add = (const float *)a->o.add.data + (a->o.add.dim[0] == 1 ? 0 : n) * a->o.add.stride;
-    for (int y = 0; y < h; y++)
-        for (int x = 0; x < w; x++) {
-            t.row[y * w + x] = patch + ((size_t)(y * S) * (size_t)j->pw + (size_t)(x * S)) * (size_t)I;
-            t.to[y * w + x] = (n * H + y0 + y) * W + x0 + x;
-        }
+    cpu_tile t = {.rows = 0, .add_rows = p.h * p.w, .add_stride = a->o.add.dim[0] == 1 ? 0 : a->o.add.stride};
+    if (!dc_is_none(a->o.add)) t.add = (const float *)a->o.add.data + p.image * t.add_stride;
+    for (int n = 0; n < p.images; n++)
+        for (int y = 0; y < p.h; y++)
+            for (int x = 0; x < p.w; x++, t.rows++) {
+                t.row[t.rows] = patch + ((n * j->ph + y * S) * j->pw + x * S) * I;
+                t.to[t.rows] = ((p.image + n) * H + p.y0 + y) * W + p.x0 + x;
+            }
+    int part = (int)(i % j->parts), panels = j->product.w->count;
     cpu_product_tile(&j->product, &t, part * panels / j->parts, (part + 1) * panels / j->parts, scratch);
+}
+
+/* The sums over the kernel. A row of the kernel over few channels is one stretch of a patch. */
+static cpu_product product_of(const conv_job *j, const cpu_gemm *g)
+{
+    const dc_conv_args *a = j->a;
+    const dc_param_desc *k = &a->k->desc;
+    cpu_product p = {.g = g, .w = a->k->form, .y = a->y, .residual = a->o.residual, .act = a->o.act};
+    p.taps_across = k->in < CPU_BLOCK_K / 2 ? 1 : k->kw;
+    p.taps = k->kh * p.taps_across;
+    p.per_tap = k->in * k->kw / p.taps_across;
+    p.down = (int64_t)j->pw * k->in;
+    p.across = k->in;
+    return p;
 }
 
 dc_status cpu_conv2d(dc_device *d, const dc_conv_args *a, void *scratch)
@@ -127,18 +198,13 @@ dc_status cpu_conv2d(dc_device *d, const dc_conv_args *a, void *scratch)
         dc_linear_args l = as_linear(a);
         return cpu_linear(d, &l, scratch);
     }
-    const dc_param_desc *k = &a->k->desc;
-    const cpu_panels *w = a->k->form;
-    conv_job j = {.a = a};
+    conv_job j = conv_job_of(d, a);
     dc_status s = cpu_pre_begin(&j.pre, d, a->x, &a->o.pre, scratch);
-    if (s) return s;
-    choose_tile(&j);
-    j.product =
-        (cpu_product){.g = cpu_of(d)->gemm, .w = w, .taps = k->kh * k->kw, .per_tap = k->in, .y = a->y, .residual = a->o.residual, .act = a->o.act};
-    for (int tap = 0; tap < j.product.taps; tap++) j.product.tap_offset[tap] = ((int64_t)(tap / k->kw) * j.pw + tap % k->kw) * k->in;
-    int64_t tiles = a->y.dim[0] * j.down * j.across;
-    j.parts = cpu_panel_parts(tiles, w->count, cpu_of(d)->threads);
+    j.product = product_of(&j, cpu_of(d)->gemm);
     j.scratch = (char *)scratch + cpu_round64(cpu_pre_scratch(d, a->x, &a->o.pre));
-    j.thread_bytes = thread_scratch(d, &j);
-    return cpu_for(d, tiles * j.parts, run_tile, &j);
+    if (!s && is_shared(d, &j)) {
+        j.shared = (float *)(j.scratch + j.thread_bytes * (uint64_t)cpu_of(d)->threads);
+        s = cpu_for(d, j.tiles * j.ph, fill_shared, &j);
+    }
+    return s ? s : cpu_for(d, j.tiles * j.parts, run_tile, &j);
 }

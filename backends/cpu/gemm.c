@@ -23,22 +23,28 @@ uint64_t cpu_product_scratch(const cpu_gemm *g) { return sizeof(float) * (uint64
 
 static size_t element(dc_dtype t) { return t == DC_F32 ? 4 : 2; }
 
-/* All sums of one panel for all rows of the tile: acc [rows][width]. */
-static void sum_panel(const cpu_product *p, const cpu_tile *t, const char *panel, int width, float *acc, float *block)
+/* All sums of one panel for all rows of the tile: acc [rows][width]. A stretch of channels runs through all taps before the next one, so that
+ * its part of a patch stays in the cache. after: the panel that comes next, or NULL. */
+static void sum_panel(const cpu_product *p, const cpu_tile *t, const char *panel, const char *after, int width, float *acc, float *block)
 {
-    bool add = false;
-    for (int tap = 0; tap < p->taps; tap++)
-        for (int k = 0; k < p->per_tap; k += CPU_BLOCK_K) {
-            int n = p->per_tap - k < CPU_BLOCK_K ? p->per_tap - k : CPU_BLOCK_K;
-            const char *from = panel + (size_t)(tap * p->per_tap + k) * (size_t)width * element(p->w->type);
-            const float *b = (const float *)from;
+    const size_t line = (size_t)width * element(p->w->type); /* bytes of a row of the panel */
+    cpu_block s = {.row = t->row, .rows = t->rows, .width = width, .acc = acc};
+    for (int k = 0; k < p->per_tap; k += CPU_BLOCK_K) {
+        s.k = p->per_tap - k < CPU_BLOCK_K ? p->per_tap - k : CPU_BLOCK_K;
+        for (int tap = 0; tap < p->taps; tap++, s.add = true) {
+            const char *from = panel + (size_t)(tap * p->per_tap + k) * line;
+            if (tap + 1 < p->taps) s.next = from + (size_t)p->per_tap * line;
+            else s.next = k + s.k < p->per_tap ? panel + (size_t)(k + s.k) * line : after;
+            s.next_bytes = s.next ? (size_t)s.k * line : 0; /* about: the step after a stretch may be shorter, or of another width */
+            s.offset = tap / p->taps_across * p->down + tap % p->taps_across * p->across + k;
+            s.b = (const float *)from;
             if (p->w->type != DC_F32) {
-                p->g->widen(from, p->w->type, (int64_t)n * width, block);
-                b = block;
+                p->g->widen(from, p->w->type, (int64_t)s.k * width, block);
+                s.b = block;
             }
-            p->g->block(t->row, t->rows, p->tap_offset[tap] + k, b, n, width, acc, add);
-            add = true;
+            p->g->block(&s);
         }
+    }
 }
 
 static void finish_panel(const cpu_product *p, const cpu_tile *t, int panel, int width, const float *acc)
@@ -50,7 +56,7 @@ static void finish_panel(const cpu_product *p, const cpu_tile *t, int panel, int
         float *y = (float *)p->y.data + t->to[r] * p->y.stride + first;
         const float *residual = dc_is_none(p->residual) ? NULL : (const float *)p->residual.data + t->to[r] * p->residual.stride + first;
         if (w->geglu) p->g->finish_geglu(y, acc, acc + width / 2, bias, bias ? bias + w->outs : NULL, residual, outs, p->act);
-        else p->g->finish(y, acc, bias, t->add ? t->add + first : NULL, residual, outs, p->act);
+        else p->g->finish(y, acc, bias, t->add ? t->add + r / t->add_rows * t->add_stride + first : NULL, residual, outs, p->act);
     }
 }
 
@@ -60,7 +66,8 @@ void cpu_product_tile(const cpu_product *p, const cpu_tile *t, int from, int to,
     size_t each = (size_t)p->w->k * (size_t)p->g->panel * element(p->w->type);
     for (int panel = from; panel < to; panel++) {
         int width = cpu_panel_width(p->w, p->g, panel);
-        sum_panel(p, t, (const char *)p->w->data + (size_t)panel * each, width, acc, block);
+        const char *data = (const char *)p->w->data + (size_t)panel * each;
+        sum_panel(p, t, data, panel + 1 < to ? data + each : NULL, width, acc, block);
         finish_panel(p, t, panel, width, acc);
     }
 }

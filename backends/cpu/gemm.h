@@ -8,16 +8,28 @@
 #include "backends/backend.h"
 
 enum {
-    CPU_TILE_ROWS = 192, /* most rows of a tile */
-    CPU_PANEL = 64,      /* widest panel of any level */
-    CPU_BLOCK_K = 128    /* rows of a panel widened at once: 32 KB of floats */
+    CPU_TILE_ROWS = 256,      /* most rows of a tile */
+    CPU_TILE_BYTES = 4 << 20, /* most bytes of a tile's copied input: a panel reads it in stretches of CPU_BLOCK_K channels */
+    CPU_PANEL = 64,           /* widest panel of any level */
+    CPU_BLOCK_K = 128         /* rows of a panel widened at once: 32 KB of floats */
 };
+
+/* One step: acc [rows][width] (+)= A[rows][k] B[k][width]. A's row r begins at row[r] + offset; add: acc has earlier sums; width <= panel,
+ * a multiple of lanes; next: bytes of a panel that the step after this one will read, fetched meanwhile. */
+typedef struct cpu_block {
+    const float *const *row;
+    int64_t offset;
+    int rows, k, width;
+    const float *b;
+    float *acc;
+    bool add;
+    const char *next;
+    size_t next_bytes;
+} cpu_block;
 
 typedef struct cpu_gemm {
     int lanes, panel; /* floats in a vector, in a full panel (a multiple) */
-    /* acc [rows][width] (+)= A[rows][k] B[k][width]; A's row r begins at row[r] + offset; add: acc has earlier sums. width <= panel,
-     * a multiple of lanes. */
-    void (*block)(const float *const *row, int rows, int64_t offset, const float *b, int k, int width, float *acc, bool add);
+    void (*block)(const cpu_block *s);
     /* n numbers of a storage type (F32, F16, BF16) to float. */
     void (*widen)(const void *from, dc_dtype t, int64_t n, float *to);
     /* y[i] = act(acc[i] + bias[i] + add[i] + residual[i]); bias, add, residual may be NULL. */
@@ -48,15 +60,18 @@ typedef struct cpu_tile {
     const float *row[CPU_TILE_ROWS]; /* A */
     int64_t to[CPU_TILE_ROWS];       /* row of y and of the residual */
     int rows;
-    const float *add; /* [O] for all rows of the tile, or NULL */
+    const float *add; /* [O] for the first add_rows rows, add_stride floats on for as many next ones; or NULL */
+    int add_rows;
+    int64_t add_stride;
 } cpu_tile;
 
 /* What is common to the tiles of an op. */
 typedef struct cpu_product {
     const cpu_gemm *g;
     const cpu_panels *w;
-    int taps, per_tap;      /* k = taps * per_tap */
-    int64_t tap_offset[64]; /* added to every row pointer */
+    int taps, per_tap;    /* k = taps * per_tap */
+    int taps_across;      /* tap t adds t / taps_across * down + t % taps_across * across to every row pointer */
+    int64_t down, across;
     dc_tensor y, residual;
     dc_act act;
 } cpu_product;

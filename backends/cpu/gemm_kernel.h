@@ -38,18 +38,28 @@ INLINE void micro(const float *const *row, int rows, int64_t offset, const float
     }
 }
 
-#define ALL_ROWS(ROWS, VECS)                                                                                                                         \
-    for (int r = 0; r < rows; r += ROWS)                                                                                                             \
-    micro(row + r, rows - r < ROWS ? rows - r : ROWS, offset, b, k, acc + (size_t)r * (VECS)*LANES, add, ROWS, VECS)
-
-static void gemm_block(const float *const *row, int rows, int64_t offset, const float *b, int k, int width, float *acc, bool add)
+/* Called between register blocks: a share of the bytes that the next step needs, into the second-level cache. */
+INLINE void fetch_ahead(const cpu_block *s, int r, const int ROWS)
 {
-    switch (width / LANES) {
-    case 1: ALL_ROWS(GEMM_ROWS_1, 1); break;
-    case 2: ALL_ROWS(GEMM_ROWS_2, 2); break;
+    const size_t calls = (size_t)((s->rows + ROWS - 1) / ROWS), share = (s->next_bytes / calls + 64) / 64 * 64, from = (size_t)(r / ROWS) * share;
+    for (size_t i = from; i < from + share && i < s->next_bytes; i += 64) _mm_prefetch(s->next + i, _MM_HINT_T1);
+}
+
+#define ALL_ROWS(ROWS, VECS)                                                                                                                         \
+    for (int r = 0; r < s->rows; r += ROWS) {                                                                                                        \
+        fetch_ahead(s, r, ROWS);                                                                                                                     \
+        micro(s->row + r, s->rows - r < ROWS ? s->rows - r : ROWS, s->offset, s->b, s->k, s->acc + (size_t)r * (VECS) * LANES, s->add, ROWS, VECS);  \
+    }                                                                                                                                                \
+    break
+
+static void gemm_block(const cpu_block *s)
+{
+    switch (s->width / LANES) {
+    case 1: ALL_ROWS(GEMM_ROWS_1, 1);
+    case 2: ALL_ROWS(GEMM_ROWS_2, 2);
 #if GEMM_MOST_VECS > 2
-    case 3: ALL_ROWS(GEMM_ROWS_3, 3); break;
-    case 4: ALL_ROWS(GEMM_ROWS_4, 4); break;
+    case 3: ALL_ROWS(GEMM_ROWS_3, 3);
+    case 4: ALL_ROWS(GEMM_ROWS_4, 4);
 #endif
     default: break;
     }

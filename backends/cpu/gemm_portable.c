@@ -6,15 +6,15 @@
 
 #define INLINE static inline
 
-static void gemm_block(const float *const *row, int rows, int64_t offset, const float *b, int k, int width, float *acc, bool add)
+static void gemm_block(const cpu_block *s)
 {
-    enum { GATHER = 32 };
+    enum { GATHER = 64 };
     float a[GATHER][CPU_BLOCK_K];
-    for (int r = 0; r < rows; r += GATHER) {
-        int n = rows - r < GATHER ? rows - r : GATHER;
-        for (int i = 0; i < n; i++) memcpy(a[i], row[r + i] + offset, (size_t)k * sizeof(float));
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, n, width, k, 1.0f, a[0], CPU_BLOCK_K, b, width, add ? 1.0f : 0.0f,
-                    acc + (size_t)r * (size_t)width, width);
+    for (int r = 0; r < s->rows; r += GATHER) {
+        int n = s->rows - r < GATHER ? s->rows - r : GATHER;
+        for (int i = 0; i < n; i++) memcpy(a[i], s->row[r + i] + s->offset, (size_t)s->k * sizeof(float));
+        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, n, s->width, s->k, 1.0f, a[0], CPU_BLOCK_K, s->b, s->width, s->add ? 1.0f : 0.0f,
+                    s->acc + (size_t)r * (size_t)s->width, s->width);
     }
 }
 
