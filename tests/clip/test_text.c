@@ -2,7 +2,13 @@
 #include "../unet/golden.h"
 #include "clip/text.h"
 
-typedef struct text_job { const dc_clip_text *m; const int32_t *ids; int n, t, skip; bool normed; float *hidden, *pooled; } text_job;
+typedef struct text_job {
+    const dc_clip_text *m;
+    const int32_t *ids;
+    int n, t, skip;
+    bool normed;
+    float *hidden, *pooled;
+} text_job;
 
 static void pass(void *ctx, dc_run *r)
 {
@@ -54,7 +60,8 @@ static void check(const char *device, const char *model, const char *part, const
     int n = (int)stored->dim[0], t = (int)stored->dim[1], width = c.width;
     int32_t *ids = calloc((size_t)(n * t), sizeof *ids);
     for (int i = 0; i < n * t; i++) ids[i] = (int32_t)((const int64_t *)stored->data)[i];
-    text_job j = {.m = m, .ids = ids, .n = n, .t = t, .normed = true, .hidden = calloc((size_t)(n * t * width), 4), .pooled = calloc((size_t)(n * 4096), 4)};
+    text_job j = {
+        .m = m, .ids = ids, .n = n, .t = t, .normed = true, .hidden = calloc((size_t)(n * t * width), 4), .pooled = calloc((size_t)(n * 4096), 4)};
     run(&g, &j, d, true);
     assert_true(g.compared >= c.layers + 3); /* embeddings, each layer, top, pooled */
     run(&g, &j, d, false);
