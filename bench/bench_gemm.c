@@ -13,7 +13,7 @@
 #include <time.h>
 
 enum { MOST_COPIES = 48, PASSES = 40, CHAINS = 12 };
-static const size_t COLD_BYTES  = 96u << 20; /* copies of a layer's weights together: more than a last-level cache */
+static const size_t COLD_BYTES = 96u << 20; /* copies of a layer's weights together: more than a last-level cache */
 static const double SECONDS_EACH = 1.5;
 
 static double now(void)
@@ -33,13 +33,13 @@ enum { PEAK_STEPS = 2000000 };
 #else
 #define UNROLL _Pragma("GCC unroll 16")
 #endif
-#define CHAIN(type, prefix, what)                                                                                                          \
-    type c[CHAINS], x = prefix##_set1_ps(1.0000001f), y = prefix##_set1_ps(1e-9f);                                                         \
-    UNROLL for (int i = 0; i < CHAINS; i++) c[i] = y;                                                                                      \
-    for (int k = 0; k < PEAK_STEPS; k++)                                                                                                   \
-        UNROLL for (int i = 0; i < CHAINS; i++) {                                                                                             \
-            c[i] = prefix##_fmadd_ps(x, y, c[i]);                                                                                          \
-            __asm__ volatile("" : "+" what(c[i]));                                                                                         \
+#define CHAIN(type, prefix, what)                                                                                                                    \
+    type c[CHAINS], x = prefix##_set1_ps(1.0000001f), y = prefix##_set1_ps(1e-9f);                                                                   \
+    UNROLL for (int i = 0; i < CHAINS; i++) c[i] = y;                                                                                                \
+    for (int k = 0; k < PEAK_STEPS; k++) UNROLL for (int i = 0; i < CHAINS; i++)                                                                     \
+        {                                                                                                                                            \
+            c[i] = prefix##_fmadd_ps(x, y, c[i]);                                                                                                    \
+            __asm__ volatile("" : "+" what(c[i]));                                                                                                   \
         }
 
 __attribute__((target("avx512f"))) static void chains_512(void *ctx, int64_t i, int thread)
@@ -55,7 +55,7 @@ __attribute__((target("avx2,fma"))) static void chains_256(void *ctx, int64_t i,
 
 static double peak(dc_pool *p)
 {
-    bool   wide = __builtin_cpu_supports("avx512f");
+    bool wide = __builtin_cpu_supports("avx512f");
     double best = 0;
     if (!wide && !__builtin_cpu_supports("fma")) return 0;
     for (int r = 0; r < 5; r++) {
@@ -74,9 +74,9 @@ static double peak(dc_pool *p) { return (void)p, 0; }
 
 typedef struct layer {
     const char *name;
-    int         n, h, w, in, out, kernel, stride;
-    bool        geglu, norm, residual;
-    int         in2, up; /* joined channels; resize factor */
+    int n, h, w, in, out, kernel, stride;
+    bool geglu, norm, residual;
+    int in2, up; /* joined channels; resize factor */
 } layer;
 
 static const layer layers[] = {
@@ -109,8 +109,8 @@ static const layer layers[] = {
 };
 
 typedef struct bench {
-    const layer    *l;
-    const float    *x, *x2, *residual;
+    const layer *l;
+    const float *x, *x2, *residual;
     const dc_param *k, *norm;
 } bench;
 
@@ -118,9 +118,9 @@ static void pass(void *ctx, dc_run *r)
 {
     const bench *b = ctx;
     const layer *l = b->l;
-    dc_tensor    x = dc_upload(r, DC_F32, 4, (int64_t[]){l->n, l->h, l->w, l->in - l->in2}, b->x), residual = DC_NONE, y;
-    dc_pre       pre = {0};
-    int64_t      outs = l->geglu ? l->out / 2 : l->out, h = l->h * l->up / l->stride, w = l->w * l->up / l->stride;
+    dc_tensor x = dc_upload(r, DC_F32, 4, (int64_t[]){l->n, l->h, l->w, l->in - l->in2}, b->x), residual = DC_NONE, y;
+    dc_pre pre = {0};
+    int64_t outs = l->geglu ? l->out / 2 : l->out, h = l->h * l->up / l->stride, w = l->w * l->up / l->stride;
     if (l->in2) pre.x2 = dc_upload(r, DC_F32, 4, (int64_t[]){l->n, l->h, l->w, l->in2}, b->x2);
     if (l->norm) pre.norm = b->norm, pre.groups = 32, pre.eps = 1e-5f, pre.act = DC_ACT_SILU;
     if (l->up > 1) pre.h = (int)h, pre.w = (int)w;
@@ -131,7 +131,7 @@ static void pass(void *ctx, dc_run *r)
 }
 
 static uint64_t random_state = 1;
-static float    uniform(void)
+static float uniform(void)
 {
     random_state = random_state * 6364136223846793005ull + 1442695040888963407ull;
     return (float)(int32_t)(random_state >> 32) * 0x1p-31f;
@@ -147,7 +147,7 @@ static float *floats(int64_t n)
 
 static void *weights(int64_t n, dc_dtype t, float scale)
 {
-    float    *v = floats(n);
+    float *v = floats(n);
     uint16_t *h = (uint16_t *)v; /* written behind the reading */
     for (int64_t i = 0; i < n; i++) {
         if (t == DC_F32) v[i] *= scale;
@@ -167,7 +167,7 @@ static void must(dc_status s, const dc_error *e)
 static double op_seconds(const dc_run *r, uint64_t *flops)
 {
     const dc_profile_row *rows;
-    double                s = 0;
+    double s = 0;
     for (int i = 0, n = dc_run_profile(r, &rows); i < n; i++)
         if (rows[i].flops) {
             s += rows[i].seconds;
@@ -178,41 +178,58 @@ static double op_seconds(const dc_run *r, uint64_t *flops)
 
 static void measure(dc_device *d, dc_pool *pool, const layer *l, dc_dtype t)
 {
-    dc_error   e   = {0};
+    dc_error e = {0};
     dc_params *set = dc_params_new(d, "bench");
-    int        K = l->in * (l->kernel ? l->kernel * l->kernel : 1), kernel = l->kernel ? l->kernel : 1;
-    void      *w = weights((int64_t)l->out * K, t, 1.0f / (float)K), *bias = weights(l->out, t, 1), *ones = weights(l->in, DC_F32, 1);
-    size_t     bytes  = (size_t)l->out * (size_t)K * dc_dtype_size(t);
-    int        copies = (int)(COLD_BYTES / bytes) + 2;
-    dc_param  *k[MOST_COPIES];
+    int K = l->in * (l->kernel ? l->kernel * l->kernel : 1), kernel = l->kernel ? l->kernel : 1;
+    void *w = weights((int64_t)l->out * K, t, 1.0f / (float)K), *bias = weights(l->out, t, 1), *ones = weights(l->in, DC_F32, 1);
+    size_t bytes = (size_t)l->out * (size_t)K * dc_dtype_size(t);
+    int copies = (int)(COLD_BYTES / bytes) + 2;
+    dc_param *k[MOST_COPIES];
     if (copies > MOST_COPIES) copies = MOST_COPIES;
     for (int i = 0; i < copies; i++)
-        k[i] = dc_params_add(set, &(dc_param_desc){.name = "k", .kind = l->kernel ? DC_PARAM_CONV : DC_PARAM_LINEAR, .out = l->out, .in = l->in, .kh = kernel, .kw = kernel,
-                                                   .geglu = l->geglu, .n_weight = 1, .n_bias = 1, .weight = {{w, t, l->out}}, .bias = {{bias, t, l->out}}});
-    dc_param *norm = dc_params_add(set, &(dc_param_desc){.name = "norm", .kind = DC_PARAM_NORM, .out = l->in, .in = 1, .kh = 1, .kw = 1, .n_weight = 1, .n_bias = 1,
-                                                         .weight = {{ones, DC_F32, l->in}}, .bias = {{ones, DC_F32, l->in}}});
+        k[i] = dc_params_add(set, &(dc_param_desc){.name = "k",
+                                                   .kind = l->kernel ? DC_PARAM_CONV : DC_PARAM_LINEAR,
+                                                   .out = l->out,
+                                                   .in = l->in,
+                                                   .kh = kernel,
+                                                   .kw = kernel,
+                                                   .geglu = l->geglu,
+                                                   .n_weight = 1,
+                                                   .n_bias = 1,
+                                                   .weight = {{w, t, l->out}},
+                                                   .bias = {{bias, t, l->out}}});
+    dc_param *norm = dc_params_add(set, &(dc_param_desc){.name = "norm",
+                                                         .kind = DC_PARAM_NORM,
+                                                         .out = l->in,
+                                                         .in = 1,
+                                                         .kh = 1,
+                                                         .kw = 1,
+                                                         .n_weight = 1,
+                                                         .n_bias = 1,
+                                                         .weight = {{ones, DC_F32, l->in}},
+                                                         .bias = {{ones, DC_F32, l->in}}});
     double start = now();
     must(dc_params_prepare(set, NULL, NULL, &e), &e);
-    double  packing = now() - start, best = 1e9, top = peak(pool);
-    int64_t pixels  = (int64_t)l->n * l->h * l->w;
-    bench   b       = {l, floats(pixels * l->in), l->in2 ? floats(pixels * l->in2) : NULL, floats(pixels * l->up * l->up * l->out), k[0], norm};
-    dc_run *r       = dc_run_new(d);
-    uint64_t flops  = 0;
+    double packing = now() - start, best = 1e9, top = peak(pool);
+    int64_t pixels = (int64_t)l->n * l->h * l->w;
+    bench b = {l, floats(pixels * l->in), l->in2 ? floats(pixels * l->in2) : NULL, floats(pixels * l->up * l->up * l->out), k[0], norm};
+    dc_run *r = dc_run_new(d);
+    uint64_t flops = 0;
     dc_run_set_profile(r, true);
     must(dc_run_plan(r, pass, &b, &e), &e);
     must(dc_run_reserve(r, &e), &e);
     start = now();
     for (int i = 0; i < PASSES && (i < 4 || now() - start < SECONDS_EACH); i++) {
         double before = op_seconds(r, &flops);
-        b.k           = k[i % copies];
+        b.k = k[i % copies];
         must(dc_run_pass(r, pass, &b, &e), &e);
         double took = op_seconds(r, &flops) - before;
         if (took < best) best = took;
     }
     double again = peak(pool), rate = (double)flops / best * 1e-9;
     if (again > top) top = again;
-    printf("%-24s %-4s %8.3f ms %7.1f GFLOP/s %5.1f %% of %.0f   packed at %.2f GB/s\n", l->name, dc_dtype_name(t), best * 1e3, rate, top > 0 ? 100 * rate / top : 0, top,
-           (double)bytes * copies / packing * 1e-9);
+    printf("%-24s %-4s %8.3f ms %7.1f GFLOP/s %5.1f %% of %.0f   packed at %.2f GB/s\n", l->name, dc_dtype_name(t), best * 1e3, rate,
+           top > 0 ? 100 * rate / top : 0, top, (double)bytes * copies / packing * 1e-9);
     fflush(stdout);
     dc_run_free(r);
     dc_params_free(set);
@@ -221,11 +238,11 @@ static void measure(dc_device *d, dc_pool *pool, const layer *l, dc_dtype t)
 
 int main(int argc, char **argv)
 {
-    int         threads = argc > 1 ? atoi(argv[1]) : 1;
+    int threads = argc > 1 ? atoi(argv[1]) : 1;
     const char *level = argc > 2 ? argv[2] : "auto", *only = argc > 3 ? argv[3] : "";
-    dc_device  *d    = NULL;
-    dc_error    e    = {0};
-    dc_pool    *pool = dc_pool_new(threads);
+    dc_device *d = NULL;
+    dc_error e = {0};
+    dc_pool *pool = dc_pool_new(threads);
     must(dc_device_open(&d, &(dc_device_options){.name = "cpu", .threads = threads, .cpu_level = level}, &e), &e);
     printf("%s\n", dc_device_summary(d));
     for (size_t i = 0; i < sizeof layers / sizeof *layers; i++)

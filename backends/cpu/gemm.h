@@ -69,8 +69,8 @@ typedef struct cpu_tile {
 typedef struct cpu_product {
     const cpu_gemm *g;
     const cpu_panels *w;
-    int taps, per_tap;    /* k = taps * per_tap */
-    int taps_across;      /* tap t adds t / taps_across * down + t % taps_across * across to every row pointer */
+    int taps, per_tap; /* k = taps * per_tap */
+    int taps_across;   /* tap t adds t / taps_across * down + t % taps_across * across to every row pointer */
     int64_t down, across;
     dc_tensor y, residual;
     dc_act act;

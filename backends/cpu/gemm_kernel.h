@@ -11,19 +11,22 @@
 #define UNROLL _Pragma("GCC unroll 16")
 #endif
 
-/* ROWS rows x VECS vectors. Rows that are not there repeat the last one and are not stored. */
-INLINE void micro(const float *const *row, int rows, int64_t offset, const float *b, int k, float *acc, bool add, const int ROWS, const int VECS)
+/* Rows r .. r + rows of the step, ROWS x VECS accumulators. Rows that are not there repeat the last one and are not stored. Meanwhile `lines`
+ * cache lines from `ahead` on are fetched, one with each row of B: in a burst they would hold up the loads. */
+INLINE void micro(const cpu_block *s, int r, int rows, const char *ahead, int lines, const int ROWS, const int VECS)
 {
     VEC c[GEMM_MOST_ROWS][GEMM_MOST_VECS];
-    const float *a[GEMM_MOST_ROWS];
-    const int width = VECS * LANES;
+    const float *a[GEMM_MOST_ROWS], *b = s->b;
+    const int width = VECS * LANES, k = s->k;
+    float *acc = s->acc + (size_t)r * (size_t)width;
     UNROLL for (int i = 0; i < ROWS; i++)
     {
-        a[i] = row[i < rows ? i : rows - 1] + offset;
-        UNROLL for (int v = 0; v < VECS; v++) c[i][v] = add && i < rows ? VEC_LOAD(acc + i * width + v * LANES) : VEC_ZERO();
+        a[i] = s->row[r + (i < rows ? i : rows - 1)] + s->offset;
+        UNROLL for (int v = 0; v < VECS; v++) c[i][v] = s->add && i < rows ? VEC_LOAD(acc + i * width + v * LANES) : VEC_ZERO();
     }
     for (int q = 0; q < k; q++, b += width) {
         VEC w[GEMM_MOST_VECS];
+        if (q < lines) _mm_prefetch(ahead + (size_t)q * 64, _MM_HINT_T1);
         UNROLL for (int v = 0; v < VECS; v++) w[v] = VEC_LOAD(b + v * LANES);
         UNROLL for (int i = 0; i < ROWS; i++)
         {
@@ -38,28 +41,28 @@ INLINE void micro(const float *const *row, int rows, int64_t offset, const float
     }
 }
 
-/* Called between register blocks: a share of the bytes that the next step needs, into the second-level cache. */
-INLINE void fetch_ahead(const cpu_block *s, int r, const int ROWS)
+/* All rows, ROWS at a time; the last ones with as few accumulators as they need. Each fetches its share of what the next step reads. */
+INLINE void all_rows(const cpu_block *s, const int ROWS, const int VECS)
 {
-    const size_t calls = (size_t)((s->rows + ROWS - 1) / ROWS), share = (s->next_bytes / calls + 64) / 64 * 64, from = (size_t)(r / ROWS) * share;
-    for (size_t i = from; i < from + share && i < s->next_bytes; i += 64) _mm_prefetch(s->next + i, _MM_HINT_T1);
+    const int calls = (s->rows + ROWS - 1) / ROWS, lines = ((int)(s->next_bytes / 64) + calls - 1) / calls;
+    const char *ahead = s->next;
+    for (int r = 0; r < s->rows; r += ROWS, ahead += (size_t)lines * 64) {
+        const int left = s->rows - r;
+        if (left >= ROWS) micro(s, r, ROWS, ahead, lines, ROWS, VECS);
+        else if (left <= ROWS / 3) micro(s, r, left, ahead, lines, ROWS / 3, VECS);
+        else if (left <= ROWS / 3 * 2) micro(s, r, left, ahead, lines, ROWS / 3 * 2, VECS);
+        else micro(s, r, left, ahead, lines, ROWS, VECS);
+    }
 }
-
-#define ALL_ROWS(ROWS, VECS)                                                                                                                         \
-    for (int r = 0; r < s->rows; r += ROWS) {                                                                                                        \
-        fetch_ahead(s, r, ROWS);                                                                                                                     \
-        micro(s->row + r, s->rows - r < ROWS ? s->rows - r : ROWS, s->offset, s->b, s->k, s->acc + (size_t)r * (VECS) * LANES, s->add, ROWS, VECS);  \
-    }                                                                                                                                                \
-    break
 
 static void gemm_block(const cpu_block *s)
 {
     switch (s->width / LANES) {
-    case 1: ALL_ROWS(GEMM_ROWS_1, 1);
-    case 2: ALL_ROWS(GEMM_ROWS_2, 2);
+    case 1: all_rows(s, GEMM_ROWS_1, 1); break;
+    case 2: all_rows(s, GEMM_ROWS_2, 2); break;
 #if GEMM_MOST_VECS > 2
-    case 3: ALL_ROWS(GEMM_ROWS_3, 3);
-    case 4: ALL_ROWS(GEMM_ROWS_4, 4);
+    case 3: all_rows(s, GEMM_ROWS_3, 3); break;
+    case 4: all_rows(s, GEMM_ROWS_4, 4); break;
 #endif
     default: break;
     }

@@ -6,7 +6,7 @@
  * images when the prologue differs from image to image. */
 static int tile_rows(const dc_linear_args *a, bool copied)
 {
-    int64_t most = 256, each = 4 * (int64_t)a->k->desc.in, rows = copied && a->x.rank > 2 ? dc_rows(a->x) / a->x.dim[0] : dc_rows(a->x);
+    int64_t most = CPU_TILE_ROWS, each = 4 * (int64_t)a->k->desc.in, rows = copied && a->x.rank > 2 ? dc_rows(a->x) / a->x.dim[0] : dc_rows(a->x);
     if (copied && most * each > CPU_TILE_BYTES) most = CPU_TILE_BYTES / each / 24 * 24;
     if (most < 24) most = 24;
     int64_t tiles = (rows + most - 1) / most;
@@ -59,7 +59,8 @@ dc_status cpu_linear(dc_device *d, const dc_linear_args *a, void *scratch)
     linear_job j = {.copied = cpu_pre_needed(&a->o.pre)};
     dc_status s = cpu_pre_begin(&j.pre, d, a->x, &a->o.pre, scratch);
     if (s) return s;
-    j.product = (cpu_product){.g = cpu_of(d)->gemm, .w = w, .taps = 1, .taps_across = 1, .per_tap = w->k, .y = a->y, .residual = a->o.residual, .act = a->o.act};
+    j.product = (cpu_product){
+        .g = cpu_of(d)->gemm, .w = w, .taps = 1, .taps_across = 1, .per_tap = w->k, .y = a->y, .residual = a->o.residual, .act = a->o.act};
     j.tile = tile_rows(a, j.copied);
     j.per_image = j.copied && a->x.rank > 2 ? dc_rows(a->x) / a->x.dim[0] : dc_rows(a->x);
     j.tiles_per_image = (j.per_image + j.tile - 1) / j.tile;
