@@ -134,9 +134,11 @@ SETTINGS = {
     'learned, added_tokens.json': {'tokenizer_config.json': dict(bos_token=added(S), eos_token=added(E), pad_token=E, unk_token=added(E)), 'added_tokens.json': {'<b>': 49409, '<Cat-Toy>': 49408}},
     'added again': {'tokenizer_config.json': dict(bos_token=added(S), eos_token=added(E), pad_token='!', unk_token=added(E)), 'added_tokens.json': {'!': 0, E: 49407}},
     'new padding': {'tokenizer_config.json': dict(bos_token=S, eos_token=E, pad_token='[PAD]', unk_token=E)},
+    'one in another': {'tokenizer_config.json': dict(bos_token=S, eos_token=E, pad_token=E, unk_token=E, additional_special_tokens=['ho', 'hor', 'h', 'hous']),
+                       'added_tokens.json': {'<b': 49408, '<b>': 49409, '<b><': 49410, '<': 27}},
     'more tokens': {'tokenizer_config.json': dict(additional_special_tokens=['cat', added('Dog')], mask_token='a', cls_token='b</w>')},
 }
-TEXTS = ['hello!', 'a !b!! !', 'x!<|startoftext|>!', f'a{E}b {S}c', '<|EndOfText|><|STARTOFTEXT|>', '|<|ENDOFTEXT|>|', '<|EndOfText|>!!', 'a <Cat Toy> <cat  toy>', '<CAT-TOY>s <b><B>',
+TEXTS = ['<b> <b><b><b', 'horse house h hous', 'hello!', 'a !b!! !', 'x!<|startoftext|>!', f'a{E}b {S}c', '<|EndOfText|><|STARTOFTEXT|>', '|<|ENDOFTEXT|>|', '<|EndOfText|>!!', 'a <Cat Toy> <cat  toy>', '<CAT-TOY>s <b><B>',
          '[PAD] [pad]', 'cat catalogue Dog dog', 'ab</w>', '']
 
 
@@ -176,6 +178,22 @@ def odd_text(r):
     return s.replace('\0', '')
 
 
+def edges():
+    """texts of the characters on which the reference and Python's Unicode disagree: the first and last of each run of letters and
+    numbers that are newer, with their neighbours; newer small letters; marks that NFC leaves where they are"""
+    import unicodedata
+    from tokenizers import Regex, normalizers, pre_tokenizers
+    known, small, nfc = pre_tokenizers.Split(Regex(r'[\p{L}\p{N}]'), behavior='removed', invert=True), normalizers.Lowercase(), normalizers.NFC()
+    all_ = [c for c in range(0x80, 0x110000) if not 0xd800 <= c < 0xe000]
+    newer = [c for c in all_ if unicodedata.category(chr(c)) == 'Cn' and known.pre_tokenize_str(chr(c))]
+    odd = {x for c in newer if c - 1 not in newer or c + 1 not in newer for x in (c - 1, c, c + 1)}
+    odd |= {c for c in all_ if small.normalize_str(chr(c)) != chr(c).lower()}
+    marks = {c for c in all_ if unicodedata.combining(chr(c)) and nfc.normalize_str(f'a{chr(c)}\u0323\u0334') != unicodedata.normalize('NFC', f'a{chr(c)}\u0323\u0334')}
+    marks |= {*range(0x10efd, 0x10f00), 0x11f41, 0x11f42, 0x1e08f, *range(0x1e4ec, 0x1e4f0)}  # newer than Python 3.10's
+    words = [f'a{chr(c)}1' for c in sorted(odd)] + [f'a{chr(c)}\u0323\u0334' for c in sorted(marks)] + ['\U00011935\U00011930']
+    return [' '.join(words[i:i + 12]) for i in range(0, len(words), 12)]
+
+
 def tokens(reference, source, out):
     from transformers import CLIPTokenizer
     with open(f'{reference}/ids.json', encoding='utf-8') as f:
@@ -184,7 +202,7 @@ def tokens(reference, source, out):
         f.write('[\n' + ',\n'.join(json.dumps(x, separators=(',', ':')) for x in rows) + '\n]\n')
     special(source, out)
     t, r = CLIPTokenizer.from_pretrained(source), random.Random(9)
-    rows = [(s, t(s, add_special_tokens=False)['input_ids']) for s in (odd_text(r) for _ in range(700))]
+    rows = [(s, t(s, add_special_tokens=False)['input_ids']) for s in [odd_text(r) for _ in range(500)] + edges()]
     with open(f'{out}/unicode.json', 'w') as f:
         f.write('[\n' + ',\n'.join(json.dumps(x, separators=(',', ':')) for x in rows) + '\n]\n')
 
