@@ -19,7 +19,11 @@ int cpu_panel_parts(int64_t tiles, int panels, int threads)
     return (int)(wanted < 1 ? 1 : wanted > panels ? panels : wanted);
 }
 
-uint64_t cpu_product_scratch(const cpu_gemm *g) { return sizeof(float) * (uint64_t)g->panel * (CPU_TILE_ROWS + CPU_BLOCK_K); }
+uint64_t cpu_product_scratch(const cpu_gemm *g, const dc_param_desc *k, int most_rows)
+{
+    const int parts = k->geglu ? 2 : 1, width = parts * ((k->out / parts + g->lanes - 1) / g->lanes * g->lanes); /* if it is one panel */
+    return sizeof(float) * (uint64_t)(width < g->panel ? width : g->panel) * (uint64_t)(most_rows + CPU_BLOCK_K);
+}
 
 static size_t element(dc_dtype t) { return t == DC_F32 ? 4 : 2; }
 
@@ -62,7 +66,7 @@ static void finish_panel(const cpu_product *p, const cpu_tile *t, int panel, int
 
 void cpu_product_tile(const cpu_product *p, const cpu_tile *t, int from, int to, void *scratch)
 {
-    float *acc = scratch, *block = acc + CPU_TILE_ROWS * p->g->panel;
+    float *acc = scratch, *block = acc + t->rows * cpu_panel_width(p->w, p->g, from); /* no later panel is wider */
     size_t each = (size_t)p->w->k * (size_t)p->g->panel * element(p->w->type);
     for (int panel = from; panel < to; panel++) {
         int width = cpu_panel_width(p->w, p->g, panel);

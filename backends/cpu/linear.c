@@ -20,13 +20,18 @@ typedef struct linear_job {
     int tile, parts;
     int64_t per_image, tiles_per_image; /* rows and tiles of an image (of everything when rows are not copied) */
     char *scratch;                      /* of thread 0 */
-    uint64_t thread_bytes;
+    uint64_t product_bytes, thread_bytes;
 } linear_job;
+
+static uint64_t product_scratch(dc_device *d, const dc_linear_args *a, bool copied)
+{
+    return cpu_round64(cpu_product_scratch(cpu_of(d)->gemm, &a->k->desc, tile_rows(a, copied)));
+}
 
 static uint64_t thread_scratch(dc_device *d, const dc_linear_args *a, bool copied)
 {
     uint64_t rows = copied ? cpu_round64(sizeof(float) * (uint64_t)tile_rows(a, true) * (uint64_t)a->k->desc.in) : 0;
-    return cpu_round64(cpu_product_scratch(cpu_of(d)->gemm)) + rows;
+    return product_scratch(d, a, copied) + rows;
 }
 
 uint64_t cpu_linear_scratch(dc_device *d, const dc_linear_args *a)
@@ -38,7 +43,7 @@ static void run_tile(void *ctx, int64_t i, int thread)
 {
     const linear_job *j = ctx;
     char *scratch = j->scratch + (uint64_t)thread * j->thread_bytes;
-    float *rows = (float *)(scratch + cpu_round64(cpu_product_scratch(j->product.g)));
+    float *rows = (float *)(scratch + j->product_bytes);
     int64_t tile = i / j->parts, image = tile / j->tiles_per_image, first = tile % j->tiles_per_image * j->tile;
     int part = (int)(i % j->parts), panels = j->product.w->count;
     cpu_tile t;
@@ -67,6 +72,7 @@ dc_status cpu_linear(dc_device *d, const dc_linear_args *a, void *scratch)
     int64_t tiles = j.tiles_per_image * (dc_rows(a->x) / j.per_image);
     j.parts = cpu_panel_parts(tiles, w->count, cpu_of(d)->threads);
     j.scratch = (char *)scratch + cpu_round64(cpu_pre_scratch(d, a->x, &a->o.pre));
+    j.product_bytes = product_scratch(d, a, j.copied);
     j.thread_bytes = thread_scratch(d, a, j.copied);
     return cpu_for(d, tiles * j.parts, run_tile, &j);
 }
