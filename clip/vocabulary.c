@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/text.h"
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <zlib.h>
@@ -285,12 +286,16 @@ dc_status dc_vocabulary_read(dc_vocabulary *v, const char *folder, const json_t 
 
 static dc_status inflate_file(const char *file, dc_text *out, dc_error *e)
 {
+    errno = 0;
     gzFile z = gzopen(file, "rb");
     char block[16384];
-    int n;
-    if (!z) return dc_fail(e, DC_NO_INPUT, "%s: cannot be read", file);
+    int n, code = Z_OK;
+    if (!z && (!errno || errno == ENOMEM)) return dc_fail_memory(e, file, sizeof block);
+    if (!z) return dc_fail(e, DC_NO_INPUT, "%s: cannot be read: %s", file, strerror(errno));
     while ((n = gzread(z, block, sizeof block)) > 0 && out->length < DC_VOCABULARY_BYTES && !out->failed) dc_text_append(out, block, (size_t)n);
+    gzerror(z, &code);
     bool whole = gzclose(z) == Z_OK && n == 0; /* closing tells of a file that ends early */
+    if (code == Z_MEM_ERROR) return dc_fail_memory(e, file, sizeof block);
     if (!whole && !out->failed) return dc_fail(e, DC_DATA, "%s: found damaged or too much data, expected a gzipped list of merges", file);
     return out->failed ? dc_fail_memory(e, file, out->length) : DC_OK;
 }
