@@ -8,10 +8,13 @@
 
 typedef struct dc_tokenizer dc_tokenizer; /* read-only after opening: threads may share it */
 
-/* folder: vocab.json + merges.txt (+ tokenizer_config.json, special_tokens_map.json: pad token, model_max_length).
+/* folder: vocab.json + merges.txt, or tokenizer.json; tokenizer_config.json, special_tokens_map.json, added_tokens.json say which
+ * tokens are special (found in a text before words are made), which one pads, and model_max_length. Learned tokens get ids behind the
+ * vocabulary and count in its size.
  * Errors: NO_INPUT, DATA (ids not dense, merge of unknown tokens, over the limits), NO_MEMORY. */
 dc_status dc_tokenizer_open(dc_tokenizer **out, const char *folder, dc_error *e);
-/* CLIP's published merge list in packed form (assets/clip_merges.*), cut to `vocab_size` entries (49408: all). */
+/* CLIP's published merge list in packed form (assets/clip_merges.*), cut to `vocab_size` entries (49408: all);
+ * special tokens and padding (with the end token) as SD 1.x has them. Errors: NO_INPUT, DATA, NO_MEMORY. */
 dc_status dc_tokenizer_open_merges(dc_tokenizer **out, const char *file, int vocab_size, dc_error *e);
 void      dc_tokenizer_close(dc_tokenizer *t);
 
