@@ -51,12 +51,19 @@ static void sum_panel(const cpu_product *p, const cpu_tile *t, const char *panel
     }
 }
 
+/* Rows of y lie far apart: each is fetched for writing this many rows before its turn. */
+enum { FINISH_AHEAD = 16 };
+
 static void finish_panel(const cpu_product *p, const cpu_tile *t, int panel, int width, const float *acc)
 {
     const cpu_panels *w = p->w;
     int outs = cpu_panel_outs(w, panel), first = panel * w->full;
     const float *bias = w->bias ? w->bias + first : NULL;
     for (int r = 0; r < t->rows; r++, acc += width) {
+        if (r + FINISH_AHEAD < t->rows) {
+            const float *later = (const float *)p->y.data + t->to[r + FINISH_AHEAD] * p->y.stride + first;
+            for (int i = 0; i < outs; i += 16) __builtin_prefetch(later + i, 1);
+        }
         float *y = (float *)p->y.data + t->to[r] * p->y.stride + first;
         const float *residual = dc_is_none(p->residual) ? NULL : (const float *)p->residual.data + t->to[r] * p->residual.stride + first;
         if (w->geglu) p->g->finish_geglu(y, acc, acc + width / 2, bias, bias ? bias + w->outs : NULL, residual, outs, p->act);
