@@ -22,6 +22,7 @@ static const name_row schedules[] = {
     {"model", "Automatic", "discrete|default|auto"},
     {"karras", "Karras", "use_karras_sigmas"},
     {"exponential", "Exponential", "use_exponential_sigmas"},
+    {"beta", "Beta", "use_beta_sigmas"},
 };
 enum { SAMPLERS = sizeof samplers / sizeof *samplers, SCHEDULES = sizeof schedules / sizeof *schedules };
 
@@ -97,7 +98,7 @@ const char *const *dc_sampler_names(int *n)
 
 const char *const *dc_schedule_names(int *n)
 {
-    static const char *const names[] = {"model", "karras", "exponential"};
+    static const char *const names[] = {"model", "karras", "exponential", "beta"};
     _Static_assert(sizeof names / sizeof *names == SCHEDULES, "one name a row");
     *n = SCHEDULES;
     return names;

@@ -20,6 +20,7 @@ void dc_noise_config_default(dc_noise_config *c)
                            .skip_prk_steps = 1,
                            .original_steps = 50,
                            .timestep_scaling = 10,
+                           .predict_x0 = true,
                            .lower_order_final = -1,
                            .euler_at_final = -1};
 }
@@ -70,6 +71,33 @@ static void read_betas(dc_noise_config *c, const dc_config *f)
     }
 }
 
+/* UniPC's disable_corrector: a list of steps. */
+static void read_uncorrected(dc_noise_config *c, const dc_config *f)
+{
+    const json_t *v = json_object_get(f->root, "disable_corrector"), *one;
+    size_t i;
+    if (f->e->code || !json_is_array(v)) return;
+    json_array_foreach(v, i, one)
+    {
+        json_int_t step = json_integer_value(one);
+        if (json_is_integer(one) && step >= 0 && step < 64) c->uncorrected |= 1ull << step;
+        else dc_fail(f->e, DC_DATA, "%s: disable_corrector: value %zu: expected a step from 0 to 63", f->path, i + 1);
+    }
+}
+
+/* Keys that would change every picture and mean something that is not there. */
+static void refuse_others(const dc_noise_config *c, const dc_config *f)
+{
+    if (f->e->code) return;
+    if (c->thresholding) dc_fail(f->e, DC_DATA, "%s: thresholding: found true, expected false (no latent model uses it)", f->path);
+    else if (dc_config_bool(f, "use_flow_sigmas", false))
+        dc_fail(f->e, DC_DATA, "%s: use_flow_sigmas: found true, expected false (flow matching is another kind of model)", f->path);
+    else if (!strcmp(dc_config_string(f, "timestep_type", "discrete"), "continuous") && c->prediction == DC_PREDICT_V)
+        dc_fail(f->e, DC_DATA, "%s: timestep_type: found continuous, expected discrete", f->path);
+    else if (strcmp(dc_config_string(f, "interpolation_type", "linear"), "linear") != 0)
+        dc_fail(f->e, DC_DATA, "%s: interpolation_type: found %s, expected linear", f->path, dc_config_string(f, "interpolation_type", ""));
+}
+
 dc_status dc_noise_config_read(dc_noise_config *c, const json_t *root, const char *path, dc_error *e)
 {
     dc_error own = {0};
@@ -101,6 +129,9 @@ dc_status dc_noise_config_read(dc_noise_config *c, const json_t *root, const cha
     c->use_karras = dc_config_bool(&f, "use_karras_sigmas", false);
     c->use_exponential = dc_config_bool(&f, "use_exponential_sigmas", false);
     c->use_beta = dc_config_bool(&f, "use_beta_sigmas", false);
+    c->use_lu = dc_config_bool(&f, "use_lu_lambdas", false);
+    c->sigma_min = dc_config_real(&f, "sigma_min", 0, 0, 1e6);
+    c->sigma_max = dc_config_real(&f, "sigma_max", 0, 0, 1e6);
     c->original_steps = (int)dc_config_int(&f, "original_inference_steps", 50, 1, c->train_steps);
     c->timestep_scaling = dc_config_real(&f, "timestep_scaling", 10, 1e-6, 1e6);
     c->solver_order = (int)dc_config_int(&f, "solver_order", 0, 0, 3);
@@ -108,8 +139,10 @@ dc_status dc_noise_config_read(dc_noise_config *c, const json_t *root, const cha
     c->euler_at_final = read_tri(&f, "euler_at_final");
     c->clip_sample = dc_config_bool(&f, "clip_sample", false);
     c->thresholding = dc_config_bool(&f, "thresholding", false);
+    c->predict_x0 = dc_config_bool(&f, "predict_x0", true);
     read_betas(c, &f);
-    if (!f.e->code && c->thresholding) dc_fail(f.e, DC_DATA, "%s: thresholding: found true, expected false (no latent model uses it)", path);
+    read_uncorrected(c, &f);
+    refuse_others(c, &f);
     return f.e->code;
 }
 
@@ -143,7 +176,7 @@ static void rescale_zero_snr(double *ac, int n)
     }
 }
 
-dc_status noise_table_make(noise_table *t, const dc_noise_config *c, bool floor_last, dc_error *e)
+dc_status noise_table_make(noise_table *t, const dc_noise_config *c, zero_snr zero, dc_error *e)
 {
     *t = (noise_table){.n = c->train_steps, .ac = dc_calloc((size_t)c->train_steps, 3 * sizeof(double))};
     if (!t->ac) return dc_fail_memory(e, "the noise schedule", (unsigned long long)c->train_steps * 24);
@@ -151,9 +184,9 @@ dc_status noise_table_make(noise_table *t, const dc_noise_config *c, bool floor_
     t->log_sigma = t->sigma + t->n;
     double product = 1;
     for (int i = 0; i < t->n; i++) t->ac[i] = product *= 1 - beta_at(c, i);
-    if (c->rescale_zero_snr) {
+    if (c->rescale_zero_snr && zero != ZERO_SNR_IGNORED) {
         rescale_zero_snr(t->ac, t->n);
-        t->ac[t->n - 1] = floor_last ? 0x1p-24 : 0;
+        t->ac[t->n - 1] = zero == ZERO_SNR_FLOORED ? 0x1p-24 : 0;
     }
     for (int i = 0; i < t->n; i++) {
         t->sigma[i] = t->ac[i] > 0 ? sqrt((1 - t->ac[i]) / t->ac[i]) : INFINITY;
@@ -199,5 +232,7 @@ level level_of_t(const noise_table *t, double timestep)
     double ac = t->ac[i];
     return (level){sqrt(ac), sqrt(1 - ac), timestep};
 }
+
+level level_between(const noise_table *table, double sigma) { return level_of_sigma(sigma, noise_t_of_sigma(table, sigma)); }
 
 double level_lambda(level l) { return log(l.a / l.s); }

@@ -6,126 +6,91 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Where a class's levels come from. */
-typedef enum family {
-    SIGMA_SPACE, /* n points, fractional timesteps, starts at noise * sigma (Euler, Heun, LMS)   */
-    ROUNDED,     /* n+1 points of which the last is dropped, whole timesteps (DPM-Solver, UniPC) */
-    TIMESTEPS,   /* levels at whole timesteps, next step by t - T/n (DDIM, PNDM)                 */
-    LCM          /* timesteps of the distillation                                                */
-} family;
-
-typedef struct sampler_row {
-    const char *name;
-    family family;
-    const char *spacing; /* the class's default */
-    bool alpha_to_one;   /* the class's default of set_alpha_to_one */
-    void (*make)(build *x);
-} sampler_row;
-
-static const sampler_row samplers[] = {
-    {"euler", SIGMA_SPACE, "linspace", false, build_first_order},
-    {"euler_a", SIGMA_SPACE, "linspace", false, build_ancestral},
-    {"heun", SIGMA_SPACE, "linspace", false, build_heun},
-    {"lms", SIGMA_SPACE, "linspace", false, build_lms},
-    {"dpm++2m", ROUNDED, "linspace", false, build_dpmpp_2m},
-    {"unipc", ROUNDED, "linspace", false, build_unipc},
-    {"ddim", TIMESTEPS, "leading", true, build_first_order},
-    {"pndm", TIMESTEPS, "leading", false, build_pndm},
-    {"lcm", LCM, "leading", true, build_lcm},
+static const sampler_class samplers[] = {
+    {"euler", SIGMA_SPACE, "linspace", READS_ZERO_SNR | READS_FINAL_SIGMA | READS_SIGMA_RANGE, -1, build_first_order},
+    {"euler_a", SIGMA_SPACE, "linspace", READS_ZERO_SNR, 1, build_ancestral},
+    {"heun", SIGMA_SPACE, "linspace", 0, -1, build_heun},
+    {"lms", SIGMA_SPACE, "linspace", 0, -1, build_lms},
+    {"dpm++2m", ROUNDED, "linspace", READS_ZERO_SNR | READS_FINAL_SIGMA | READS_LU, -1, build_dpmpp_2m},
+    {"unipc", ROUNDED, "linspace", READS_ZERO_SNR | READS_FINAL_SIGMA, -1, build_unipc},
+    {"ddim", TIMESTEPS, "leading", READS_ZERO_SNR | ALPHA_TO_ONE, 0, build_first_order},
+    {"pndm", TIMESTEPS, "leading", NEEDS_EPS_OR_V, -1, build_pndm},
+    {"lcm", DISTILLED, "leading", READS_ZERO_SNR | ALPHA_TO_ONE, -1, build_lcm},
 };
+enum { SAMPLERS = sizeof samplers / sizeof *samplers };
 
-/* numpy rounds halves to even; the default rounding mode of C's rint does too */
-static double round_even(double x) { return rint(x); }
+/* ---- what can be combined ----------------------------------------------------------------------------------------------- */
 
-/* ---- timesteps. Ref: set_timesteps of the scheduler classes ------------------------------------------------------------ */
+static bool sigma_based(const sampler_class *s) { return s->family == SIGMA_SPACE || s->family == ROUNDED; }
 
-static void spaced(double *t, const sampler_row *s, const dc_noise_config *c, int n)
+/* A hint that lists the samplers for which `fits` holds. */
+static void hint_samplers(dc_error *e, const char *what, bool (*fits)(const sampler_class *s))
 {
-    const char *spacing = *c->spacing ? c->spacing : s->spacing;
-    int T = c->train_steps, more = s->family == ROUNDED;
-    for (int i = 0; i < n; i++) {
-        if (!strcmp(spacing, "linspace")) {
-            int points = n + more;
-            t[i] = points > 1 ? (double)(T - 1) * (points - 1 - i) / (points - 1) : 0;
-            if (points == 1) t[i] = 0;
-            if (s->family != SIGMA_SPACE) t[i] = round_even(t[i]);
-        } else if (!strcmp(spacing, "leading")) {
-            t[i] = (double)(n + more - 1 - i) * (T / (n + more)) + c->steps_offset;
-        } else {
-            t[i] = round_even(T - i * ((double)T / n)) - 1;
-        }
+    dc_text all = {0};
+    for (int i = 0; i < SAMPLERS; i++)
+        if (fits(&samplers[i])) dc_text_printf(&all, "%s%s", all.length ? ", " : "", samplers[i].name);
+    if (!all.failed && all.at) dc_hint(e, "%s: %s.", what, all.at);
+    dc_text_free(&all);
+}
+
+static bool takes_eta(const sampler_class *s) { return s->eta >= 0; }
+
+static dc_status check_request(const sampler_class *s, const dc_noise_config *c, const dc_sampler_request *q, dc_error *e)
+{
+    if (q->eta > 0 && !takes_eta(s)) {
+        dc_status st = dc_fail(e, DC_USAGE, "eta: found %.6g with the sampler %s, which adds no noise, expected none", q->eta, s->name);
+        hint_samplers(e, "Samplers with an eta", takes_eta);
+        return st;
     }
-}
-
-/* Ref: Luo et al. 2023; diffusers LCMScheduler.set_timesteps: n of the `original` distillation steps, evenly by index. */
-static dc_status lcm_timesteps(double *t, const dc_noise_config *c, int n, dc_error *e)
-{
-    int original = c->original_steps, k = c->train_steps / original;
-    if (n > original) return dc_fail(e, DC_USAGE, "steps: found %d, expected at most %d with lcm", n, original);
-    for (int i = 0; i < n; i++) t[i] = (original - (int)floor((double)i * original / n)) * k - 1;
-    return DC_OK;
-}
-
-/* ---- noise levels --------------------------------------------------------------------------------------------------------- */
-
-/* Ref: Karras et al. 2022, eq. 5, rho 7. */
-static void karras(double *sigma, double high, double low, int n)
-{
-    double a = pow(high, 1.0 / 7), b = pow(low, 1.0 / 7);
-    for (int i = 0; i < n; i++) sigma[i] = pow(a + (n > 1 ? (double)i / (n - 1) : 0) * (b - a), 7);
-}
-
-static void exponential(double *sigma, double high, double low, int n)
-{
-    for (int i = 0; i < n; i++) sigma[i] = exp(log(high) + (n > 1 ? (double)i / (n - 1) : 0) * (log(low) - log(high)));
-}
-
-typedef enum shape { MODEL, KARRAS, EXPONENTIAL, CUSTOM } shape;
-
-static dc_status find_shape(shape *out, const dc_noise_config *c, const dc_sampler_request *q, const sampler_row *s, dc_error *e)
-{
-    const char *name = q->schedule ? q->schedule : "model";
-    *out = MODEL;
-    if (q->n_sigmas > 0) *out = CUSTOM;
-    else if (!strcmp(name, "karras") || (!strcmp(name, "model") && c->use_karras)) *out = KARRAS;
-    else if (!strcmp(name, "exponential") || (!strcmp(name, "model") && c->use_exponential)) *out = EXPONENTIAL;
-    else if (strcmp(name, "model")) return dc_fail(e, DC_USAGE, "scheduler: found %s, expected model, karras or exponential", name);
-    bool sigma_based = s->family == SIGMA_SPACE || s->family == ROUNDED;
-    if (*out == MODEL || sigma_based) return DC_OK;
-    if (q->n_sigmas == 0 && !strcmp(name, "model")) { /* a flag in the model's file that this class does not read */
-        *out = MODEL;
-        return DC_OK;
-    }
-    dc_status st = dc_fail(e, DC_USAGE, "scheduler: found %s with the sampler %s, which has its own timesteps",
-                           *out == CUSTOM ? "custom sigmas" : name, s->name);
-    dc_hint(e, "Samplers that take it: euler, euler_a, heun, lms, dpm++2m, unipc.");
-    return st;
-}
-
-static dc_status check_sigmas(const dc_sampler_request *q, dc_error *e)
-{
+    if ((s->flags & NEEDS_EPS_OR_V) && c->prediction == DC_PREDICT_SAMPLE)
+        return dc_fail(e, DC_USAGE, "sampler: found %s with a model that predicts the sample, expected epsilon or v prediction", s->name);
     for (int i = 0; i < q->n_sigmas; i++)
         if (!(q->sigmas[i] > 0 && q->sigmas[i] < 1e6) || (i && !(q->sigmas[i] < q->sigmas[i - 1])))
             return dc_fail(e, DC_USAGE, "sigmas: value %d: found %.10g, expected positive numbers, each below the one before", i + 1, q->sigmas[i]);
     return DC_OK;
 }
 
+static shape shape_of_file(const dc_noise_config *c, const sampler_class *s)
+{
+    if (!sigma_based(s)) return SHAPE_MODEL; /* the class does not read such flags */
+    if (c->use_karras) return SHAPE_KARRAS;
+    if (c->use_lu && (s->flags & READS_LU)) return SHAPE_LU;
+    if (c->use_exponential) return SHAPE_EXPONENTIAL;
+    return c->use_beta ? SHAPE_BETA : SHAPE_MODEL;
+}
+
+static dc_status find_shape(shape *out, const dc_noise_config *c, const dc_sampler_request *q, const sampler_class *s, dc_error *e)
+{
+    const char *name = q->schedule ? q->schedule : "model";
+    *out = shape_of_file(c, s);
+    if (q->n_sigmas > 0) *out = SHAPE_CUSTOM;
+    else if (!strcmp(name, "karras")) *out = SHAPE_KARRAS;
+    else if (!strcmp(name, "exponential")) *out = SHAPE_EXPONENTIAL;
+    else if (!strcmp(name, "beta")) *out = SHAPE_BETA;
+    else if (strcmp(name, "model")) return dc_fail(e, DC_USAGE, "scheduler: found %s, expected model, karras, exponential or beta", name);
+    if (*out == SHAPE_MODEL || sigma_based(s)) return DC_OK;
+    dc_status st = dc_fail(e, DC_USAGE, "scheduler: found %s with the sampler %s, which has its own timesteps",
+                           *out == SHAPE_CUSTOM ? "custom sigmas" : name, s->name);
+    hint_samplers(e, "Samplers that take it", sigma_based);
+    return st;
+}
+
+/* ---- levels ------------------------------------------------------------------------------------------------------------------ */
+
 /* Sigmas and timesteps of the n levels. */
-static void sigma_levels(const sampler_row *s, shape how, const dc_noise_config *c, const noise_table *T, const dc_sampler_request *q, int n,
+static void sigma_levels(const sampler_class *s, shape how, const dc_noise_config *c, const noise_table *T, const dc_sampler_request *q, int n,
                          double *t, double *sigma)
 {
-    spaced(t, s, c, n);
+    spaced_timesteps(t, s, c, n);
     for (int i = 0; i < n; i++) sigma[i] = noise_sigma_of_t(T, t[i]);
-    if (how == MODEL) return;
+    if (how == SHAPE_MODEL) return;
     bool own = s->family == SIGMA_SPACE; /* between the first and last level of the spacing, else of the whole table */
     double high = own ? sigma[0] : T->sigma[T->n - 1], low = own ? sigma[n - 1] : T->sigma[0];
-    if (how == KARRAS) karras(sigma, high, low, n);
-    else if (how == EXPONENTIAL) exponential(sigma, high, low, n);
-    else memcpy(sigma, q->sigmas, (size_t)n * sizeof *sigma);
-    for (int i = 0; i < n; i++) {
-        t[i] = noise_t_of_sigma(T, sigma[i]);
-        if (!own) t[i] = how == EXPONENTIAL ? trunc(t[i]) : round_even(t[i]); /* diffusers casts here and rounds there */
-    }
+    if ((s->flags & READS_SIGMA_RANGE) && c->sigma_max > 0) high = c->sigma_max;
+    if ((s->flags & READS_SIGMA_RANGE) && c->sigma_min > 0) low = c->sigma_min;
+    if (how == SHAPE_CUSTOM) memcpy(sigma, q->sigmas, (size_t)n * sizeof *sigma);
+    else shaped_sigmas(sigma, how, high, low, n);
+    for (int i = 0; i < n; i++) t[i] = whole_timestep(noise_t_of_sigma(T, sigma[i]), how, s, c);
 }
 
 static level level_or_final(const build *x, double t) { return t >= 0 ? level_of_t(x->b->table, t) : x->final; }
@@ -148,9 +113,9 @@ static dc_status make_lists(dc_plan *p, const build *x, const double *sigma, dou
 
 /* ---- the whole -------------------------------------------------------------------------------------------------------------------- */
 
-static const sampler_row *find_sampler(const char *name)
+static const sampler_class *find_sampler(const char *name)
 {
-    for (size_t i = 0; i < sizeof samplers / sizeof *samplers; i++)
+    for (int i = 0; i < SAMPLERS; i++)
         if (!strcmp(samplers[i].name, name)) return &samplers[i];
     return NULL;
 }
@@ -180,23 +145,25 @@ static void work_free(work *w)
 }
 
 /* The n levels and the final one, in the way of the sampler's family. */
-static dc_status fill_levels(work *w, build *x, const sampler_row *s, shape how, int n, double *end, dc_error *e)
+static dc_status fill_levels(work *w, build *x, const sampler_class *s, const dc_sampler_request *q, shape how, int n, double *end, dc_error *e)
 {
     const dc_noise_config *c = x->c;
     dc_status st = DC_OK;
     *end = 0;
-    if (s->family == SIGMA_SPACE || s->family == ROUNDED) {
-        sigma_levels(s, how, c, &w->table, x->q, n, w->t, w->sigma);
-        if (s->family == ROUNDED && !strcmp(c->final_sigmas_type, "sigma_min")) *end = how == CUSTOM ? w->sigma[n - 1] : w->table.sigma[0];
+    if (sigma_based(s)) {
+        sigma_levels(s, how, c, &w->table, q, n, w->t, w->sigma);
+        bool above_zero = (s->flags & READS_FINAL_SIGMA) && !strcmp(c->final_sigmas_type, "sigma_min");
+        if (above_zero && w->table.sigma[0] <= w->sigma[n - 1]) *end = w->table.sigma[0];
         for (int i = 0; i < n; i++) w->L[i] = level_of_sigma(w->sigma[i], w->t[i]);
-        w->L[n] = level_of_sigma(*end, 0);
+        /* a class in sigma space hands out x0 + sigma eps, the others a x0 + s eps */
+        w->L[n] = s->family == SIGMA_SPACE ? (level){1, *end, 0} : level_of_sigma(*end, 0);
         return DC_OK;
     }
-    bool to_one = c->set_alpha_to_one < 0 ? s->alpha_to_one : c->set_alpha_to_one;
+    bool to_one = c->set_alpha_to_one < 0 ? (s->flags & ALPHA_TO_ONE) != 0 : c->set_alpha_to_one;
     x->final = to_one ? (level){1, 0, 0} : level_of_t(&w->table, 0);
     x->ratio = c->train_steps / n;
-    if (s->family == LCM) st = lcm_timesteps(w->t, c, n, e);
-    else spaced(w->t, s, c, n);
+    if (s->family == DISTILLED) st = distilled_timesteps(w->t, c, n, e);
+    else spaced_timesteps(w->t, s, c, n);
     for (int i = 0; !st && i < n; i++) {
         w->L[i] = level_of_t(&w->table, w->t[i]);
         w->sigma[i] = level_sigma(w->L[i]);
@@ -208,35 +175,61 @@ static dc_status fill_levels(work *w, build *x, const sampler_row *s, shape how,
 }
 
 /* X = c_image image + c_noise noise. Text-to-image in sigma space starts at noise * init_sigma (in units of x0), image-to-image at the
- * level itself. */
-static void set_start(dc_plan *p, const build *x, const sampler_row *s, const double *sigma)
+ * level itself. sigma: of the whole schedule. */
+static void set_start(dc_plan *p, const build *x, const sampler_class *s, bool from_image, const double *sigma)
 {
     const char *spacing = *x->c->spacing ? x->c->spacing : s->spacing;
     level first = s->family == TIMESTEPS ? level_of_t(x->b->table, p->rows[0].t) : x->L[0]; /* pndm begins where its own list does */
     p->init_sigma = 1;
     if (s->family == SIGMA_SPACE) p->init_sigma = !strcmp(spacing, "leading") ? hypot(1, sigma[0]) : sigma[0];
-    p->c_image = x->q->image_start ? first.a : 0;
-    p->c_noise = x->q->image_start ? first.s : s->family == SIGMA_SPACE ? p->init_sigma * first.a : 1;
+    p->c_image = from_image ? first.a : 0;
+    p->c_noise = from_image ? first.s : s->family == SIGMA_SPACE ? p->init_sigma * first.a : 1;
 }
 
-static dc_status build_plan(dc_plan *p, work *w, const dc_noise_config *c, const dc_sampler_request *q, const sampler_row *s, int n, dc_error *e)
+/* The last guard: a division by zero that no rule above foresaw must not become a picture. */
+static dc_status check_finite(const dc_plan *p, const sampler_class *s, dc_error *e)
 {
-    shape how;
-    double end;
-    dc_status st = find_shape(&how, c, q, s, e);
-    if (!st) st = check_sigmas(q, e);
-    if (!st) st = noise_table_make(&w->table, c, s->family == SIGMA_SPACE || s->family == ROUNDED, e);
-    if (st) return st;
+    for (int i = 0; i < p->n_rows; i++) {
+        const dc_row *r = &p->rows[i];
+        double sum = r->kx + r->km + r->px + r->pm;
+        for (int k = 0; k < DC_REGS; k++) sum += r->x[k] + r->s[k];
+        if (isfinite(sum)) continue;
+        dc_status st =
+            dc_fail(e, DC_USAGE, "sampler: found %s, which divides by zero at timestep %.6g of this noise schedule, expected another", s->name, r->t);
+        if (isinf(r->sigma)) dc_hint(e, "At zero terminal SNR the first level has no signal, which only v or sample prediction can express.");
+        return st;
+    }
+    return DC_OK;
+}
+
+static dc_status allocate(work *w, int n, dc_error *e)
+{
     w->t = dc_calloc((size_t)n, sizeof *w->t);
     w->sigma = dc_calloc((size_t)n, sizeof *w->sigma);
     w->L = dc_calloc((size_t)n + 1, sizeof *w->L);
     w->target = dc_calloc((size_t)n, sizeof *w->target);
-    if (!w->t || !w->sigma || !w->L || !w->target) return dc_fail_memory(e, "a schedule", (unsigned long long)n * 64);
+    return w->t && w->sigma && w->L && w->target ? DC_OK : dc_fail_memory(e, "a schedule", (unsigned long long)n * 64);
+}
 
+static zero_snr zero_snr_of(const sampler_class *s)
+{
+    if (!(s->flags & READS_ZERO_SNR)) return ZERO_SNR_IGNORED;
+    return sigma_based(s) ? ZERO_SNR_FLOORED : ZERO_SNR_KEPT;
+}
+
+static dc_status build_plan(dc_plan *p, work *w, const dc_noise_config *c, const dc_sampler_request *q, const sampler_class *s, int n, dc_error *e)
+{
+    shape how = SHAPE_MODEL;
+    double end;
+    dc_status st = check_request(s, c, q, e);
+    if (!st) st = find_shape(&how, c, q, s, e);
+    if (!st) st = noise_table_make(&w->table, c, zero_snr_of(s), e);
+    if (!st) st = allocate(w, n, e);
     builder b = {.plan = p, .prediction = c->prediction, .table = &w->table};
-    build x = {.b = &b, .c = c, .q = q, .full = n, .final_at = level_or_final};
-    st = fill_levels(w, &x, s, how, n, &end, e);
+    build x = {.b = &b, .c = c, .eta = q->eta >= 0 ? q->eta : fmax(s->eta, 0), .full = n, .final_at = level_or_final};
+    if (!st) st = fill_levels(w, &x, s, q, how, n, &end, e);
     if (st) return st;
+
     int skip = n - tail(n, q);
     if (skip == n) return dc_fail(e, DC_USAGE, "strength: found %.6g, which leaves no step of %d, expected at least %.6g", q->strength, n, 1.0 / n);
     x.L = w->L + skip;
@@ -245,8 +238,9 @@ static dc_status build_plan(dc_plan *p, work *w, const dc_noise_config *c, const
     x.n = n - skip;
     s->make(&x);
     if (b.failed) return dc_fail_memory(e, "the sampler's rows", (unsigned long long)n * sizeof(dc_row));
-    set_start(p, &x, s, w->sigma + skip);
-    return make_lists(p, &x, w->sigma + skip, end, !strcmp(s->name, "heun"), e);
+    set_start(p, &x, s, q->image_start, w->sigma);
+    st = check_finite(p, s, e);
+    return st ? st : make_lists(p, &x, w->sigma + skip, end, !strcmp(s->name, "heun"), e);
 }
 
 dc_status dc_plan_build(dc_plan *p, const dc_noise_config *c, const dc_sampler_request *q, dc_error *e)
@@ -254,7 +248,7 @@ dc_status dc_plan_build(dc_plan *p, const dc_noise_config *c, const dc_sampler_r
     *p = (dc_plan){0};
     const char *name = q->sampler ? q->sampler : dc_sampler_of_class(c->class_name);
     if (!name) name = "euler"; /* a class we do not have: the plainest sampler, told by the caller */
-    const sampler_row *s = find_sampler(name);
+    const sampler_class *s = find_sampler(name);
     int n = q->n_sigmas > 0 ? q->n_sigmas : q->steps;
     if (!s) return dc_fail(e, DC_USAGE, "sampler: found %s, expected a known one", name);
     if (n < 1 || n > 1000 || n > c->train_steps)

@@ -13,20 +13,20 @@ static void transfer(level from, level to, bool v, double *P, double *Q)
     *Q = g * (v ? from.a : 1);
 }
 
-/* The pseudo Runge-Kutta start of a step (skip_prk_steps false): four evaluations; M of the first row is recovered in the third from X
- * and S. */
+/* The pseudo Runge-Kutta start of a step (skip_prk_steps false): four evaluations; M of the second row is recovered in the third from X
+ * and S. diffusers counts half a step down from the present timestep for the first row and up from the next one for the others. */
 static void runge_kutta(build *x, int k, bool v)
 {
-    static const terms save_x = {{[T_X] = 1}};
-    double t = x->L[k].t, p1, q1, p2, q2;
-    level from = x->final_at(x, t), mid = x->final_at(x, t - x->ratio / 2), next = x->final_at(x, t - x->ratio);
-    transfer(from, mid, v, &p1, &q1);
-    transfer(from, next, v, &p2, &q2);
-    builder_row(x->b, from, (row_spec){.want = WANT_RAW, .x = {{[T_X] = p1, [T_O] = q1}}, .s = &save_x, .keep = true});
-    builder_row(x->b, mid, (row_spec){.want = WANT_RAW, .x = {{[T_S] = p1, [T_O] = q1}}, .inner = true});
-    terms s = {{[T_S] = p2 - q2 / 3 / q1 * p1, [T_P1] = q2 / 6, [T_X] = q2 / 3 / q1, [T_O] = q2 / 3}};
-    builder_row(x->b, mid, (row_spec){.want = WANT_RAW, .x = {{[T_S] = p2, [T_O] = q2}}, .s = &s, .inner = true});
-    builder_row(x->b, next, (row_spec){.want = WANT_RAW, .x = {{[T_S] = 1, [T_O] = q2 / 6}}, .inner = true});
+    double t = x->L[k].t, to = k + 1 < x->n ? x->L[k + 1].t : t - x->ratio, p1, q1, p2, q2, p3, q3;
+    level from = x->final_at(x, t), down = x->final_at(x, t - x->ratio / 2), up = x->final_at(x, to + x->ratio / 2), next = x->final_at(x, to);
+    transfer(from, down, v, &p1, &q1);
+    transfer(from, up, v, &p2, &q2);
+    transfer(from, next, v, &p3, &q3);
+    builder_row(x->b, from, (row_spec){.want = WANT_RAW, .x = {{[T_X] = p1, [T_O] = q1}}, .s = &terms_x, .keep = true});
+    builder_row(x->b, up, (row_spec){.want = WANT_RAW, .x = {{[T_S] = p2, [T_O] = q2}}, .inner = true});
+    terms s = {{[T_S] = p3 - q3 / 3 / q2 * p2, [T_P1] = q3 / 6, [T_X] = q3 / 3 / q2, [T_O] = q3 / 3}};
+    builder_row(x->b, up, (row_spec){.want = WANT_RAW, .x = {{[T_S] = p3, [T_O] = q3}}, .s = &s, .inner = true});
+    builder_row(x->b, next, (row_spec){.want = WANT_RAW, .x = {{[T_S] = 1, [T_O] = q3 / 6}}, .inner = true});
 }
 
 /* Timestep of evaluation j. diffusers lists the second one twice, and image-to-image cuts that list of n + 1 off at its beginning. */
@@ -39,12 +39,11 @@ static double listed(const build *x, int j)
 /* The transfer of evaluation j: the second one looks at the first step again, from where that began. */
 static void plms_row(build *x, int j, bool v)
 {
-    static const terms save_x = {{[T_X] = 1}};
     double t = listed(x, j), P, Q, begin = j == 1 ? t + x->ratio : t;
     level at = x->final_at(x, t);
     transfer(x->final_at(x, begin), x->final_at(x, begin - x->ratio), v, &P, &Q);
     if (j == 0) {
-        builder_row(x->b, at, (row_spec){.want = WANT_RAW, .x = {{[T_X] = P, [T_O] = Q}}, .s = &save_x, .keep = true});
+        builder_row(x->b, at, (row_spec){.want = WANT_RAW, .x = {{[T_X] = P, [T_O] = Q}}, .s = &terms_x, .keep = true});
     } else if (j == 1) { /* its output is not kept */
         builder_row(x->b, at, (row_spec){.want = WANT_RAW, .x = {{[T_S] = P, [T_O] = Q / 2, [T_P1] = Q / 2}}, .inner = true});
     } else {
@@ -59,7 +58,7 @@ static void plms_row(build *x, int j, bool v)
 void build_pndm(build *x)
 {
     bool v = x->b->prediction == DC_PREDICT_V;
-    if (x->c->skip_prk_steps == 1) {
+    if (x->c->skip_prk_steps == 1 || x->full < 4) { /* three steps alone have no end for the Runge-Kutta start to run to */
         for (int j = 0; j < (x->full > 1 ? x->n + 1 : 1); j++) plms_row(x, j, v);
         return;
     }

@@ -3,6 +3,8 @@
 #include <math.h>
 #include <stdlib.h>
 
+const terms terms_x = {{[T_X] = 1}};
+
 /* O = kx X + km M. Ref: with x = a x0 + s eps and v = a eps - s x0, a*a + s*s = 1. */
 static void convert(dc_prediction have, wanted want, level l, double *kx, double *km)
 {

@@ -8,24 +8,30 @@ typedef struct noise_table {
     int n;
     double *ac, *sigma, *log_sigma; /* alphas_cumprod, Karras sigma and its log at each training timestep */
 } noise_table;
-/* floor_last: zero terminal SNR, held at 2^-24 for samplers that cannot take sigma = infinity. */
-dc_status noise_table_make(noise_table *t, const dc_noise_config *c, bool floor_last, dc_error *e);
+/* What becomes of "rescale_betas_zero_snr": the last level without any signal, the same held at 2^-24 for samplers that cannot take
+ * sigma = infinity, or nothing, for classes that do not know the key. */
+typedef enum zero_snr { ZERO_SNR_IGNORED, ZERO_SNR_KEPT, ZERO_SNR_FLOORED } zero_snr;
+dc_status noise_table_make(noise_table *t, const dc_noise_config *c, zero_snr zero, dc_error *e);
 void noise_table_free(noise_table *t);
 /* Timestep of a sigma (fractional, linear in log sigma), and sigma of a timestep (linear in sigma, as diffusers' sigma-space classes). */
 double noise_t_of_sigma(const noise_table *t, double sigma);
 double noise_sigma_of_t(const noise_table *t, double timestep);
 
-/* ---- levels: x = a x0 + s eps, a*a + s*s = 1, and the timestep that the model is told. */
+/* ---- levels: x = a x0 + s eps, a*a + s*s = 1 (but for a final one, see plan.c), and the timestep that the model is told. */
 typedef struct level {
     double a, s, t;
 } level;
 static inline double level_sigma(level l) { return l.s / l.a; }
 level level_of_sigma(double sigma, double t);
-level level_of_t(const noise_table *t, double timestep); /* at a whole timestep */
-double level_lambda(level l);                            /* log(a/s) */
+level level_of_t(const noise_table *t, double timestep);     /* at a whole timestep */
+level level_between(const noise_table *table, double sigma); /* with the timestep found in the table */
+double level_lambda(level l);                                /* log(a/s) */
+static inline bool level_same(level x, level y) { return x.a == y.a && x.s == y.s; }
 
 /* ---- rows.c: building a plan row by row. Terms of a row, by name; P1 is the output kept last, P2 the one before, P3. */
 enum { T_X, T_O, T_P1, T_P2, T_P3, T_S, T_Z, TERMS };
+/* The j-th newest output as a term: the present one, then the kept ones. */
+static inline int term_of_output(int j) { return j == 0 ? T_O : T_P1 + j - 1; }
 typedef struct terms {
     double k[TERMS];
 } terms;
@@ -49,7 +55,8 @@ typedef struct row_spec {
     bool inner;     /* not the first row of its step */
 } row_spec;
 void builder_row(builder *b, level at, row_spec r);
-/* Scales and sums of terms. */
+extern const terms terms_x; /* 1 X: what S is given when it is a copy */
+/* f a + g b */
 terms terms_sum(double f, terms a, double g, terms b);
 
 /* Level `to` split for ancestral steps: down*down + up*up = to.s*to.s. */
@@ -63,7 +70,7 @@ terms ode_terms(level from, level to, int base);
 typedef struct build {
     builder *b;
     const dc_noise_config *c;
-    const dc_sampler_request *q;
+    double eta; /* as asked, or the sampler's own */
     level *L;
     const level *all;                                          /* levels of the whole schedule; L begins at all[full - n] */
     int n;                                                     /* steps that are run */
@@ -73,7 +80,7 @@ typedef struct build {
     level (*final_at)(const struct build *x, double timestep); /* level at a timestep, below 0 the final one */
     level final;
 } build;
-void build_first_order(build *x); /* euler, ddim */
+void build_first_order(build *x); /* euler, ddim, ddpm */
 void build_ancestral(build *x);   /* euler_a */
 void build_heun(build *x);
 void build_lms(build *x);
@@ -81,5 +88,31 @@ void build_dpmpp_2m(build *x);
 void build_unipc(build *x);
 void build_pndm(build *x);
 void build_lcm(build *x);
+
+/* ---- plan.c's table of samplers: what the diffusers class of each does with the model's file */
+typedef enum family {
+    SIGMA_SPACE, /* n points, fractional timesteps, starts at noise * sigma (Euler, Heun, LMS)   */
+    ROUNDED,     /* n+1 points of which the last is dropped, whole timesteps (DPM-Solver, UniPC) */
+    TIMESTEPS,   /* levels at whole timesteps, next step by t - T/n (DDIM, PNDM)                 */
+    DISTILLED    /* timesteps of the distillation (LCM)                                          */
+} family;
+enum { READS_ZERO_SNR = 1, READS_FINAL_SIGMA = 2, READS_SIGMA_RANGE = 4, NEEDS_EPS_OR_V = 8, ALPHA_TO_ONE = 16, READS_LU = 32 };
+typedef struct sampler_class {
+    const char *name;
+    family family;
+    const char *spacing; /* the class's default */
+    unsigned flags;      /* keys that the class knows, READS_*; what it cannot do; defaults that differ */
+    double eta;          /* the default; below 0: the sampler has none */
+    void (*make)(build *x);
+} sampler_class;
+
+/* ---- spacing.c: timesteps, and the shapes that sigmas can have */
+void spaced_timesteps(double *t, const sampler_class *s, const dc_noise_config *c, int n);
+dc_status distilled_timesteps(double *t, const dc_noise_config *c, int n, dc_error *e); /* USAGE: more than the distillation has */
+typedef enum shape { SHAPE_MODEL, SHAPE_KARRAS, SHAPE_EXPONENTIAL, SHAPE_BETA, SHAPE_LU, SHAPE_CUSTOM } shape;
+/* n sigmas from high to low. Not for MODEL and CUSTOM. */
+void shaped_sigmas(double *sigma, shape how, double high, double low, int n);
+/* A timestep looked up for a shaped sigma, made whole as the rounding classes make it. */
+double whole_timestep(double t, shape how, const sampler_class *s, const dc_noise_config *c);
 
 #endif

@@ -38,12 +38,15 @@ typedef struct dc_noise_config {
     int steps_offset;     /* 0 when absent */
     int set_alpha_to_one; /* 0, 1; -1: absent */
     int skip_prk_steps;   /* 0, 1; -1 */
-    bool rescale_zero_snr, use_karras, use_exponential, use_beta;
-    int original_steps;      /* original_inference_steps (LCM), 50 */
-    double timestep_scaling; /* LCM, 10 */
-    int solver_order;        /* 0: absent */
+    bool rescale_zero_snr, use_karras, use_exponential, use_beta, use_lu;
+    double sigma_min, sigma_max; /* Euler's range of shaped sigmas; 0: that of the timesteps */
+    int original_steps;          /* original_inference_steps (LCM), 50 */
+    double timestep_scaling;     /* LCM, 10 */
+    int solver_order;            /* 0: absent */
     char solver_type[16], final_sigmas_type[16], algorithm_type[24];
     int lower_order_final, euler_at_final; /* -1: absent */
+    bool predict_x0;                       /* UniPC; true when absent                   */
+    uint64_t uncorrected;                  /* UniPC's disable_corrector: a bit per step */
     bool clip_sample, thresholding;
     double *trained_betas; /* NULL, or train_steps values (owned) */
 } dc_noise_config;
@@ -67,7 +70,7 @@ typedef struct dc_sampler_request {
     int steps;            /* 1..1000 */
     bool image_start;     /* img2img: X starts from image and noise, not from noise alone */
     double strength;      /* with image_start: share of the schedule that is run, (0,1] */
-    double eta;           /* < 0: the sampler's default */
+    double eta;           /* < 0: the sampler's default; above 0 only where the sampler adds noise */
     const double *sigmas; /* custom sigmas, descending, n_sigmas of them (without the final 0); NULL */
     int n_sigmas;
 } dc_sampler_request;

@@ -16,20 +16,15 @@ static void first_order(build *x, double eta, bool always_draw)
     }
 }
 
-/* eta as asked, or 0: euler, and DDIM, which draws at every step as soon as eta is not 0 */
-void build_first_order(build *x)
-{
-    double eta = x->q->eta > 0 ? x->q->eta : 0;
-    first_order(x, eta, eta > 0);
-}
+/* euler, and DDIM, which draws at every step as soon as eta is not 0 */
+void build_first_order(build *x) { first_order(x, x->eta, x->eta > 0); }
 
-void build_ancestral(build *x) { first_order(x, x->q->eta >= 0 ? x->q->eta : 1, true); }
+void build_ancestral(build *x) { first_order(x, x->eta, true); }
 
 /* ---- heun. Ref: Karras et al. 2022, algorithm 1 ------------------------------------------------------------------------ */
 
 void build_heun(build *x)
 {
-    static const terms save_x = {{[T_X] = 1}};
     for (int i = 0; i < x->n; i++) {
         level from = x->L[i], to = x->L[i + 1];
         double step = level_sigma(to) - level_sigma(from);
@@ -40,7 +35,7 @@ void build_heun(build *x)
             builder_row(x->b, from, (row_spec){.want = WANT_EPS, .x = t});
             continue;
         }
-        builder_row(x->b, from, (row_spec){.want = WANT_EPS, .x = t, .s = &save_x, .keep = true});
+        builder_row(x->b, from, (row_spec){.want = WANT_EPS, .x = t, .s = &terms_x, .keep = true});
         t = ode_terms(from, to, T_S);
         t.k[T_O] = t.k[T_P1] = to.a * step / 2;
         builder_row(x->b, to, (row_spec){.want = WANT_EPS, .x = t, .inner = true});
@@ -70,7 +65,7 @@ void build_lms(build *x)
         double node[4];
         for (int j = 0; j < p; j++) node[j] = level_sigma(x->L[i - j]) - level_sigma(from);
         terms t = ode_terms(from, to, T_X);
-        for (int j = 0; j < p; j++) t.k[j == 0 ? T_O : T_P1 + j - 1] = to.a * lagrange_integral(node, p, j, level_sigma(to) - level_sigma(from));
+        for (int j = 0; j < p; j++) t.k[term_of_output(j)] = to.a * lagrange_integral(node, p, j, level_sigma(to) - level_sigma(from));
         builder_row(x->b, from, (row_spec){.want = WANT_EPS, .x = t, .keep = true});
     }
 }
@@ -94,8 +89,8 @@ void build_dpmpp_2m(build *x)
     for (int i = 0; i < x->n; i++) {
         level from = x->L[i], to = x->L[i + 1];
         terms t = {0};
-        if (to.s == 0) {
-            t.k[T_O] = to.a;
+        if (to.s == 0 || level_same(from, to)) {
+            t.k[to.s == 0 ? T_O : T_X] = to.s == 0 ? to.a : 1;
             builder_row(x->b, from, (row_spec){.want = WANT_X0, .x = t, .keep = true});
             continue;
         }

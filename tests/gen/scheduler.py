@@ -7,14 +7,14 @@ import json, os, shutil, sys
 
 CLASSES = {"EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler", "HeunDiscreteScheduler", "LMSDiscreteScheduler", "DDIMScheduler", "PNDMScheduler",
            "DPMSolverMultistepScheduler", "UniPCMultistepScheduler", "LCMScheduler"}
-LATER = ("use_beta_sigmas", "use_lu_lambdas")  # schedules of a later time
+LATER = ("algorithm_type",)  # samplers of a later time
 
 
 def main():
     src, out = sys.argv[1:3]
     os.makedirs(out, exist_ok=True)
     keep = [e for e in json.load(open(f"{src}/schedules/diffusers_schedules.json"))
-            if e["class"] in CLASSES and "error" not in e and e["steps"] in (1, 2, 4, 20) and not any(k in e["config"] for k in LATER)]
+            if e["class"] in CLASSES and "error" not in e and not any(k in e["config"] for k in LATER)]
     with open(f"{out}/schedules.json", "w") as f:
         f.write("[\n" + ",\n".join(json.dumps(e, separators=(",", ":")) for e in keep) + "\n]\n")
     chosen = []

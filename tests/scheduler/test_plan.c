@@ -1,5 +1,5 @@
 /* Samplers and schedules against diffusers: timesteps, sigmas, and whole trajectories on an analytic denoiser.
- * Golden: tests/gen/scheduler.py (float64 runs of diffusers 0.42.1). */
+ * Golden: tests/gen/scheduler.py, scheduler_runs.py (float64 runs of diffusers 0.42.1). */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -43,20 +43,23 @@ static void read_config(dc_noise_config *c, const json_t *entry)
 {
     dc_error e = {0};
     json_t *conf = json_deep_copy(json_object_get(entry, "config"));
-    json_object_set_new(conf, "beta_start", json_real(0.00085));
-    json_object_set_new(conf, "beta_end", json_real(0.012));
-    json_object_set_new(conf, "beta_schedule", json_string("scaled_linear"));
+    if (!json_object_get(conf, "beta_start")) json_object_set_new(conf, "beta_start", json_real(0.00085));
+    if (!json_object_get(conf, "beta_end")) json_object_set_new(conf, "beta_end", json_real(0.012));
+    if (!json_object_get(conf, "beta_schedule")) json_object_set_new(conf, "beta_schedule", json_string("scaled_linear"));
     json_object_set(conf, "_class_name", json_object_get(entry, "class"));
     if (dc_noise_config_read(c, conf, "config", &e)) fail_msg("%s", e.text);
     json_decref(conf);
 }
 
+/* The plan of an entry's class; strength: image-to-image when the entry has one. */
 static dc_plan build(const json_t *entry, double eta)
 {
     dc_noise_config c;
     dc_error e = {0};
     dc_plan p;
+    const json_t *strength = json_object_get(entry, "strength");
     dc_sampler_request q = {.steps = (int)json_integer_value(json_object_get(entry, "steps")), .strength = 1, .eta = eta};
+    if (json_is_number(strength)) q.image_start = true, q.strength = json_number_value(strength);
     read_config(&c, entry);
     if (dc_plan_build(&p, &c, &q, &e)) fail_msg("%s", e.text);
     dc_noise_config_free(&c);
@@ -119,8 +122,8 @@ static mixture read_mixture(void)
     return m;
 }
 
-/* The optimal eps or v for x = a x0 + s eps. */
-static void denoise(const mixture *m, const double *x, double a, double s, bool v, double *out)
+/* The optimal eps, v or x0 ('e', 'v', 's': the first letter of prediction_type) for x = a x0 + s eps. */
+static void denoise(const mixture *m, const double *x, double a, double s, char what, double *out)
 {
     double r[64], most = -INFINITY, sum = 0;
     for (int k = 0; k < m->n; k++) {
@@ -139,18 +142,19 @@ static void denoise(const mixture *m, const double *x, double a, double s, bool 
             x0 += r[k] / sum * (m->mu[k][j] + a * m->v[k][j] / c * d);
             eps += r[k] / sum * s / c * d;
         }
-        out[j] = v ? a * eps - s * x0 : eps;
+        out[j] = what == 'v' ? a * eps - s * x0 : what == 's' ? x0 : eps;
     }
 }
 
 typedef double states[ROWS][DIM];
 
 /* The one loop of scheduler/sampler.h, in float64; keeps X before every row and the last one in out. Returns the noises drawn. */
-static int run(const dc_plan *p, const json_t *levels, const mixture *m, const float *noise, bool v, states *out)
+static int run(const dc_plan *p, const json_t *levels, const mixture *m, const float *noise, char what, states *out)
 {
     static states reg[DC_REGS];
     int used = 1;
-    for (int k = 0; k < ROWS * DIM; k++) ((double *)reg[DC_REG_X])[k] = p->c_noise * (double)noise[k];
+    const float *image = noise + 63 * ROWS * DIM; /* half the last noise: tests/gen/scheduler_runs.py */
+    for (int k = 0; k < ROWS * DIM; k++) ((double *)reg[DC_REG_X])[k] = p->c_noise * (double)noise[k] + p->c_image * 0.5 * (double)image[k];
     for (int i = 0; i < p->n_rows; i++) {
         const dc_row *row = &p->rows[i];
         const json_t *level = json_array_get(levels, (size_t)i);
@@ -159,7 +163,7 @@ static int run(const dc_plan *p, const json_t *levels, const mixture *m, const f
         memcpy(out[i], reg[DC_REG_X], sizeof(states));
         for (int n = 0; n < ROWS; n++) {
             double M[DIM];
-            denoise(m, reg[DC_REG_X][n], a, s, v, M);
+            denoise(m, reg[DC_REG_X][n], a, s, what, M);
             for (int j = 0; j < DIM; j++) reg[DC_REG_O][n][j] = row->kx * reg[DC_REG_X][n][j] + row->km * M[j];
         }
         if (row->draw) {
@@ -187,17 +191,17 @@ static void trajectory_matches(const json_t *entry, const mixture *m, const floa
     double eta = json_number_value(json_object_get(json_object_get(entry, "step_arguments"), "eta"));
     dc_plan p = build(entry, json_object_get(json_object_get(entry, "step_arguments"), "eta") ? eta : -1);
     dc_npy ref = read_npy(json_string_value(json_object_get(entry, "file_f8")));
-    bool v = !strcmp(json_string_value(json_object_get(json_object_get(entry, "config"), "prediction_type")), "v_prediction");
+    char what = *json_string_value(json_object_get(json_object_get(entry, "config"), "prediction_type"));
     bool own = json_number_value(json_object_get(entry, "init_noise_sigma")) != 1.0;
     states *out = calloc((size_t)p.n_rows + 1, sizeof *out);
-    int used = run(&p, json_object_get(entry, "model_alpha_sigma"), m, noise, v, out);
+    int used = run(&p, json_object_get(entry, "model_alpha_sigma"), m, noise, what, out);
     if (ref.dim[0] != p.n_rows + 1) fail_msg("%s: %d rows, want %d", id, p.n_rows, (int)ref.dim[0] - 1);
     if (used != json_integer_value(json_object_get(entry, "noises_used")))
         fail_msg("%s: %d noises drawn, want %d", id, used, (int)json_integer_value(json_object_get(entry, "noises_used")));
     double most = 0;
     for (int i = 0; i <= p.n_rows; i++)
         for (int k = 0; k < ROWS * DIM; k++) {
-            double sigma = i < p.n_rows ? p.rows[i].sigma : p.sigmas[p.n_sigmas - 1], scale = own ? hypot(1, sigma) : 1;
+            double scale = own && i < p.n_rows ? hypot(1, p.rows[i].sigma) : 1; /* the end is in the class's own units */
             most = fmax(most, fabs(((double *)out[i])[k] * scale - ((double *)ref.data)[i * ROWS * DIM + k]));
         }
     /* measured 1e-13 to 1e-11; Euler at zero SNR starts at sigma 4096 */
@@ -216,6 +220,38 @@ static void trajectories_match_diffusers(void **unused)
     size_t i;
     assert_true(json_array_size(all) > 30);
     json_array_foreach(all, i, entry) trajectory_matches(entry, &m, noise.data);
+    json_decref(all);
+    free(noise.data);
+}
+
+/* Image-to-image, odd step counts and the rarer keys of scheduler_config.json: the last state, in the class's own units. */
+static void run_matches(const json_t *entry, const mixture *m, const float *noise)
+{
+    const json_t *config = json_object_get(entry, "config"), *eta = json_object_get(entry, "eta"), *final = json_object_get(entry, "final");
+    const char *prediction = json_string_value(json_object_get(config, "prediction_type"));
+    char *name = json_dumps(config, JSON_COMPACT), label[600];
+    snprintf(label, sizeof label, "%s, %d steps, %.500s", json_string_value(json_object_get(entry, "class")),
+             (int)json_integer_value(json_object_get(entry, "steps")), name);
+    free(name);
+    dc_plan p = build(entry, json_is_number(eta) ? json_number_value(eta) : -1);
+    compare_list("timesteps", label, json_object_get(entry, "timesteps"), p.timesteps, p.n_timesteps, 0, 1e-9);
+    states *out = calloc((size_t)p.n_rows + 1, sizeof *out);
+    int used = run(&p, json_object_get(entry, "model_alpha_sigma"), m, noise, prediction ? *prediction : 'e', out);
+    if (used != json_integer_value(json_object_get(entry, "noises_used"))) fail_msg("%s: %d noises drawn", label, used);
+    compare_list("final state", label, final, (double *)out[p.n_rows], ROWS * DIM, 0, 1e-8);
+    free(out);
+    dc_plan_free(&p);
+}
+
+static void runs_match_diffusers(void **unused)
+{
+    (void)unused;
+    mixture m = read_mixture();
+    dc_npy noise = read_npy("noise_f4.npy");
+    json_t *all = read_json("runs.json"), *entry;
+    size_t i;
+    assert_true(json_array_size(all) > 80);
+    json_array_foreach(all, i, entry) run_matches(entry, &m, noise.data);
     json_decref(all);
     free(noise.data);
 }
@@ -264,6 +300,9 @@ static void impossible_requests_are_refused(void **state)
         {.sampler = "ddim", .schedule = "karras", .steps = 5, .strength = 1},
         {.sampler = "lcm", .steps = 51, .strength = 1},
         {.sampler = "nothing", .steps = 5, .strength = 1},
+        {.sampler = "euler", .steps = 5, .strength = 1, .eta = 0.5},
+        {.sampler = "pndm", .schedule = "beta", .steps = 5, .strength = 1},
+        {.sampler = "euler", .schedule = "nothing", .steps = 5, .strength = 1},
         {.sampler = "euler", .steps = 5, .image_start = true, .strength = 0.1},
         {.sampler = "euler", .sigmas = bad, .n_sigmas = 2, .strength = 1},
     };
@@ -276,9 +315,88 @@ static void impossible_requests_are_refused(void **state)
     }
 }
 
+/* Every step count of every sampler makes finite coefficients, or a refusal. */
+static void all_step_counts_are_finite(void **state)
+{
+    (void)state;
+    static const char *const spacings[] = {"leading", "trailing", "linspace"};
+    int n_names;
+    const char *const *names = dc_sampler_names(&n_names);
+    dc_noise_config c;
+    dc_noise_config_default(&c);
+    for (int k = 0; k < n_names * 6; k++) {
+        strcpy(c.spacing, spacings[k % 3]);
+        c.steps_offset = k % 2;
+        for (int n = 1; n <= 1000; n += n < 60 || n > 990 ? 1 : 13) {
+            dc_error e = {0};
+            dc_plan p;
+            dc_sampler_request q = {.sampler = names[k / 6], .steps = n, .strength = 1, .eta = -1};
+            dc_status s = dc_plan_build(&p, &c, &q, &e);
+            if (s && !(s == DC_USAGE && n > 50 && strstr(e.text, "distillation"))) fail_msg("%s, %d steps: %s", q.sampler, n, e.text);
+            for (int i = 0; i < p.n_rows; i++) {
+                double sum = p.rows[i].kx + p.rows[i].km;
+                for (int j = 0; j < DC_REGS; j++) sum += p.rows[i].x[j] + p.rows[i].s[j];
+                if (!isfinite(sum)) fail_msg("%s, %d steps, row %d is not finite", q.sampler, n, i);
+                if (!(p.rows[i].t >= 0 && p.rows[i].t <= 999)) fail_msg("%s, %d steps, row %d: timestep %g", q.sampler, n, i, p.rows[i].t);
+            }
+            dc_plan_free(&p);
+        }
+    }
+}
+
+static void zero_snr_needs_v(void **state)
+{
+    (void)state;
+    dc_error e = {0};
+    dc_plan p;
+    dc_noise_config c;
+    dc_noise_config_default(&c);
+    c.rescale_zero_snr = true;
+    strcpy(c.spacing, "trailing");
+    dc_sampler_request q = {.sampler = "ddim", .steps = 10, .strength = 1, .eta = -1};
+    assert_int_equal(dc_plan_build(&p, &c, &q, &e), DC_USAGE);
+    assert_non_null(strstr(e.text, "timestep 999"));
+    c.prediction = DC_PREDICT_V;
+    assert_int_equal(dc_plan_build(&p, &c, &q, &e), DC_OK);
+    assert_true(isinf(p.rows[0].sigma));
+    dc_plan_free(&p);
+}
+
+static void keys_that_mean_another_model_are_refused(void **state)
+{
+    (void)state;
+    static const char *const bad[] = {"{\"use_flow_sigmas\": true}",
+                                      "{\"thresholding\": true}",
+                                      "{\"beta_schedule\": \"sigmoid\"}",
+                                      "{\"prediction_type\": \"flow_prediction\"}",
+                                      "{\"interpolation_type\": \"log_linear\"}",
+                                      "{\"timestep_type\": \"continuous\", \"prediction_type\": \"v_prediction\"}",
+                                      "{\"trained_betas\": [0.1]}",
+                                      "{\"disable_corrector\": [99]}",
+                                      "{\"num_train_timesteps\": 0}",
+                                      "{\"beta_start\": \"x\"}",
+                                      "{\"timestep_spacing\": \"even\"}"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        dc_error e = {0};
+        dc_noise_config c;
+        json_t *root = NULL;
+        assert_int_equal(dc_json_parse(&root, "config", bad[i], strlen(bad[i]), &e), DC_OK);
+        if (dc_noise_config_read(&c, root, "config", &e) != DC_DATA) fail_msg("%s was taken", bad[i]);
+        assert_true(strlen(e.text) > 10);
+        dc_noise_config_free(&c);
+        json_decref(root);
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(schedules_match_diffusers), cmocka_unit_test(trajectories_match_diffusers),
-                                       cmocka_unit_test(names_of_other_programs_are_known), cmocka_unit_test(impossible_requests_are_refused)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(schedules_match_diffusers),
+                                       cmocka_unit_test(trajectories_match_diffusers),
+                                       cmocka_unit_test(runs_match_diffusers),
+                                       cmocka_unit_test(all_step_counts_are_finite),
+                                       cmocka_unit_test(zero_snr_needs_v),
+                                       cmocka_unit_test(keys_that_mean_another_model_are_refused),
+                                       cmocka_unit_test(names_of_other_programs_are_known),
+                                       cmocka_unit_test(impossible_requests_are_refused)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
