@@ -46,12 +46,13 @@ INLINE void all_rows(const cpu_block *s, const int ROWS, const int VECS)
 {
     const int calls = (s->rows + ROWS - 1) / ROWS, lines = ((int)(s->next_bytes / 64) + calls - 1) / calls;
     const char *ahead = s->next;
-    for (int r = 0; r < s->rows; r += ROWS, ahead += (size_t)lines * 64) {
+    for (int r = 0; r < s->rows; r += ROWS) {
         const int left = s->rows - r;
         if (left >= ROWS) micro(s, r, ROWS, ahead, lines, ROWS, VECS);
         else if (left <= ROWS / 3) micro(s, r, left, ahead, lines, ROWS / 3, VECS);
         else if (left <= ROWS / 3 * 2) micro(s, r, left, ahead, lines, ROWS / 3 * 2, VECS);
         else micro(s, r, left, ahead, lines, ROWS, VECS);
+        if (lines) ahead += (size_t)lines * 64; /* NULL stays as it is */
     }
 }
 
