@@ -77,6 +77,7 @@ static dc_status cpu_open(dc_device *d, const dc_device_options *o, dc_error *e)
     }
     c->threads = dc_pool_threads(c->pool);
     take_kernels(c);
+    if (c->level == CPU_PORTABLE) cpu_gemm_portable_begin();
     snprintf(d->summary, sizeof d->summary, "cpu %s, %d thread%s", level_names[c->level], c->threads, c->threads == 1 ? "" : "s");
     return DC_OK;
 }

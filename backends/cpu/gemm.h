@@ -39,6 +39,7 @@ typedef struct cpu_gemm {
                          dc_act act);
 } cpu_gemm;
 extern const cpu_gemm cpu_gemm_portable, cpu_gemm_avx2, cpu_gemm_avx512;
+void cpu_gemm_portable_begin(void); /* before the portable one is used: one BLAS thread, for the whole process */
 
 /* A layer's weights in panels. */
 typedef struct cpu_panels {
