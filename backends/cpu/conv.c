@@ -52,7 +52,8 @@ static conv_job conv_job_of(dc_device *d, const dc_conv_args *a)
     conv_job j = {.a = a};
     choose_tile(&j);
     const cpu_gemm *g = cpu_of(d)->gemm;
-    j.parts = cpu_panel_parts(j.tiles, divide_up(a->k->desc.out, g->panel), cpu_of(d)->threads);
+    const int threads = cpu_of(d)->threads;
+    j.parts = cpu_panel_parts(j.tiles, divide_up(a->k->desc.out, g->panel), threads, j.tiles > threads);
     j.thread_bytes = cpu_round64(cpu_product_scratch(g, &a->k->desc, j.th * j.tw * j.images));
     return j;
 }

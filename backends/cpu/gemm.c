@@ -13,9 +13,10 @@ int cpu_panel_width(const cpu_panels *w, const cpu_gemm *g, int p)
     return w->geglu ? 2 * outs : outs;
 }
 
-int cpu_panel_parts(int64_t tiles, int panels, int threads)
+int cpu_panel_parts(int64_t tiles, int panels, int threads, bool copied)
 {
-    int64_t wanted = threads > 1 ? (4 * threads + tiles - 1) / tiles : 1; /* some four tasks a thread even out */
+    const int64_t tasks = threads > 1 ? (int64_t)threads * (copied ? 4 : 16) : 1; /* the end of an op waits for one task at most */
+    const int64_t wanted = (tasks + tiles - 1) / tiles;
     return (int)(wanted < 1 ? 1 : wanted > panels ? panels : wanted);
 }
 

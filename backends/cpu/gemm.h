@@ -79,7 +79,7 @@ typedef struct cpu_product {
 /* Panels from .. to of the product for one tile. scratch: cpu_product_scratch() bytes of this thread's own. */
 uint64_t cpu_product_scratch(const cpu_gemm *g, const dc_param_desc *k, int most_rows);
 void cpu_product_tile(const cpu_product *p, const cpu_tile *t, int from, int to, void *scratch);
-/* In how many parts the panels of each of `tiles` tiles are best cut, so that all threads have work. */
-int cpu_panel_parts(int64_t tiles, int panels, int threads);
+/* In how many parts the panels of each of `tiles` tiles are best cut, so that all threads have work. copied: each part copies the tile's input. */
+int cpu_panel_parts(int64_t tiles, int panels, int threads, bool copied);
 
 #endif

@@ -19,13 +19,12 @@ static void gemm_block(const cpu_block *s)
     }
 }
 
-/* As dc_f16_to_f32, without branches, so that the loop below becomes vector code. */
+/* As dc_f16_to_f32 for finite numbers (others are refused before), without branches, so that the loop below becomes vector code. */
 INLINE float widen_f16(uint32_t h)
 {
-    const uint32_t u = (h & 0x7fffu) << 13, exponent = h & 0x7c00u;
-    const float denormal = dc_bits_f32(u + (113u << 23)) - 0x1p-14f;
-    const uint32_t normal = u + (112u << 23) + (exponent == 0x7c00u ? 112u << 23 : 0);
-    return dc_bits_f32((exponent ? normal : dc_f32_bits(denormal)) | (h & 0x8000u) << 16);
+    const uint32_t u = (h & 0x7fffu) << 13;
+    const float normal = dc_bits_f32(u + (112u << 23)), denormal = dc_bits_f32(u + (113u << 23)) - 0x1p-14f;
+    return dc_bits_f32(dc_f32_bits(h & 0x7c00u ? normal : denormal) | (h & 0x8000u) << 16);
 }
 
 static void gemm_widen(const void *from, dc_dtype t, int64_t n, float *to)

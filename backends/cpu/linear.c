@@ -70,7 +70,7 @@ dc_status cpu_linear(dc_device *d, const dc_linear_args *a, void *scratch)
     j.per_image = j.copied && a->x.rank > 2 ? dc_rows(a->x) / a->x.dim[0] : dc_rows(a->x);
     j.tiles_per_image = (j.per_image + j.tile - 1) / j.tile;
     int64_t tiles = j.tiles_per_image * (dc_rows(a->x) / j.per_image);
-    j.parts = cpu_panel_parts(tiles, w->count, cpu_of(d)->threads);
+    j.parts = cpu_panel_parts(tiles, w->count, cpu_of(d)->threads, j.copied);
     j.scratch = (char *)scratch + cpu_round64(cpu_pre_scratch(d, a->x, &a->o.pre));
     j.product_bytes = product_scratch(d, a, j.copied);
     j.thread_bytes = thread_scratch(d, a, j.copied);
