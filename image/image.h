@@ -26,12 +26,13 @@ typedef struct dc_png_text {
 /* Errors as dc_out_*; atomic. "-" is stdout. exclusive, exists: as dc_out_open. */
 dc_status dc_png_write(const char *path, const dc_image *m, const dc_png_text *text, int n_text, bool exclusive, bool *exists, dc_error *e);
 
-/* Value of a text chunk (tEXt, zTXt, iTXt; at most 1 MiB) as UTF-8 in a new string; NULL in *out when there is none. The caller frees. */
+/* Value of a text chunk (tEXt, zTXt, iTXt) as UTF-8 in a new string; NULL in *out when there is none. The caller frees. Longer than 1 MiB:
+ * DATA, or not found when it is compressed. */
 dc_status dc_png_read_text(const char *path, const char *key, char **out, dc_error *e);
 
 typedef enum dc_filter { DC_FILTER_BOX, DC_FILTER_BILINEAR, DC_FILTER_BICUBIC, DC_FILTER_LANCZOS, DC_FILTER_NEAREST } dc_filter;
-/* Pillow's Image.resize for 8-bit data, byte for byte (fixed point, 8-bit intermediate rows, horizontal pass first; RGBA is
- * premultiplied). Errors: NO_MEMORY. */
+/* Pillow 13's Image.resize for 8-bit data, byte for byte (fixed point, 8-bit intermediate rows; RGBA is premultiplied).
+ * Errors: NO_MEMORY. */
 dc_status dc_image_resize(dc_image *out, const dc_image *in, int width, int height, dc_filter filter, dc_error *e);
 
 #endif

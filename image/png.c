@@ -42,6 +42,18 @@ static void on_read(png_structp png, png_bytep to, size_t n)
 
 /* ---- reading ------------------------------------------------------------------------------------------------------- */
 
+/* TRAP: libpng 1.6 allocates what a chunk's header claims (eXIf: up to 2 GB) before it looks whether the bytes are there. */
+static void check_chunks(png_structp png, const png_work *w)
+{
+    uint64_t at = 8;
+    if (w->left < 8 || png_sig_cmp(w->at, 0, 8)) return; /* libpng says so itself */
+    while (dc_in_range(at, 8, w->left) && memcmp(w->at + at + 4, "IDAT", 4) != 0) {
+        uint64_t length = png_get_uint_32(w->at + at);
+        if (!dc_in_range(at + 8, length, w->left)) png_error(png, "a chunk goes beyond the end of the file");
+        at += 12 + length;
+    }
+}
+
 static void set_limits(png_structp png)
 {
     png_set_user_limits(png, DC_IMAGE_SIDE, DC_IMAGE_SIDE);
@@ -68,6 +80,7 @@ static int set_transforms(png_structp png, png_infop info)
 static void read_picture(png_work *w, png_structp png, png_infop info, dc_image *out, int *orientation)
 {
     png_set_read_fn(png, w, on_read);
+    check_chunks(png, w);
     set_limits(png);
     png_read_info(png, info);
     int channels = set_transforms(png, info);
@@ -126,6 +139,7 @@ static void read_text(png_work *w, png_structp png, png_infop info, const char *
     png_textp text;
     int n = 0;
     png_set_read_fn(png, w, on_read);
+    check_chunks(png, w);
     set_limits(png);
     png_set_chunk_malloc_max(png, MAX_TEXT_CHUNK);
     png_read_info(png, info);
@@ -134,10 +148,24 @@ static void read_text(png_work *w, png_structp png, png_infop info, const char *
         if (strcmp(text[i].key, key)) continue;
         bool utf8 = text[i].compression >= PNG_ITXT_COMPRESSION_NONE;
         size_t length = utf8 ? text[i].itxt_length : text[i].text_length;
+        if (length > MAX_TEXT_CHUNK) png_error(png, "a text chunk of more than 1 MiB");
         if (utf8 && !dc_utf8_valid(text[i].text, length)) png_error(png, "a text chunk that is not UTF-8");
         *out = utf8 ? strndup(text[i].text, length) : from_latin1(text[i].text, length);
         if (!*out) png_error(png, "out of memory");
     }
+}
+
+dc_status dc_png_find_text(const char *name, const uint8_t *bytes, size_t n, const char *key, char **out, dc_error *e)
+{
+    dc_error own = {0};
+    png_work w = {.name = name, .e = e ? e : &own, .at = bytes, .left = n};
+    *out = NULL;
+    png_structp png = png_create_read_struct(PNG_LIBPNG_VER_STRING, &w, on_error, on_warning);
+    png_infop info = png ? png_create_info_struct(png) : NULL;
+    dc_status s = info ? DC_OK : dc_fail_memory(e, name, n);
+    if (!s && !setjmp(w.jump)) read_text(&w, png, info, key, out);
+    png_destroy_read_struct(&png, info ? &info : NULL, NULL);
+    return w.failed ? w.e->code : s;
 }
 
 dc_status dc_png_read_text(const char *path, const char *key, char **out, dc_error *e)
@@ -146,15 +174,7 @@ dc_status dc_png_read_text(const char *path, const char *key, char **out, dc_err
     size_t n = 0;
     *out = NULL;
     dc_status s = dc_read_file(path, DC_IMAGE_FILE, &file, &n, e);
-    if (s) return s;
-    dc_error own = {0};
-    png_work w = {.name = path, .e = e ? e : &own, .at = (const uint8_t *)file, .left = n};
-    png_structp png = png_create_read_struct(PNG_LIBPNG_VER_STRING, &w, on_error, on_warning);
-    png_infop info = png ? png_create_info_struct(png) : NULL;
-    if (!info) s = dc_fail_memory(e, path, n);
-    else if (!setjmp(w.jump)) read_text(&w, png, info, key, out);
-    if (w.failed) s = w.e->code;
-    png_destroy_read_struct(&png, info ? &info : NULL, NULL);
+    if (!s) s = dc_png_find_text(path, (const uint8_t *)file, n, key, out, e);
     free(file);
     return s;
 }

@@ -134,15 +134,29 @@ static dc_status copy(dc_image *out, const dc_image *in, dc_error *e)
     return s;
 }
 
+/* For each of n outputs the input that its middle falls on. Pillow adds up the steps, so that the rounding errors add up too. Ref: Pillow
+ * src/libImaging/Geometry.c, ImagingScaleAffine. */
+static int *nearest_inputs(int in, int n)
+{
+    int *at = dc_calloc((size_t)n, sizeof *at);
+    double step = (double)in / n, middle = step * 0.5;
+    for (int i = 0; at && i < n; i++, middle += step) at[i] = middle < in ? (int)middle : in - 1;
+    return at;
+}
+
 static dc_status nearest(dc_image *out, const dc_image *in, int width, int height, dc_error *e)
 {
     dc_status s = dc_image_make(out, "resizing", (uint64_t)width, (uint64_t)height, in->channels, e);
+    int *xs = nearest_inputs(in->width, width), *ys = nearest_inputs(in->height, height);
     size_t C = (size_t)in->channels;
+    if (!s && (!xs || !ys)) s = dc_fail_memory(e, "resizing", (unsigned long long)(width + height) * sizeof(int));
     for (int y = 0; !s && y < height; y++)
-        for (int x = 0; x < width; x++) {
-            int sx = (int)((x + 0.5) * in->width / width), sy = (int)((y + 0.5) * in->height / height);
-            memcpy(out->pixels + ((size_t)y * (size_t)width + (size_t)x) * C, in->pixels + ((size_t)sy * (size_t)in->width + (size_t)sx) * C, C);
-        }
+        for (int x = 0; x < width; x++)
+            memcpy(out->pixels + ((size_t)y * (size_t)width + (size_t)x) * C, in->pixels + ((size_t)ys[y] * (size_t)in->width + (size_t)xs[x]) * C,
+                   C);
+    free(xs);
+    free(ys);
+    if (s) dc_image_free(out);
     return s;
 }
 
@@ -154,8 +168,8 @@ dc_status dc_image_resize(dc_image *out, const dc_image *in, int width, int heig
     dc_image work = {0}, middle = {0};
     dc_status s = copy(&work, in, e);
     if (!s && in->channels == 4) premultiply(&work);
-    /* Pillow 13 shrinks the height before it widens; in all other cases the horizontal pass comes first. */
-    bool down_first = width > in->width && height < in->height;
+    /* Pillow 13 begins with the height when that shrinks by more than twice what the width loses; else with the width. */
+    bool down_first = height < in->height && in->height - height > 2 * (in->width - width);
     for (int k = 0; !s && k < 2; k++) {
         bool across = (k == 0) != down_first;
         int w = across ? width : work.width, h = across ? work.height : height;
