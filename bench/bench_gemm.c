@@ -1,6 +1,6 @@
 /* bench_gemm.c - the matrix layers of Stable Diffusion 1.5 on the CPU device, beside the machine's own peak.
  *
- *     ninja bench_gemm && bench_gemm [threads] [level] [part of a name]
+ *     ninja bench_gemm && ./bench_gemm [threads] [level] [part of a name] [f16: leaves float32 weights out]
  *
  * Prints GFLOP/s (2 a multiply-add, best of several passes) and the part of the multiply-add peak measured around them in this run. Each
  * pass takes another copy of the weights, so that they come from memory as in a whole model, and the input is written just before. */
@@ -35,11 +35,11 @@ enum { PEAK_STEPS = 2000000 };
 #endif
 #define CHAIN(type, prefix, what)                                                                                                                    \
     type c[CHAINS], x = prefix##_set1_ps(1.0000001f), y = prefix##_set1_ps(1e-9f);                                                                   \
-    UNROLL for (int i = 0; i < CHAINS; i++) c[i] = y;                                                                                                \
-    for (int k = 0; k < PEAK_STEPS; k++) UNROLL for (int i = 0; i < CHAINS; i++)                                                                     \
+    UNROLL for (int j = 0; j < CHAINS; j++) c[j] = y;                                                                                                \
+    for (int k = 0; k < PEAK_STEPS; k++) UNROLL for (int j = 0; j < CHAINS; j++)                                                                     \
         {                                                                                                                                            \
-            c[i] = prefix##_fmadd_ps(x, y, c[i]);                                                                                                    \
-            __asm__ volatile("" : "+" what(c[i]));                                                                                                   \
+            c[j] = prefix##_fmadd_ps(x, y, c[j]);                                                                                                    \
+            __asm__ volatile("" : "+" what(c[j]));                                                                                                   \
         }
 
 __attribute__((target("avx512f"))) static void chains_512(void *ctx, int64_t i, int thread)
@@ -53,9 +53,10 @@ __attribute__((target("avx2,fma"))) static void chains_256(void *ctx, int64_t i,
     CHAIN(__m256, _mm256, "x")
 }
 
-static double peak(dc_pool *p)
+/* Of the vectors that this level uses; portable: of the widest, since OpenBLAS takes what it finds. 0: unknown. */
+static double peak(dc_pool *p, const char *level)
 {
-    bool wide = __builtin_cpu_supports("avx512f");
+    const bool wide = __builtin_cpu_supports("avx512f") && strcmp(level, "avx2");
     double best = 0;
     if (!wide && !__builtin_cpu_supports("fma")) return 0;
     for (int r = 0; r < 5; r++) {
@@ -67,7 +68,7 @@ static double peak(dc_pool *p)
     return best;
 }
 #else
-static double peak(dc_pool *p) { return (void)p, 0; }
+static double peak(dc_pool *p, const char *level) { return (void)p, (void)level, 0; }
 #endif
 
 /* ---- layers ----------------------------------------------------------------------------------------------------- */
@@ -176,7 +177,7 @@ static double op_seconds(const dc_run *r, uint64_t *flops)
     return s;
 }
 
-static void measure(dc_device *d, dc_pool *pool, const layer *l, dc_dtype t)
+static void measure(dc_device *d, dc_pool *pool, const char *level, const layer *l, dc_dtype t)
 {
     dc_error e = {0};
     dc_params *set = dc_params_new(d, "bench");
@@ -210,7 +211,7 @@ static void measure(dc_device *d, dc_pool *pool, const layer *l, dc_dtype t)
                                                          .bias = {{ones, DC_F32, l->in}}});
     double start = now();
     must(dc_params_prepare(set, NULL, NULL, &e), &e);
-    double packing = now() - start, best = 1e9, top = peak(pool);
+    double packing = now() - start, best = 1e9, top = peak(pool, level);
     int64_t pixels = (int64_t)l->n * l->h * l->w;
     bench b = {l, floats(pixels * l->in), l->in2 ? floats(pixels * l->in2) : NULL, floats(pixels * l->up * l->up * l->out), k[0], norm};
     dc_run *r = dc_run_new(d);
@@ -226,7 +227,7 @@ static void measure(dc_device *d, dc_pool *pool, const layer *l, dc_dtype t)
         double took = op_seconds(r, &flops) - before;
         if (took < best) best = took;
     }
-    double again = peak(pool), rate = (double)flops / best * 1e-9;
+    double again = peak(pool, level), rate = (double)flops / best * 1e-9;
     if (again > top) top = again;
     printf("%-24s %-4s %8.3f ms %7.1f GFLOP/s %5.1f %% of %.0f   packed at %.2f GB/s\n", l->name, dc_dtype_name(t), best * 1e3, rate,
            top > 0 ? 100 * rate / top : 0, top, (double)bytes * copies / packing * 1e-9);
@@ -247,8 +248,8 @@ int main(int argc, char **argv)
     printf("%s\n", dc_device_summary(d));
     for (size_t i = 0; i < sizeof layers / sizeof *layers; i++)
         if (strstr(layers[i].name, only)) {
-            measure(d, pool, &layers[i], DC_F16);
-            if (argc <= 4) measure(d, pool, &layers[i], DC_F32);
+            measure(d, pool, level, &layers[i], DC_F16);
+            if (argc <= 4) measure(d, pool, level, &layers[i], DC_F32);
         }
     dc_device_close(d);
     dc_pool_free(pool);

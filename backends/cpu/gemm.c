@@ -15,9 +15,9 @@ int cpu_panel_width(const cpu_panels *w, const cpu_gemm *g, int p)
 
 int cpu_panel_parts(int64_t tiles, int panels, int threads, bool copied)
 {
-    const int64_t tasks = threads > 1 ? (int64_t)threads * (copied ? 4 : 16) : 1; /* the end of an op waits for one task at most */
-    const int64_t wanted = (tasks + tiles - 1) / tiles;
-    return (int)(wanted < 1 ? 1 : wanted > panels ? panels : wanted);
+    if (threads == 1 || tiles >= 4 * threads) return 1;
+    const int64_t wanted = ((copied ? 4 : 16) * threads + tiles - 1) / tiles; /* the end of an op waits for one task at most */
+    return (int)(wanted > panels ? panels : wanted);
 }
 
 uint64_t cpu_product_scratch(const cpu_gemm *g, const dc_param_desc *k, int most_rows)
