@@ -45,7 +45,7 @@ INLINE void micro(const cpu_block *s, int r, int rows, const char *ahead, int li
 INLINE void all_rows(const cpu_block *s, const int ROWS, const int VECS)
 {
     const int calls = (s->rows + ROWS - 1) / ROWS, lines = ((int)(s->next_bytes / 64) + calls - 1) / calls;
-    const char *ahead = lines ? s->next : (const char *)s->b;
+    const char *ahead = s->next;
     for (int r = 0; r < s->rows; r += ROWS) {
         const int left = s->rows - r;
         if (left >= ROWS) micro(s, r, ROWS, ahead, lines, ROWS, VECS);
