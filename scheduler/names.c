@@ -10,13 +10,26 @@ typedef struct name_row {
 static const name_row samplers[] = {
     {"euler", "Euler", "EulerDiscreteScheduler|k_euler|sample_euler"},
     {"euler_a", "Euler a", "euler_ancestral|EulerAncestralDiscreteScheduler|k_euler_a|k_euler_ancestral|sample_euler_ancestral"},
-    {"ddim", "DDIM", "DDIMScheduler|ddim_trailing"},
     {"heun", "Heun", "HeunDiscreteScheduler|k_heun|sample_heun"},
-    {"dpm++2m", "DPM++ 2M", "dpmpp2m|dpmpp_2m|DPMSolverMultistepScheduler|k_dpmpp_2m|sample_dpmpp_2m|dpm++ 2m"},
+    {"dpm2", "DPM2", "dpm_2|KDPM2DiscreteScheduler|k_dpm_2|sample_dpm_2"},
+    {"dpm2_a", "DPM2 a", "dpm_2_ancestral|KDPM2AncestralDiscreteScheduler|k_dpm_2_a|k_dpm_2_ancestral|sample_dpm_2_ancestral"},
+    {"dpm++2s_a", "DPM++ 2S a", "dpmpp_2s_a|dpmpp_2s_ancestral|k_dpmpp_2s_a|sample_dpmpp_2s_ancestral"},
+    {"dpm++sde", "DPM++ SDE", "dpmpp_sde|dpmpp_sde_gpu|DPMSolverSDEScheduler|k_dpmpp_sde|sample_dpmpp_sde"},
     {"lms", "LMS", "LMSDiscreteScheduler|k_lms|sample_lms"},
-    {"pndm", "PLMS", "plms|PNDMScheduler"},
+    {"ipndm", "IPNDM", "sample_ipndm"},
+    {"deis", "DEIS", "DEISMultistepScheduler|sample_deis"},
+    {"dpm++2m", "DPM++ 2M", "dpmpp_2m|DPMSolverMultistepScheduler|k_dpmpp_2m|sample_dpmpp_2m"},
+    {"dpm++2m_sde", "DPM++ 2M SDE", "dpmpp_2m_sde|dpmpp_2m_sde_gpu|k_dpmpp_2m_sde|sample_dpmpp_2m_sde"},
+    {"dpm++3m_sde", "DPM++ 3M SDE", "dpmpp_3m_sde|dpmpp_3m_sde_gpu|k_dpmpp_3m_sde|sample_dpmpp_3m_sde"},
+    {"dpm++2s", "DPM++ 2S", "dpmpp_2s|DPMSolverSinglestepScheduler"},
+    {"dpm++3s", "DPM++ 3S", "dpmpp_3s"},
+    {"dpm_solver", "DPM-Solver", "dpm_solver_2m|dpm2m"},
     {"unipc", "UniPC", "uni_pc|uni_pc_bh2|UniPCMultistepScheduler"},
+    {"ddim", "DDIM", "DDIMScheduler"},
+    {"ddpm", "DDPM", "DDPMScheduler"},
+    {"pndm", "PLMS", "plms|PNDMScheduler"},
     {"lcm", "LCM", "LCMScheduler|sample_lcm"},
+    {"tcd", "TCD", "TCDScheduler"},
 };
 static const name_row schedules[] = {
     {"model", "Automatic", "discrete|default|auto"},
@@ -90,7 +103,9 @@ const char *dc_schedule_label(const char *canonical) { return label(schedules, S
 
 const char *const *dc_sampler_names(int *n)
 {
-    static const char *const names[] = {"euler", "euler_a", "ddim", "heun", "dpm++2m", "lms", "pndm", "unipc", "lcm"};
+    static const char *const names[] = {"euler", "euler_a", "heun",    "dpm2",        "dpm2_a",      "dpm++2s_a", "dpm++sde", "lms",
+                                        "ipndm", "deis",    "dpm++2m", "dpm++2m_sde", "dpm++3m_sde", "dpm++2s",   "dpm++3s",  "dpm_solver",
+                                        "unipc", "ddim",    "ddpm",    "pndm",        "lcm",         "tcd"};
     _Static_assert(sizeof names / sizeof *names == SAMPLERS, "one name a row");
     *n = SAMPLERS;
     return names;

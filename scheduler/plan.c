@@ -6,16 +6,32 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define SPACED   READS_SPACING
+#define SOLVER   (READS_SPACING | READS_ZERO_SNR | READS_FINAL_SIGMA)
+#define TWO_ROWS (READS_SPACING | LISTS_INNER)
 static const sampler_class samplers[] = {
-    {"euler", SIGMA_SPACE, "linspace", READS_ZERO_SNR | READS_FINAL_SIGMA | READS_SIGMA_RANGE, -1, build_first_order},
-    {"euler_a", SIGMA_SPACE, "linspace", READS_ZERO_SNR, 1, build_ancestral},
-    {"heun", SIGMA_SPACE, "linspace", 0, -1, build_heun},
-    {"lms", SIGMA_SPACE, "linspace", 0, -1, build_lms},
-    {"dpm++2m", ROUNDED, "linspace", READS_ZERO_SNR | READS_FINAL_SIGMA | READS_LU, -1, build_dpmpp_2m},
-    {"unipc", ROUNDED, "linspace", READS_ZERO_SNR | READS_FINAL_SIGMA, -1, build_unipc},
-    {"ddim", TIMESTEPS, "leading", READS_ZERO_SNR | ALPHA_TO_ONE, 0, build_first_order},
-    {"pndm", TIMESTEPS, "leading", NEEDS_EPS_OR_V, -1, build_pndm},
-    {"lcm", DISTILLED, "leading", READS_ZERO_SNR | ALPHA_TO_ONE, -1, build_lcm},
+    {"euler", SIGMA_SPACE, "linspace", SOLVER | READS_SIGMA_RANGE, -1, build_first_order},
+    {"euler_a", SIGMA_SPACE, "linspace", SPACED | READS_ZERO_SNR, 1, build_ancestral},
+    {"heun", SIGMA_SPACE, "linspace", TWO_ROWS, -1, build_heun},
+    {"dpm2", SIGMA_SPACE, "linspace", TWO_ROWS | LISTS_ENDS | ROUNDS_KARRAS, -1, build_dpm2},
+    {"dpm2_a", SIGMA_SPACE, "linspace", TWO_ROWS | LISTS_ENDS | ROUNDS_KARRAS, 1, build_dpm2_ancestral},
+    {"dpm++2s_a", SIGMA_SPACE, "linspace", SPACED, 1, build_dpmpp_2s_ancestral},
+    {"dpm++sde", SIGMA_SPACE, "linspace", SPACED, 1, build_dpmpp_sde},
+    {"lms", SIGMA_SPACE, "linspace", SPACED, -1, build_lms},
+    {"ipndm", SIGMA_SPACE, "linspace", SPACED, -1, build_ipndm},
+    {"deis", ROUNDED, "linspace", SPACED | FINAL_SIGMA_MIN, -1, build_deis},
+    {"dpm++2m", ROUNDED, "linspace", SOLVER | READS_LU, -1, build_dpmpp_2m},
+    {"dpm++2m_sde", ROUNDED, "linspace", SOLVER | READS_LU, 1, build_dpmpp_2m_sde},
+    {"dpm++3m_sde", ROUNDED, "linspace", SOLVER | READS_LU, 1, build_dpmpp_3m_sde},
+    {"dpm++2s", ROUNDED, "linspace", READS_FINAL_SIGMA | READS_SDE, 0, build_dpmpp_2s},
+    {"dpm++3s", ROUNDED, "linspace", READS_FINAL_SIGMA | READS_SDE, 0, build_dpmpp_3s},
+    {"dpm_solver", ROUNDED, "linspace", SOLVER | READS_LU, -1, build_dpm_solver},
+    {"unipc", ROUNDED, "linspace", SOLVER, -1, build_unipc},
+    {"ddim", TIMESTEPS, "leading", SPACED | READS_ZERO_SNR | READS_ALPHA_TO_ONE | ALPHA_TO_ONE, 0, build_first_order},
+    {"ddpm", TIMESTEPS, "leading", SPACED | READS_ZERO_SNR | ALPHA_TO_ONE, -1, build_ddpm},
+    {"pndm", TIMESTEPS, "leading", SPACED | READS_ALPHA_TO_ONE | NEEDS_EPS_OR_V, -1, build_pndm},
+    {"lcm", DISTILLED, "leading", READS_ZERO_SNR | READS_ALPHA_TO_ONE | ALPHA_TO_ONE, -1, build_lcm},
+    {"tcd", DISTILLED, "leading", READS_ZERO_SNR | READS_ALPHA_TO_ONE | ALPHA_TO_ONE, 0.3, build_tcd},
 };
 enum { SAMPLERS = sizeof samplers / sizeof *samplers };
 
@@ -97,17 +113,17 @@ static level level_or_final(const build *x, double t) { return t >= 0 ? level_of
 
 /* ---- lists for `diffc schedule` ---------------------------------------------------------------------------------------------- */
 
-/* One timestep a model evaluation; sigmas as the class lists them (Heun repeats the inner ones). */
-static dc_status make_lists(dc_plan *p, const build *x, const double *sigma, double end, bool heun, dc_error *e)
+/* One timestep a model evaluation; sigmas as the class lists them. */
+static dc_status make_lists(dc_plan *p, const build *x, const double *sigma, double end, unsigned flags, dc_error *e)
 {
     p->timesteps = dc_calloc((size_t)p->n_rows, sizeof(double));
-    p->sigmas = dc_calloc((size_t)(2 * x->n + 1), sizeof(double));
+    p->sigmas = dc_calloc((size_t)(2 * x->n + 3), sizeof(double));
     if (!p->timesteps || !p->sigmas) return dc_fail_memory(e, "a schedule", (unsigned long long)p->n_rows * 8);
     p->n_timesteps = p->n_rows;
     for (int i = 0; i < p->n_rows; i++) p->timesteps[i] = p->rows[i].t;
     for (int i = 0; i < x->n; i++)
-        for (int k = 0; k < (heun && i ? 2 : 1); k++) p->sigmas[p->n_sigmas++] = sigma[i];
-    p->sigmas[p->n_sigmas++] = end;
+        for (int k = 0; k < (flags & LISTS_INNER && i ? 2 : 1); k++) p->sigmas[p->n_sigmas++] = sigma[i];
+    for (int k = 0; k < (flags & LISTS_ENDS ? 3 : 1); k++) p->sigmas[p->n_sigmas++] = end;
     return DC_OK;
 }
 
@@ -153,13 +169,14 @@ static dc_status fill_levels(work *w, build *x, const sampler_class *s, const dc
     if (sigma_based(s)) {
         sigma_levels(s, how, c, &w->table, q, n, w->t, w->sigma);
         bool above_zero = (s->flags & READS_FINAL_SIGMA) && !strcmp(c->final_sigmas_type, "sigma_min");
-        if (above_zero && w->table.sigma[0] <= w->sigma[n - 1]) *end = w->table.sigma[0];
+        if ((above_zero && w->table.sigma[0] <= w->sigma[n - 1]) || (s->flags & FINAL_SIGMA_MIN)) *end = w->table.sigma[0];
         for (int i = 0; i < n; i++) w->L[i] = level_of_sigma(w->sigma[i], w->t[i]);
         /* a class in sigma space hands out x0 + sigma eps, the others a x0 + s eps */
         w->L[n] = s->family == SIGMA_SPACE ? (level){1, *end, 0} : level_of_sigma(*end, 0);
         return DC_OK;
     }
-    bool to_one = c->set_alpha_to_one < 0 ? (s->flags & ALPHA_TO_ONE) != 0 : c->set_alpha_to_one;
+    bool told = c->set_alpha_to_one >= 0 && (s->flags & READS_ALPHA_TO_ONE),
+         to_one = told ? c->set_alpha_to_one != 0 : (s->flags & ALPHA_TO_ONE) != 0;
     x->final = to_one ? (level){1, 0, 0} : level_of_t(&w->table, 0);
     x->ratio = c->train_steps / n;
     if (s->family == DISTILLED) st = distilled_timesteps(w->t, c, n, e);
@@ -174,16 +191,16 @@ static dc_status fill_levels(work *w, build *x, const sampler_class *s, const dc
     return st;
 }
 
-/* X = c_image image + c_noise noise. Text-to-image in sigma space starts at noise * init_sigma (in units of x0), image-to-image at the
- * level itself. sigma: of the whole schedule. */
-static void set_start(dc_plan *p, const build *x, const sampler_class *s, bool from_image, const double *sigma)
+/* X = c_image image + c_noise noise. Image-to-image starts at the level itself, and so does a list of sigmas that only k-diffusion's form
+ * of a sampler takes. Else text-to-image starts at noise * init_sigma, in sigma space in units of x0. sigma: of the whole schedule. */
+static void set_start(dc_plan *p, const build *x, const sampler_class *s, const dc_sampler_request *q, const double *sigma)
 {
-    const char *spacing = *x->c->spacing ? x->c->spacing : s->spacing;
     level first = s->family == TIMESTEPS ? level_of_t(x->b->table, p->rows[0].t) : x->L[0]; /* pndm begins where its own list does */
     p->init_sigma = 1;
-    if (s->family == SIGMA_SPACE) p->init_sigma = !strcmp(spacing, "leading") ? hypot(1, sigma[0]) : sigma[0];
-    p->c_image = from_image ? first.a : 0;
-    p->c_noise = from_image ? first.s : s->family == SIGMA_SPACE ? p->init_sigma * first.a : 1;
+    if (s->family == SIGMA_SPACE) p->init_sigma = !strcmp(spacing_of(s, x->c), "leading") ? hypot(1, sigma[0]) : sigma[0];
+    bool at_level = q->image_start || (s->family == ROUNDED && q->n_sigmas > 0);
+    p->c_image = q->image_start ? first.a : 0;
+    p->c_noise = at_level ? first.s : s->family == SIGMA_SPACE ? p->init_sigma * first.a : 1;
 }
 
 /* The last guard: a division by zero that no rule above foresaw must not become a picture. */
@@ -211,6 +228,12 @@ static dc_status allocate(work *w, int n, dc_error *e)
     return w->t && w->sigma && w->L && w->target ? DC_OK : dc_fail_memory(e, "a schedule", (unsigned long long)n * 64);
 }
 
+static double eta_of(const sampler_class *s, const dc_noise_config *c, const dc_sampler_request *q)
+{
+    if (q->eta >= 0) return q->eta;
+    return (s->flags & READS_SDE) && !strcmp(c->algorithm_type, "sde-dpmsolver++") ? 1 : fmax(s->eta, 0);
+}
+
 static zero_snr zero_snr_of(const sampler_class *s)
 {
     if (!(s->flags & READS_ZERO_SNR)) return ZERO_SNR_IGNORED;
@@ -226,7 +249,7 @@ static dc_status build_plan(dc_plan *p, work *w, const dc_noise_config *c, const
     if (!st) st = noise_table_make(&w->table, c, zero_snr_of(s), e);
     if (!st) st = allocate(w, n, e);
     builder b = {.plan = p, .prediction = c->prediction, .table = &w->table};
-    build x = {.b = &b, .c = c, .eta = q->eta >= 0 ? q->eta : fmax(s->eta, 0), .full = n, .final_at = level_or_final};
+    build x = {.b = &b, .c = c, .eta = eta_of(s, c, q), .full = n, .final_at = level_or_final};
     if (!st) st = fill_levels(w, &x, s, q, how, n, &end, e);
     if (st) return st;
 
@@ -238,16 +261,25 @@ static dc_status build_plan(dc_plan *p, work *w, const dc_noise_config *c, const
     x.n = n - skip;
     s->make(&x);
     if (b.failed) return dc_fail_memory(e, "the sampler's rows", (unsigned long long)n * sizeof(dc_row));
-    set_start(p, &x, s, q->image_start, w->sigma);
+    set_start(p, &x, s, q, w->sigma);
     st = check_finite(p, s, e);
-    return st ? st : make_lists(p, &x, w->sigma + skip, end, !strcmp(s->name, "heun"), e);
+    return st ? st : make_lists(p, &x, w->sigma + skip, end, s->flags, e);
+}
+
+/* The sampler that the model's file asks for. */
+static const char *own_sampler(const dc_noise_config *c)
+{
+    const char *name = dc_sampler_of_class(c->class_name);
+    if (!name) return "euler"; /* a class we do not have: the plainest sampler, told by the caller */
+    if (strcmp(name, "dpm++2m") != 0) return name;
+    if (!strcmp(c->algorithm_type, "sde-dpmsolver++")) return "dpm++2m_sde";
+    return !strcmp(c->algorithm_type, "dpmsolver") ? "dpm_solver" : name;
 }
 
 dc_status dc_plan_build(dc_plan *p, const dc_noise_config *c, const dc_sampler_request *q, dc_error *e)
 {
     *p = (dc_plan){0};
-    const char *name = q->sampler ? q->sampler : dc_sampler_of_class(c->class_name);
-    if (!name) name = "euler"; /* a class we do not have: the plainest sampler, told by the caller */
+    const char *name = q->sampler ? q->sampler : own_sampler(c);
     const sampler_class *s = find_sampler(name);
     int n = q->n_sigmas > 0 ? q->n_sigmas : q->steps;
     if (!s) return dc_fail(e, DC_USAGE, "sampler: found %s, expected a known one", name);

@@ -2,9 +2,6 @@
 #include "scheduler/rows.h"
 #include <math.h>
 
-static const double adams_bashforth[4][4] = {
-    {1, 0, 0, 0}, {3.0 / 2, -1.0 / 2, 0, 0}, {23.0 / 12, -16.0 / 12, 5.0 / 12, 0}, {55.0 / 24, -59.0 / 24, 37.0 / 24, -9.0 / 24}};
-
 /* DDIM move with a mean of raw outputs: x' = P x + Q mean. A mean of v's is turned into epsilon with the start's level. */
 static void transfer(level from, level to, bool v, double *P, double *Q)
 {

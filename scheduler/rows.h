@@ -80,14 +80,29 @@ typedef struct build {
     level (*final_at)(const struct build *x, double timestep); /* level at a timestep, below 0 the final one */
     level final;
 } build;
-void build_first_order(build *x); /* euler, ddim, ddpm */
-void build_ancestral(build *x);   /* euler_a */
-void build_heun(build *x);
-void build_lms(build *x);
-void build_dpmpp_2m(build *x);
+int multistep_order(const build *x, int i, int order); /* dpm_solver.c */
+extern const double adams_bashforth[4][4];             /* [order - 1][newest first] */
+void build_first_order(build *x);                      /* first_order.c: euler, ddim */
+void build_ancestral(build *x);                        /* euler_a */
+void build_ddpm(build *x);
+void build_lcm(build *x);
+void build_tcd(build *x);
+void build_heun(build *x); /* two_rows.c */
+void build_dpm2(build *x);
+void build_dpm2_ancestral(build *x);
+void build_dpmpp_2s_ancestral(build *x);
+void build_dpmpp_sde(build *x);
+void build_lms(build *x); /* multistep.c */
+void build_ipndm(build *x);
+void build_deis(build *x);
+void build_dpmpp_2m(build *x); /* dpm_solver.c */
+void build_dpmpp_2m_sde(build *x);
+void build_dpmpp_3m_sde(build *x);
+void build_dpm_solver(build *x);
+void build_dpmpp_2s(build *x);
+void build_dpmpp_3s(build *x);
 void build_unipc(build *x);
 void build_pndm(build *x);
-void build_lcm(build *x);
 
 /* ---- plan.c's table of samplers: what the diffusers class of each does with the model's file */
 typedef enum family {
@@ -96,7 +111,21 @@ typedef enum family {
     TIMESTEPS,   /* levels at whole timesteps, next step by t - T/n (DDIM, PNDM)                 */
     DISTILLED    /* timesteps of the distillation (LCM)                                          */
 } family;
-enum { READS_ZERO_SNR = 1, READS_FINAL_SIGMA = 2, READS_SIGMA_RANGE = 4, NEEDS_EPS_OR_V = 8, ALPHA_TO_ONE = 16, READS_LU = 32 };
+enum {
+    READS_ZERO_SNR = 1 << 0, /* keys of the model's file that the class knows */
+    READS_FINAL_SIGMA = 1 << 1,
+    READS_SIGMA_RANGE = 1 << 2,
+    READS_LU = 1 << 3,
+    READS_SPACING = 1 << 4,
+    READS_ALPHA_TO_ONE = 1 << 5,
+    READS_SDE = 1 << 6,
+    ALPHA_TO_ONE = 1 << 7,    /* defaults that differ: the final level is a picture without noise */
+    FINAL_SIGMA_MIN = 1 << 8, /* the final level is always the table's lowest */
+    ROUNDS_KARRAS = 1 << 9,   /* a sigma-space class with whole timesteps for karras */
+    NEEDS_EPS_OR_V = 1 << 10, /* what it cannot do */
+    LISTS_INNER = 1 << 11,    /* its list of sigmas names each inner one twice */
+    LISTS_ENDS = 1 << 12      /* and the final one three times */
+};
 typedef struct sampler_class {
     const char *name;
     family family;
@@ -107,6 +136,7 @@ typedef struct sampler_class {
 } sampler_class;
 
 /* ---- spacing.c: timesteps, and the shapes that sigmas can have */
+const char *spacing_of(const sampler_class *s, const dc_noise_config *c); /* the file's, or the class's */
 void spaced_timesteps(double *t, const sampler_class *s, const dc_noise_config *c, int n);
 dc_status distilled_timesteps(double *t, const dc_noise_config *c, int n, dc_error *e); /* USAGE: more than the distillation has */
 typedef enum shape { SHAPE_MODEL, SHAPE_KARRAS, SHAPE_EXPONENTIAL, SHAPE_BETA, SHAPE_LU, SHAPE_CUSTOM } shape;

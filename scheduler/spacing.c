@@ -24,9 +24,14 @@ static double down_from(int T, int n, int i)
     return T + i * step;
 }
 
+const char *spacing_of(const sampler_class *s, const dc_noise_config *c)
+{
+    return *c->spacing && (s->flags & READS_SPACING) ? c->spacing : s->spacing;
+}
+
 void spaced_timesteps(double *t, const sampler_class *s, const dc_noise_config *c, int n)
 {
-    const char *spacing = *c->spacing ? c->spacing : s->spacing;
+    const char *spacing = spacing_of(s, c);
     int T = c->train_steps, points = n + (s->family == ROUNDED);
     /* as many steps as the training had: every timestep once (n + 1 points would repeat some, which no multistep formula survives) */
     if (points > T && s->family == ROUNDED) {
@@ -105,7 +110,7 @@ void shaped_sigmas(double *sigma, shape how, double high, double low, int n)
 
 double whole_timestep(double t, shape how, const sampler_class *s, const dc_noise_config *c)
 {
-    if (s->family != ROUNDED) return t;
+    if (s->family != ROUNDED) return how == SHAPE_KARRAS && (s->flags & ROUNDS_KARRAS) ? round_even(t) : t;
     /* diffusers casts to integers, which cuts off; only these two shapes are rounded before, and not by the cosine schedule's DPM-Solver */
     bool rounds = how == SHAPE_KARRAS || how == SHAPE_LU || how == SHAPE_CUSTOM;
     if ((s->flags & READS_LU) && !strcmp(c->beta_schedule, "squaredcos_cap_v2")) rounds = false;

@@ -53,7 +53,7 @@ def run(cls, config, steps, strength, eta):
         x = s.add_noise(IMAGE, x, ts[:1])
     levels = [level(ac, float(t)) for t in ts]
     for t, (a, b) in zip(ts, levels):
-        seen = s.scale_model_input(x, t)
+        seen = s.scale_model_input(x, t) if hasattr(s, "scale_model_input") else x
         x = s.step(denoise(seen, a, b, s.config.prediction_type), t, x, **({} if eta is None else {"eta": eta}), return_dict=False)[0]
     return x, [float(t) for t in ts], levels
 
@@ -91,6 +91,17 @@ CASES += [(UNIPC, c, 6, None, None) for c in (dict(MIN, predict_x0=False), {"dis
 CASES += [(DDIM, dict(PLAIN, **LEAD, set_alpha_to_one=a), 7, None, e) for a in (True, False) for e in (0.0, 0.4, 1.0)]
 CASES += [(cls, dict(own, **TRAIL, **V, rescale_betas_zero_snr=True), 6, None, None) for cls, own in ((DPM, {}), (UNIPC, {}), (LMS, {}), (HEUN, {}), (DDIM, PLAIN), (PNDM, PLMS), (LCM, {}))]
 CASES += [(DDIM, dict(PLAIN, trained_betas=[0.02 + 0.001 * i for i in range(50)], num_train_timesteps=50), 5, None, None)]
+KDPM2, KDPM2_A, DEIS, TCD, DDPM, SINGLE = ("KDPM2DiscreteScheduler", "KDPM2AncestralDiscreteScheduler", "DEISMultistepScheduler", "TCDScheduler", "DDPMScheduler", "DPMSolverSinglestepScheduler")
+SDE = {"algorithm_type": "sde-dpmsolver++"}
+for cls, own in ((KDPM2, {}), (KDPM2_A, {}), (DEIS, {"solver_order": 3}), (TCD, {}), (DDPM, PLAIN), (SINGLE, {}), (SINGLE, {"solver_order": 3}), (SINGLE, SDE), (DPM, SDE),
+                 (DPM, {"algorithm_type": "dpmsolver", "solver_order": 3, **MIN})):
+    CASES += [(cls, dict(own, **LEAD), 10, 0.6, None), (cls, dict(own, **TRAIL, **V), 7, None, None), (cls, dict(own, **LIN), 16, None, None)]
+CASES += [(cls, {"use_karras_sigmas": True}, 6, None, None) for cls in (KDPM2, KDPM2_A, DEIS, SINGLE)]
+CASES += [(SINGLE, dict(MIN, **c), n, None, None) for n in (6, 7) for c in ({}, {"lower_order_final": True}, {"solver_order": 3}, {"solver_order": 3, "lower_order_final": True})]
+CASES += [(DPM, dict(SDE, solver_type="heun"), 6, None, None), (DPM, {"algorithm_type": "dpmsolver", "solver_type": "heun", **MIN}, 6, None, None)]
+CASES += [(DPM, dict(TRAIL), 48, None, None), (DPM, dict(MIN, solver_order=3), 15, None, None), (DPM, dict(MIN, solver_order=3), 20, 0.5, None),
+          (DPM, dict(MIN, euler_at_final=True), 16, None, None)]  # arange's rounding; where lower orders end a run
+CASES += [(TCD, {}, 4, None, e) for e in (0.0, 0.5, 1.0)]
 
 rows = []
 for cls, config, steps, strength, eta in CASES:

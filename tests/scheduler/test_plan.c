@@ -1,5 +1,5 @@
-/* Samplers and schedules against diffusers: timesteps, sigmas, and whole trajectories on an analytic denoiser.
- * Golden: tests/gen/scheduler.py, scheduler_runs.py (float64 runs of diffusers 0.42.1). */
+/* Samplers and schedules against diffusers and k-diffusion: timesteps, sigmas, and whole trajectories on an analytic denoiser.
+ * Golden: tests/gen/scheduler.py, scheduler_runs.py (float64 runs of diffusers 0.42.1 and k-diffusion 0.1.1). */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -148,7 +148,7 @@ static void denoise(const mixture *m, const double *x, double a, double s, char 
 
 typedef double states[ROWS][DIM];
 
-/* The one loop of scheduler/sampler.h, in float64; keeps X before every row and the last one in out. Returns the noises drawn. */
+/* The one loop of scheduler/sampler.h, in float64; levels: what the model takes its timestep for (NULL: the row's own). Keeps X before every row and the last one in out. Returns the noises drawn. */
 static int run(const dc_plan *p, const json_t *levels, const mixture *m, const float *noise, char what, states *out)
 {
     static states reg[DC_REGS];
@@ -158,7 +158,8 @@ static int run(const dc_plan *p, const json_t *levels, const mixture *m, const f
     for (int i = 0; i < p->n_rows; i++) {
         const dc_row *row = &p->rows[i];
         const json_t *level = json_array_get(levels, (size_t)i);
-        double a = json_number_value(json_array_get(level, 0)), s = json_number_value(json_array_get(level, 1));
+        double a = 1 / hypot(1, row->sigma), s = row->sigma * a;
+        if (levels) a = json_number_value(json_array_get(level, 0)), s = json_number_value(json_array_get(level, 1));
         states x = {{0}}, saved = {{0}};
         memcpy(out[i], reg[DC_REG_X], sizeof(states));
         for (int n = 0; n < ROWS; n++) {
@@ -211,15 +212,52 @@ static void trajectory_matches(const json_t *entry, const mixture *m, const floa
     dc_plan_free(&p);
 }
 
-static void trajectories_match_diffusers(void **unused)
+/* k-diffusion's samplers on a list of sigmas; its states are x0 + sigma eps at the beginning of each step. */
+static void k_matches(const json_t *entry, const mixture *m, const float *noise)
+{
+    const char *id = json_string_value(json_object_get(entry, "id")), *schedule;
+    const json_t *sigmas = json_object_get(entry, "sigmas"), *options = json_object_get(entry, "options"), *eta = json_object_get(options, "eta");
+    double list[64];
+    int n = (int)json_array_size(sigmas) - 1;
+    for (int i = 0; i < n; i++) list[i] = json_number_value(json_array_get(sigmas, (size_t)i));
+    dc_noise_config c;
+    dc_noise_config_default(&c);
+    if (json_object_get(options, "solver_type")) strcpy(c.solver_type, json_string_value(json_object_get(options, "solver_type")));
+    dc_sampler_request q = {.sampler = dc_sampler_find(json_string_value(json_object_get(entry, "sampler")), &schedule),
+                            .strength = 1,
+                            .eta = eta ? json_number_value(eta) : -1,
+                            .sigmas = list,
+                            .n_sigmas = n};
+    dc_plan p;
+    dc_error e = {0};
+    if (!q.sampler || dc_plan_build(&p, &c, &q, &e)) fail_msg("%s: %s", id, e.text);
+    states *out = calloc((size_t)p.n_rows + 1, sizeof *out);
+    int used = run(&p, NULL, m, noise, 'e', out) - p.rows[p.n_rows - 1].draw; /* it leaves out the last one, which nothing reads */
+    if (used != json_integer_value(json_object_get(entry, "noises_used"))) fail_msg("%s: %d noises drawn", id, used);
+    dc_npy ref = read_npy(json_string_value(json_object_get(entry, "file_f8")));
+    if (p.steps != n || ref.dim[0] != n + 1) fail_msg("%s: %d steps", id, p.steps);
+    double most = 0;
+    for (int i = 0, at = 0; i <= p.n_rows; i++) {
+        if (i < p.n_rows && !p.rows[i].begins_step) continue;
+        double scale = i < p.n_rows ? hypot(1, p.rows[i].sigma) : 1;
+        for (int k = 0; k < ROWS * DIM; k++) most = fmax(most, fabs(((double *)out[i])[k] * scale - ((double *)ref.data)[at * ROWS * DIM + k]));
+        at++;
+    }
+    if (!(most < 1e-9)) fail_msg("%s: off by %.3g", id, most);
+    free(out);
+    free(ref.data);
+    dc_plan_free(&p);
+}
+
+static void trajectories_match(void **unused)
 {
     (void)unused;
     mixture m = read_mixture();
     dc_npy noise = read_npy("noise_f4.npy");
     json_t *all = read_json("trajectories.json"), *entry;
     size_t i;
-    assert_true(json_array_size(all) > 30);
-    json_array_foreach(all, i, entry) trajectory_matches(entry, &m, noise.data);
+    assert_true(json_array_size(all) > 110);
+    json_array_foreach(all, i, entry) json_object_get(entry, "class") ? trajectory_matches(entry, &m, noise.data) : k_matches(entry, &m, noise.data);
     json_decref(all);
     free(noise.data);
 }
@@ -250,7 +288,7 @@ static void runs_match_diffusers(void **unused)
     dc_npy noise = read_npy("noise_f4.npy");
     json_t *all = read_json("runs.json"), *entry;
     size_t i;
-    assert_true(json_array_size(all) > 80);
+    assert_true(json_array_size(all) > 120);
     json_array_foreach(all, i, entry) run_matches(entry, &m, noise.data);
     json_decref(all);
     free(noise.data);
@@ -274,6 +312,13 @@ static void names_of_other_programs_are_known(void **state)
         {"dpm++2m", "dpm++2m", NULL},
         {"Heun", "heun", NULL},
         {"LCM", "lcm", NULL},
+        {"DPM2 a Karras", "dpm2_a", "karras"},
+        {"DPM++ 2S a", "dpm++2s_a", NULL},
+        {"dpmpp_3m_sde_gpu", "dpm++3m_sde", NULL},
+        {"DPM++ 2M SDE Exponential", "dpm++2m_sde", "exponential"},
+        {"KDPM2AncestralDiscreteScheduler", "dpm2_a", NULL},
+        {"k_dpmpp_sde", "dpm++sde", NULL},
+        {"ipndm", "ipndm", NULL},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         const char *schedule, *got = dc_sampler_find(rows[i][0], &schedule);
@@ -282,7 +327,12 @@ static void names_of_other_programs_are_known(void **state)
         if (rows[i][2]) assert_string_equal(schedule, rows[i][2]);
         else assert_null(schedule);
     }
-    const char *schedule;
+    int n;
+    const char *schedule, *const *names = dc_sampler_names(&n); /* every name is found, by itself and by its label */
+    for (int i = 0; i < n; i++) {
+        assert_string_equal(dc_sampler_find(names[i], &schedule), names[i]);
+        assert_string_equal(dc_sampler_find(dc_sampler_label(names[i]), &schedule), names[i]);
+    }
     assert_null(dc_sampler_find("eulre", &schedule));
     assert_null(dc_sampler_find("karras", &schedule));
     assert_string_equal(dc_schedule_find("Karras"), "karras");
@@ -391,7 +441,7 @@ static void keys_that_mean_another_model_are_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(schedules_match_diffusers),
-                                       cmocka_unit_test(trajectories_match_diffusers),
+                                       cmocka_unit_test(trajectories_match),
                                        cmocka_unit_test(runs_match_diffusers),
                                        cmocka_unit_test(all_step_counts_are_finite),
                                        cmocka_unit_test(zero_snr_needs_v),
