@@ -16,7 +16,7 @@ dc_status dc_tokenizer_open(dc_tokenizer **out, const char *folder, dc_error *e)
 /* CLIP's published merge list in packed form (assets/clip_merges.*), cut to `vocab_size` entries (49408: all);
  * special tokens and padding (with the end token) as SD 1.x has them. Errors: NO_INPUT, DATA, NO_MEMORY. */
 dc_status dc_tokenizer_open_merges(dc_tokenizer **out, const char *file, int vocab_size, dc_error *e);
-void      dc_tokenizer_close(dc_tokenizer *t);
+void dc_tokenizer_close(dc_tokenizer *t);
 
 int dc_tokenizer_start(const dc_tokenizer *t);
 int dc_tokenizer_end(const dc_tokenizer *t);

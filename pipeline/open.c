@@ -262,6 +262,12 @@ static dc_status check_fit(const diffc_model *m, dc_error *e)
     return DC_OK;
 }
 
+/* Ref: StableDiffusionPipeline.__init__ (not its XL kin): a scheduler file from before steps_offset is read as if it said 1. */
+static void amend_old_scheduler(diffc_model *m)
+{
+    if (!dc_unet_configuration(m->unet)->text_time) m->noise.steps_offset = 1;
+}
+
 /* Steps, guidance and sampler that suit the model: "diffc_defaults" in its model_index.json, else by its kind. */
 static void read_defaults(diffc_model *m, const model_index *x, dc_error *e)
 {
@@ -366,6 +372,7 @@ dc_status model_open(diffc_model **out, const diffc_options *o, dc_error *e)
     if (!s) s = open_vae(m, o->taesd ? o->taesd : o->vae, e);
     if (!s) s = check_fit(m, e);
     if (!s) {
+        amend_old_scheduler(m);
         read_defaults(m, &x, e);
         s = e->code;
     }

@@ -22,6 +22,13 @@ ln -s target.png link.png
 "$diffc" txt2img house $t -s 5 -q -o link.png && [ -L link.png ] && cmp -s a-5.png target.png || fail "a link is followed"
 rm -f ./*.png
 
+# a scheduler file from before steps_offset: diffusers' pipeline of Stable Diffusion 1.x and 2.x reads it as 1
+mkdir -p old/sd1/scheduler
+ln -s "$model"/model_index.json "$model"/text_encoder "$model"/unet "$model"/vae old/sd1
+grep -v steps_offset "$model/scheduler/scheduler_config.json" >old/sd1/scheduler/scheduler_config.json
+"$diffc" txt2img house $t -s 5 --sampler ddim -q -o new.png && "$diffc" txt2img house -m old/sd1 --steps 2 -W 64 -H 64 -s 5 --sampler ddim -q -o old.png || fail "steps_offset"
+cmp -s new.png old.png || fail "a scheduler without steps_offset draws another picture"
+
 # parameters in the picture, random seed told
 "$diffc" txt2img -p "a house" -n "blurry" $t -s 7 --sampler "DPM++ 2M Karras" --cfg 6.5 -q -o p.png || fail "aliases"
 grep -aq "Negative prompt: blurry" p.png && grep -aq "Steps: 2, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 6.5, Seed: 7, Size: 64x64, Model: sd1, RNG: CPU" p.png || fail "parameters: $(strings p.png | head -5)"
