@@ -71,7 +71,7 @@ typedef struct dc_rgb8_args {
 
 typedef struct dc_backend {
     const char *name;
-    dc_status (*open)(dc_device *d, const dc_device_options *o, dc_error *e); /* fills d->impl, d->summary */
+    dc_status (*open)(dc_device *d, const dc_device_options *o, dc_error *e); /* fills d->impl, d->precision, d->summary */
     void (*close)(dc_device *d);
 
     void *(*alloc)(dc_device *d, uint64_t bytes); /* 64-byte aligned at least; NULL when out */
@@ -106,11 +106,17 @@ typedef struct dc_backend {
 struct dc_device {
     const dc_backend *be;
     void *impl;
+    dc_precision precision; /* as asked for when it is opened; `open` settles AUTO */
+    bool exact;
     char summary[128];
     const atomic_int *cancel; /* may be NULL; devices poll it between tiles */
     const dc_log *log;
 };
 static inline bool dc_cancelled(const dc_device *d) { return d->cancel && atomic_load_explicit(d->cancel, memory_order_relaxed) != 0; }
+
+const char *dc_precision_name(dc_precision p); /* "bf16" */
+/* For `open`: this device has no such precision. */
+dc_status dc_refuse_precision(const dc_device *d, const char *expected, dc_error *e);
 
 extern const dc_backend dc_backend_ref; /* backends/ref: plain loops, and the commented template for a new device */
 extern const dc_backend dc_backend_cpu;

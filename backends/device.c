@@ -5,6 +5,33 @@
 
 static const dc_backend *const backends[] = {&dc_backend_cpu, &dc_backend_ref};
 
+/* ---- precision -------------------------------------------------------------------------------------------------- */
+
+static const char *const precisions[] = {"auto", "f32", "bf16", "f16", "int8"};
+
+const char *dc_precision_name(dc_precision p) { return precisions[p]; }
+
+static dc_status find_precision(const char *name, dc_precision *out, dc_error *e)
+{
+    *out = DC_PRECISION_AUTO;
+    for (size_t i = 0; name && i < sizeof precisions / sizeof *precisions; i++)
+        if (!strcmp(name, precisions[i])) {
+            *out = (dc_precision)i;
+            return DC_OK;
+        }
+    return name ? dc_fail(e, DC_USAGE, "precision: found %s, expected auto, f32, bf16, f16 or int8", name) : DC_OK;
+}
+
+dc_status dc_refuse_precision(const dc_device *d, const char *expected, dc_error *e)
+{
+    dc_status s =
+        dc_fail(e, DC_UNAVAILABLE, "precision %s: not available on device %s, expected %s", precisions[d->precision], d->be->name, expected);
+    dc_hint(e, "Weights stay in the file's type in memory in any case; precision is the type of the arithmetic.");
+    return s;
+}
+
+/* ---- devices ---------------------------------------------------------------------------------------------------- */
+
 dc_status dc_device_open(dc_device **out, const dc_device_options *o, dc_error *e)
 {
     const char *name = o->name ? o->name : "auto";
@@ -18,10 +45,13 @@ dc_status dc_device_open(dc_device **out, const dc_device_options *o, dc_error *
     for (size_t i = 0; i < sizeof backends / sizeof *backends; i++)
         if (!strcmp(backends[i]->name, name)) be = backends[i];
     if (!be) return dc_fail(e, DC_USAGE, "device: found %s, expected auto, cpu or cuda", name);
+    dc_precision precision;
+    dc_status s = find_precision(o->precision, &precision, e);
+    if (s) return s;
     dc_device *d = calloc(1, sizeof *d);
     if (!d) return dc_fail_memory(e, "a device", sizeof *d);
-    *d = (dc_device){.be = be, .cancel = o->cancel, .log = o->log};
-    dc_status s = be->open(d, o, e);
+    *d = (dc_device){.be = be, .precision = precision, .exact = o->exact, .cancel = o->cancel, .log = o->log};
+    s = be->open(d, o, e);
     if (s) free(d);
     else *out = d;
     return s;

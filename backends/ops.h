@@ -50,19 +50,25 @@ dc_tensor dc_view_flat(dc_tensor t);                                  /* [N,a,b.
 
 /* ---- devices ------------------------------------------------------------------------------------- */
 
+/* Types of the arithmetic. BF16: inputs rounded to bfloat16, sums in float32. INT8: linear layers in whole numbers, the rest as BF16. Both are
+ * the most that may be lost: a device takes float32 where that is as fast. */
+typedef enum dc_precision { DC_PRECISION_AUTO, DC_PRECISION_F32, DC_PRECISION_BF16, DC_PRECISION_F16, DC_PRECISION_INT8 } dc_precision;
+
 typedef struct dc_device dc_device;
 typedef struct dc_device_options {
     const char *name;         /* "auto", "cpu", "ref" (plain loops, for tests), later "cuda" */
     int threads;              /* <= 0: all usable CPUs */
-    const char *cpu_level;    /* NULL or "auto", "portable", "avx2", "avx512": forces a lower instruction set */
+    const char *cpu_level;    /* NULL or "auto", "portable", "avx2", "avx512", ..: forces a lower instruction set */
+    const char *precision;    /* NULL or "auto", "f32", "bf16", "f16", "int8" */
+    bool exact;               /* no algorithm that rounds more than the plain sums do (Winograd's) */
     const atomic_int *cancel; /* non-zero stops whatever runs; may be NULL */
     const dc_log *log;        /* may be NULL; must outlive the device */
 } dc_device_options;
-/* Errors: UNAVAILABLE (no such device, or an instruction set this CPU has not), USAGE (unknown name), NO_MEMORY. */
+/* Errors: UNAVAILABLE (no such device, or an instruction set or precision it has not), USAGE (unknown name), NO_MEMORY. */
 dc_status dc_device_open(dc_device **out, const dc_device_options *o, dc_error *e);
 void dc_device_close(dc_device *d);
 const char *dc_device_name(const dc_device *d);    /* "cpu" */
-const char *dc_device_summary(const dc_device *d); /* "cpu avx512, 2 threads" */
+const char *dc_device_summary(const dc_device *d); /* "cpu avx512, 2 threads, f32" */
 
 /* ---- parameters ---------------------------------------------------------------------------------- */
 

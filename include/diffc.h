@@ -63,8 +63,8 @@ typedef struct diffc_options {
     const char *vae;       /* replaces the model's VAE: a component folder or a safetensors file           */
     const char *taesd;     /* AutoencoderTiny used for decoding (and encoding) instead of the VAE          */
     const char *device;    /* "auto", "cpu"                                                                */
-    const char *cpu_level; /* "auto", "portable", "avx2", "avx512": forces a lower instruction set         */
-    const char *precision; /* "auto", "f32"                                                                */
+    const char *cpu_level; /* "auto", "portable", "avx2", "avx512", "avx512vnni", "avx512bf16": no higher  */
+    const char *precision; /* "auto", "f32"; "bf16", "f16", "int8" where the device has them                */
     bool exact;            /* only algorithms without approximation (direct convolutions)                  */
     int threads;           /* 0: all usable CPUs                                                           */
     uint64_t max_memory;   /* bytes the plan may take; 0: what the machine has                             */

@@ -307,16 +307,13 @@ static void forward_log(void *user, dc_log_level level, const char *line)
 
 static dc_status open_device(diffc_model *m, const diffc_options *o, dc_error *e)
 {
-    const char *precision = o->precision ? o->precision : "auto";
-    if (strcmp(precision, "auto") && strcmp(precision, "f32")) {
-        bool known = !strcmp(precision, "bf16") || !strcmp(precision, "f16") || !strcmp(precision, "int8");
-        dc_status s = known ? dc_fail(e, DC_UNAVAILABLE, "precision %s: not available on this device, expected auto or f32", precision)
-                            : dc_fail(e, DC_USAGE, "precision: found %s, expected auto, f32, bf16, f16 or int8", precision);
-        dc_hint(e, "Weights stay in the file's type in memory in any case; f32 is the type of the arithmetic.");
-        return s;
-    }
-    dc_device_options d = {
-        .name = o->device ? o->device : "auto", .threads = o->threads, .cpu_level = o->cpu_level, .cancel = &m->cancel, .log = &m->log};
+    dc_device_options d = {.name = o->device ? o->device : "auto",
+                           .threads = o->threads,
+                           .cpu_level = o->cpu_level,
+                           .precision = o->precision,
+                           .exact = o->exact,
+                           .cancel = &m->cancel,
+                           .log = &m->log};
     return dc_device_open(&m->device, &d, e);
 }
 

@@ -57,7 +57,7 @@ static const option table[] = {
     {"vae-tiling", 0, FLAG, AT(vae_tiling), NONE, CMD_TXT2IMG, NULL, "decode in overlapping tiles: less memory, not the same bytes"},
     {"precision|type", 0, TEXT, AT(precision), NONE, MODEL_COMMANDS, "P", "arithmetic: auto, f32"},
     {"device", 0, TEXT, AT(device), NONE, MODEL_COMMANDS, "NAME", "auto, cpu"},
-    {"cpu", 0, TEXT, AT(cpu), NONE, MODEL_COMMANDS, "LEVEL", "forces an instruction set: portable, avx2, avx512"},
+    {"cpu", 0, TEXT, AT(cpu), NONE, MODEL_COMMANDS, "LEVEL", "forces an instruction set: portable, avx2, avx512, avx512vnni, avx512bf16"},
     {"exact", 0, FLAG, AT(exact), NONE, MODEL_COMMANDS, NULL, "only algorithms without approximation"},
     {"threads", 't', INT, AT(threads), NONE, MODEL_COMMANDS, "N", "threads (default: all usable CPUs); the result does not depend on it"},
     {"max-memory", 0, BYTES, AT(max_memory), NONE, CMD_TXT2IMG, "BYTES", "refuse a plan that takes more (suffixes k, M, G)"},

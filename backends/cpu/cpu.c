@@ -6,7 +6,7 @@
 
 /* ---- instruction sets ----------------------------------------------------------------------------------------- */
 
-static const char *const level_names[CPU_LEVELS] = {"portable", "avx2", "avx512"};
+static const char *const level_names[CPU_LEVELS] = {"portable", "avx2", "avx512", "avx512vnni", "avx512bf16"};
 
 #if defined(__x86_64__)
 #include <cpuinfo.h>
@@ -16,16 +16,17 @@ static cpu_level best_level(void)
 {
     if (!cpuinfo_initialize()) return CPU_PORTABLE;
     bool avx2 = cpuinfo_has_x86_avx2() && cpuinfo_has_x86_fma3() && cpuinfo_has_x86_f16c();
-    if (avx2 && cpuinfo_has_x86_avx512f() && cpuinfo_has_x86_avx512bw() && cpuinfo_has_x86_avx512dq() && cpuinfo_has_x86_avx512vl())
-        return CPU_AVX512;
-    return avx2 ? CPU_AVX2 : CPU_PORTABLE;
+    bool avx512 = avx2 && cpuinfo_has_x86_avx512f() && cpuinfo_has_x86_avx512bw() && cpuinfo_has_x86_avx512dq() && cpuinfo_has_x86_avx512vl();
+    bool vnni = avx512 && cpuinfo_has_x86_avx512vnni();
+    if (vnni && cpuinfo_has_x86_avx512bf16()) return CPU_AVX512BF16;
+    return vnni ? CPU_AVX512VNNI : avx512 ? CPU_AVX512 : avx2 ? CPU_AVX2 : CPU_PORTABLE;
 }
 
 static void take_kernels(cpu_device *c)
 {
-    static const cpu_gemm *const gemm[] = {&cpu_gemm_portable, &cpu_gemm_avx2, &cpu_gemm_avx512};
-    static const cpu_rows *const rows[] = {&cpu_rows_portable, &cpu_rows_avx2, &cpu_rows_avx512};
-    static cpu_attn_fn *const attend[] = {cpu_attn_portable, cpu_attn_avx2, cpu_attn_avx512};
+    static const cpu_gemm *const gemm[] = {&cpu_gemm_portable, &cpu_gemm_avx2, &cpu_gemm_avx512, &cpu_gemm_avx512, &cpu_gemm_avx512};
+    static const cpu_rows *const rows[] = {&cpu_rows_portable, &cpu_rows_avx2, &cpu_rows_avx512, &cpu_rows_avx512, &cpu_rows_avx512};
+    static cpu_attn_fn *const attend[] = {cpu_attn_portable, cpu_attn_avx2, cpu_attn_avx512, cpu_attn_avx512, cpu_attn_avx512};
     c->gemm = gemm[c->level];
     c->rows = rows[c->level];
     c->attend = attend[c->level];
@@ -52,7 +53,13 @@ static dc_status choose_level(cpu_device *c, const char *wanted, dc_error *e)
             c->level = (cpu_level)l;
             return DC_OK;
         }
-    return dc_fail(e, DC_USAGE, "cpu level: found %s, expected auto, portable, avx2 or avx512", wanted);
+    return dc_fail(e, DC_USAGE, "cpu level: found %s, expected auto, portable, avx2, avx512, avx512vnni or avx512bf16", wanted);
+}
+
+static dc_status choose_precision(dc_device *d, dc_error *e)
+{
+    if (d->precision == DC_PRECISION_AUTO) d->precision = DC_PRECISION_F32;
+    return d->precision == DC_PRECISION_F32 ? DC_OK : dc_refuse_precision(d, "auto or f32", e);
 }
 
 /* ---- device and memory --------------------------------------------------------------------------------------------- */
@@ -70,6 +77,7 @@ static dc_status cpu_open(dc_device *d, const dc_device_options *o, dc_error *e)
     if (!c) return dc_fail_memory(e, "the CPU device", sizeof *c);
     d->impl = c;
     dc_status s = choose_level(c, o->cpu_level, e);
+    if (!s) s = choose_precision(d, e);
     if (!s && !(c->pool = dc_pool_new(o->threads))) s = dc_fail(e, DC_NO_MEMORY, "threads: cannot start %d of them", o->threads);
     if (s) {
         cpu_close(d);
@@ -78,7 +86,8 @@ static dc_status cpu_open(dc_device *d, const dc_device_options *o, dc_error *e)
     c->threads = dc_pool_threads(c->pool);
     take_kernels(c);
     if (c->level == CPU_PORTABLE) cpu_gemm_portable_begin();
-    snprintf(d->summary, sizeof d->summary, "cpu %s, %d thread%s", level_names[c->level], c->threads, c->threads == 1 ? "" : "s");
+    snprintf(d->summary, sizeof d->summary, "cpu %s, %d thread%s, %s", level_names[c->level], c->threads, c->threads == 1 ? "" : "s",
+             dc_precision_name(d->precision));
     return DC_OK;
 }
 

@@ -8,7 +8,7 @@
 #include "base/parallel.h"
 
 /* Instruction sets, in rising order. Kernel files are compiled once for each, with its flags (levels.cmake). */
-typedef enum cpu_level { CPU_PORTABLE, CPU_AVX2, CPU_AVX512, CPU_LEVELS } cpu_level;
+typedef enum cpu_level { CPU_PORTABLE, CPU_AVX2, CPU_AVX512, CPU_AVX512VNNI, CPU_AVX512BF16, CPU_LEVELS } cpu_level;
 
 typedef struct cpu_device {
     dc_pool *pool;

@@ -13,7 +13,9 @@
 
 static dc_status ref_open(dc_device *d, const dc_device_options *o, dc_error *e)
 {
-    (void)o, (void)e;
+    (void)o;
+    if (d->precision == DC_PRECISION_AUTO) d->precision = DC_PRECISION_F32;
+    if (d->precision != DC_PRECISION_F32) return dc_refuse_precision(d, "auto or f32", e);
     snprintf(d->summary, sizeof d->summary, "ref, 1 thread");
     return DC_OK;
 }
