@@ -1,6 +1,6 @@
 /* bench_gemm.c - the matrix layers of Stable Diffusion 1.5 on the CPU device, beside the machine's own peak.
  *
- *     ninja bench_gemm && ./bench_gemm [threads] [level] [part of a name] [f16: leaves float32 weights out]
+ *     ninja bench_gemm && ./bench_gemm [threads] [level] [part of a name] [f16: leaves float32 weights out, or all] [exact: no Winograd]
  *
  * Prints GFLOP/s (2 a multiply-add, best of several passes) and the part of the multiply-add peak measured around them in this run. Each
  * pass takes another copy of the weights, so that they come from memory as in a whole model, and the input is written just before. */
@@ -87,6 +87,7 @@ static const layer layers[] = {
     {"conv 1280 8x8", 1, 8, 8, 1280, 1280, 3, 1, false, true, true, 0, 1},
     {"conv 1280 8x8 batch 2", 2, 8, 8, 1280, 1280, 3, 1, false, true, true, 0, 1},
     {"conv 1280+640 32x32", 1, 32, 32, 1280, 640, 3, 1, false, true, false, 640, 1},
+    {"conv 640+320 64x64", 1, 64, 64, 960, 320, 3, 1, false, true, false, 320, 1},
     {"conv 320 down 64x64", 1, 64, 64, 320, 320, 3, 2, false, false, false, 0, 1},
     {"conv 640 up 32x32", 1, 32, 32, 640, 640, 3, 1, false, false, false, 0, 2},
     {"conv 4 to 320", 1, 64, 64, 4, 320, 3, 1, false, false, false, 0, 1},
@@ -244,12 +245,12 @@ int main(int argc, char **argv)
     dc_device *d = NULL;
     dc_error e = {0};
     dc_pool *pool = dc_pool_new(threads);
-    must(dc_device_open(&d, &(dc_device_options){.name = "cpu", .threads = threads, .cpu_level = level}, &e), &e);
+    must(dc_device_open(&d, &(dc_device_options){.name = "cpu", .threads = threads, .cpu_level = level, .exact = argc > 5}, &e), &e);
     printf("%s\n", dc_device_summary(d));
     for (size_t i = 0; i < sizeof layers / sizeof *layers; i++)
         if (strstr(layers[i].name, only)) {
             measure(d, pool, level, &layers[i], DC_F16);
-            if (argc <= 4) measure(d, pool, level, &layers[i], DC_F32);
+            if (argc <= 4 || !strcmp(argv[4], "all")) measure(d, pool, level, &layers[i], DC_F32);
         }
     dc_device_close(d);
     dc_pool_free(pool);

@@ -1,7 +1,7 @@
 /* conv.c - convolution as implicit matrix product. A task takes a tile of output pixels, copies the input they see into a zero-padded
  * patch (with the prologue applied on the way) and multiplies: the rows of A are the pixels' places in the patch, a tap is an offset to
  * all of them. No image is ever unfolded as a whole. */
-#include "backends/cpu/pre.h"
+#include "backends/cpu/conv.h"
 #include <string.h>
 
 typedef struct conv_job {
@@ -19,19 +19,17 @@ typedef struct conv_job {
     uint64_t patch_bytes, thread_bytes;
 } conv_job;
 
-static int divide_up(int64_t a, int64_t b) { return (int)((a + b - 1) / b); }
-
 /* Tiles of equal size, wide rather than high (rows of a patch are contiguous). The size depends on the shape of one image only. */
 static void choose_tile(conv_job *j)
 {
     const dc_conv_args *a = j->a;
     int64_t N = a->y.dim[0], H = a->y.dim[1], W = a->y.dim[2], most;
-    j->across = divide_up(W, 32);
-    j->tw = divide_up(W, j->across);
+    j->across = cpu_pieces(W, 32);
+    j->tw = cpu_pieces(W, j->across);
     j->pw = (j->tw - 1) * a->o.stride + a->k->desc.kw;
     for (most = CPU_TILE_ROWS / j->tw;; most /= 2) {
-        j->down = divide_up(H, most);
-        j->th = divide_up(H, j->down);
+        j->down = cpu_pieces(H, most);
+        j->th = cpu_pieces(H, j->down);
         j->ph = (j->th - 1) * a->o.stride + a->k->desc.kh;
         j->patch_bytes = sizeof(float) * (uint64_t)j->ph * (uint64_t)j->pw * (uint64_t)a->k->desc.in;
         if (most == 1 || j->patch_bytes <= CPU_TILE_BYTES) break;
@@ -44,7 +42,7 @@ static void choose_tile(conv_job *j)
         if (fit > 1) j->images = (int)fit;
     }
     j->patch_bytes = cpu_round64(j->patch_bytes * (uint64_t)j->images);
-    j->tiles = (int64_t)divide_up(N, j->images) * j->down * j->across;
+    j->tiles = (int64_t)cpu_pieces(N, j->images) * j->down * j->across;
 }
 
 static conv_job conv_job_of(dc_device *d, const dc_conv_args *a)
@@ -53,7 +51,7 @@ static conv_job conv_job_of(dc_device *d, const dc_conv_args *a)
     choose_tile(&j);
     const cpu_gemm *g = cpu_of(d)->gemm;
     const int threads = cpu_of(d)->threads;
-    j.parts = cpu_panel_parts(j.tiles, divide_up(a->k->desc.out, g->panel), threads, j.tiles > threads);
+    j.parts = cpu_panel_parts(j.tiles, cpu_pieces(a->k->desc.out, g->panel), threads, j.tiles > threads);
     j.thread_bytes = cpu_round64(cpu_product_scratch(g, &a->k->desc, j.th * j.tw * j.images));
     return j;
 }
@@ -84,36 +82,36 @@ uint64_t cpu_conv2d_scratch(dc_device *d, const dc_conv_args *a)
         dc_linear_args l = as_linear(a);
         return cpu_linear_scratch(d, &l);
     }
+    if (cpu_wino_suits(d, a)) return cpu_wino_scratch(d, a);
     conv_job j = conv_job_of(d, a);
     uint64_t threads = (uint64_t)cpu_of(d)->threads;
     return cpu_round64(cpu_pre_scratch(d, a->x, &a->o.pre)) + j.thread_bytes * threads +
            j.patch_bytes * (is_shared(d, &j) ? (uint64_t)j.tiles : threads);
 }
 
-/* Columns [x0, x0 + pw) of input row y of image n into one patch row; what lies outside is zero. */
-static void fill_row(const conv_job *j, int64_t n, int y, int x0, float *to)
+void cpu_conv_fill_row(const dc_conv_args *a, const cpu_pre *pre, int64_t image, int y, int x, int n, float *to)
 {
-    const dc_conv_args *a = j->a;
-    int I = a->k->desc.in, H = (int)a->x.dim[1], W = (int)a->x.dim[2];
+    const int H = (int)a->x.dim[1], W = (int)a->x.dim[2];
+    const size_t I = (size_t)a->k->desc.in, pixel = sizeof(float) * I;
     if (y < 0 || y >= a->in_h) {
-        memset(to, 0, sizeof(float) * (size_t)j->pw * (size_t)I);
+        memset(to, 0, pixel * (size_t)n);
         return;
     }
-    int left = x0 < 0 ? -x0 : 0, right = x0 + j->pw > a->in_w ? a->in_w - x0 : j->pw;
-    int64_t row = (n * H + (int64_t)y * H / a->in_h) * W; /* nearest, as torch */
-    if (left > j->pw) left = j->pw;
+    int left = x < 0 ? -x : 0, right = x + n > a->in_w ? a->in_w - x : n;
+    const int64_t row = (image * H + (int64_t)y * H / a->in_h) * W; /* nearest, as torch */
+    if (left > n) left = n;
     if (right < left) right = left;
-    memset(to, 0, sizeof(float) * (size_t)left * (size_t)I);
-    memset(to + (size_t)right * (size_t)I, 0, sizeof(float) * (size_t)(j->pw - right) * (size_t)I);
+    memset(to, 0, pixel * (size_t)left);
+    memset(to + (size_t)right * I, 0, pixel * (size_t)(n - right));
     if (a->in_w == W) {
-        if (right > left) cpu_pre_rows(&j->pre, n, row + x0 + left, right - left, to + (size_t)left * (size_t)I);
+        if (right > left) cpu_pre_rows(pre, image, row + x + left, right - left, to + (size_t)left * I);
         return;
     }
-    for (int x = left, source = -1; x < right; x++) {
-        int now = (int)((int64_t)(x0 + x) * W / a->in_w);
-        float *at = to + (size_t)x * (size_t)I;
-        if (now == source) memcpy(at, at - I, sizeof(float) * (size_t)I); /* the neighbour is the same pixel */
-        else cpu_pre_rows(&j->pre, n, row + now, 1, at);
+    for (int i = left, source = -1; i < right; i++) {
+        const int now = (int)((int64_t)(x + i) * W / a->in_w);
+        float *at = to + (size_t)i * I;
+        if (now == source) memcpy(at, at - I, pixel); /* the neighbour is the same pixel */
+        else cpu_pre_rows(pre, image, row + now, 1, at);
         source = now;
     }
 }
@@ -143,7 +141,8 @@ static void fill_patch_row(const conv_job *j, const place *p, int y, float *patc
     const int64_t row = (int64_t)j->pw * j->a->k->desc.in;
     if (y >= (p->h - 1) * S + j->a->k->desc.kh) return; /* a tile at the lower edge */
     for (int n = 0; n < p->images; n++)
-        fill_row(j, p->image + n, p->y0 * S - j->a->o.pad[0] + y, p->x0 * S - j->a->o.pad[1], patch + (n * j->ph + y) * row);
+        cpu_conv_fill_row(j->a, &j->pre, p->image + n, p->y0 * S - j->a->o.pad[0] + y, p->x0 * S - j->a->o.pad[1], j->pw,
+                          patch + (n * j->ph + y) * row);
 }
 
 static float *shared_patch(const conv_job *j, int64_t tile) { return j->shared + (uint64_t)tile * (j->patch_bytes / sizeof(float)); }
@@ -199,6 +198,7 @@ dc_status cpu_conv2d(dc_device *d, const dc_conv_args *a, void *scratch)
         dc_linear_args l = as_linear(a);
         return cpu_linear(d, &l, scratch);
     }
+    if (cpu_wino_suits(d, a)) return cpu_wino_conv2d(d, a, scratch);
     conv_job j = conv_job_of(d, a);
     dc_status s = cpu_pre_begin(&j.pre, d, a->x, &a->o.pre, scratch);
     j.product = product_of(&j, cpu_of(d)->gemm);

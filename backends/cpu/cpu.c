@@ -26,9 +26,11 @@ static void take_kernels(cpu_device *c)
 {
     static const cpu_gemm *const gemm[] = {&cpu_gemm_portable, &cpu_gemm_avx2, &cpu_gemm_avx512, &cpu_gemm_avx512, &cpu_gemm_avx512};
     static const cpu_rows *const rows[] = {&cpu_rows_portable, &cpu_rows_avx2, &cpu_rows_avx512, &cpu_rows_avx512, &cpu_rows_avx512};
+    static const cpu_wino *const wino[] = {&cpu_wino_portable, &cpu_wino_avx2, &cpu_wino_avx512, &cpu_wino_avx512, &cpu_wino_avx512};
     static cpu_attn_fn *const attend[] = {cpu_attn_portable, cpu_attn_avx2, cpu_attn_avx512, cpu_attn_avx512, cpu_attn_avx512};
     c->gemm = gemm[c->level];
     c->rows = rows[c->level];
+    c->wino = wino[c->level];
     c->attend = attend[c->level];
 }
 #else
@@ -38,6 +40,7 @@ static void take_kernels(cpu_device *c)
 {
     c->gemm = &cpu_gemm_portable;
     c->rows = &cpu_rows_portable;
+    c->wino = &cpu_wino_portable;
     c->attend = cpu_attn_portable;
 }
 #endif

@@ -5,6 +5,7 @@
 #include "backends/cpu/attention.h"
 #include "backends/cpu/gemm.h"
 #include "backends/cpu/rows.h"
+#include "backends/cpu/wino.h"
 #include "base/parallel.h"
 
 /* Instruction sets, in rising order. Kernel files are compiled once for each, with its flags (levels.cmake). */
@@ -16,6 +17,7 @@ typedef struct cpu_device {
     cpu_level level;
     const cpu_gemm *gemm;
     const cpu_rows *rows;
+    const cpu_wino *wino;
     cpu_attn_fn *attend;
 } cpu_device;
 static inline cpu_device *cpu_of(dc_device *d) { return d->impl; }

@@ -266,7 +266,8 @@ static void run_on(dc_device *d, const random_case *c, float *out, int64_t count
 static double tolerance(const random_case *c)
 {
     double k = c->op == ATTENTION ? c->head + (double)c->w : c->op == CONV || c->op == LINEAR ? (double)joined(c) * c->kh * c->kw : 1;
-    return 6e-7 + 0x1p-23 * sqrt(k / 6);
+    const bool winograd = c->op == CONV && c->kh == 3 && c->kw == 3 && c->stride == 1;
+    return (winograd ? WINOGRAD_LOSS : 1) * (6e-7 + 0x1p-23 * sqrt(k / 6));
 }
 
 static double error_of(const float *found, const float *expected, int64_t n)
