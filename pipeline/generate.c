@@ -37,11 +37,19 @@ dc_status job_cancelled(job *j)
 typedef struct preparing {
     job *j;
     const char *what;
+    const dc_weights *from;
+    uint64_t forgotten; /* bytes done when the files last left memory */
 } preparing;
 
+/* Files leave memory while they are packed, not after: else the peak of a run is twice its weights. */
 static void tell_preparing(void *user, uint64_t done, uint64_t total)
 {
-    const preparing *p = user;
+    enum { FORGET_EACH = 64 << 20 };
+    preparing *p = user;
+    if (done - p->forgotten >= FORGET_EACH) {
+        dc_weights_forget(p->from);
+        p->forgotten = done;
+    }
     job_progress(p->j, DIFFC_STAGE_LOAD, p->what, done, total);
 }
 
@@ -49,7 +57,7 @@ dc_status job_prepare(job *j, dc_params *p, const dc_weights *from, const char *
 {
     if (dc_params_ready(p)) return DC_OK;
     j->began = seconds_now();
-    dc_status s = dc_params_prepare(p, tell_preparing, &(preparing){j, what}, j->e);
+    dc_status s = dc_params_prepare(p, tell_preparing, &(preparing){.j = j, .what = what, .from = from}, j->e);
     dc_weights_forget(from);
     return s;
 }
