@@ -10,12 +10,12 @@ typedef struct wino_job {
     const dc_conv_args *a;
     const cpu_device *c;
     cpu_pre pre;
-    int down, across;  /* tiles of an image */
-    int rows, images;  /* of a chunk: rows of tiles, images (1 unless they are whole) */
-    int chunks_down;   /* chunks of an image, or of `images` whole images */
-    int block, blocks; /* channels transformed at once, a multiple of 16 but for the reading of the last; how often */
-    size_t plane;      /* floats of one point of one stretch of channels of all tiles of a chunk */
-    int columns;       /* pieces of `width` outputs */
+    int down, across;       /* tiles of an image */
+    int rows, images;       /* of a chunk: rows of tiles, images (1 unless they are whole) */
+    int chunks_down;        /* chunks of an image, or of `images` whole images */
+    int block, blocks;      /* channels transformed at once, a multiple of 16 but for the reading of the last; how often */
+    size_t plane;           /* floats of one point of one stretch of channels of all tiles of a chunk */
+    int columns;            /* pieces of `width` outputs */
     float *patch, *v, *own; /* own: of thread 0 */
     size_t own_floats;
 } wino_job;
@@ -29,10 +29,7 @@ static int chunk_tiles(const wino_job *j) { return j->images * j->rows * j->acro
 
 /* What one thread holds: transformed kernels of a stretch of channels, and the sums of a group of tiles. */
 static size_t kernel_plane(const wino_job *j) { return (size_t)j->block * (size_t)j->c->wino->width + CPU_WINO_PAD; }
-static size_t sum_plane(const wino_job *j)
-{
-    return (size_t)smaller(CPU_WINO_TILES, chunk_tiles(j)) * (size_t)j->c->wino->width + CPU_WINO_PAD;
-}
+static size_t sum_plane(const wino_job *j) { return (size_t)smaller(CPU_WINO_TILES, chunk_tiles(j)) * (size_t)j->c->wino->width + CPU_WINO_PAD; }
 
 static int columns_of(const cpu_gemm *g, const dc_param_desc *k, int width)
 {
@@ -93,7 +90,7 @@ bool cpu_wino_suits(dc_device *d, const dc_conv_args *a)
 typedef struct wino_chunk {
     const wino_job *j;
     int64_t image;
-    int images, y0, rows; /* y0: first row of tiles */
+    int images, y0, rows;     /* y0: first row of tiles */
     int tiles, groups, group; /* groups of up to `group` tiles share transformed kernels */
 } wino_chunk;
 
@@ -139,8 +136,8 @@ static void input_task(void *ctx, int64_t i, int thread)
 
 /* A piece of the outputs: where its columns lie in the packed weight. */
 typedef struct column {
-    const char *from;   /* its first column of the panel's first row */
-    int line;           /* columns of the panel */
+    const char *from;       /* its first column of the panel's first row */
+    int line;               /* columns of the panel */
     int width, outs, first; /* padded; real ones; number of the first output */
 } column;
 

@@ -35,7 +35,7 @@ typedef struct cpu_wino_output {
     bool stream;
     const float *bias, *add; /* [outs] or NULL */
     float *y;
-    const float *residual;               /* or NULL */
+    const float *residual;                  /* or NULL */
     int64_t y_pixel, y_row, r_pixel, r_row; /* floats between pixels and rows */
     dc_act act;
 } cpu_wino_output;

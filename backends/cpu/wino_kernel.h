@@ -26,7 +26,8 @@ INLINE void weights_of(const cpu_wino_weights *w, const dc_dtype type)
             const size_t at = (size_t)c * w->line + (size_t)o;
             float *u = w->u + (size_t)c * (size_t)w->width + o;
             vec g[3][6], e[6];
-            if ((size_t)o * dc_size(type) % 64 == 0) UNROLL for (int t = 0; t < 9; t++)
+            if ((size_t)o * dc_size(type) % 64 == 0)
+                UNROLL for (int t = 0; t < 9; t++)
                     __builtin_prefetch((const char *)w->from + (at + (size_t)t * w->tap + (size_t)w->k * w->line) * dc_size(type), 0, 2);
             UNROLL for (int x = 0; x < 3; x++)
                 kernel_points(g[x], vec_widen(w->from, type, at + (size_t)x * w->tap), vec_widen(w->from, type, at + (size_t)(3 + x) * w->tap),
