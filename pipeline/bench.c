@@ -94,12 +94,12 @@ static int by_size(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* One warm-up, then rounds until `seconds` have passed, at least 3. */
+/* One warm-up, then rounds until `seconds` have passed, at least 3; one round when they are 0. */
 static dc_status time_rounds(dc_run *r, dc_pass_fn *pass, bench_pass *p, double seconds, diffc_bench *out, dc_error *e)
 {
     dc_status s = dc_run_pass(r, pass, p, e);
     double began = seconds_now();
-    while (!s && out->n < MAX_ROUNDS && (out->n < 3 || seconds_now() - began < seconds)) {
+    while (!s && out->n < MAX_ROUNDS && (out->n < (seconds > 0 ? 3 : 1) || seconds_now() - began < seconds)) {
         double t = seconds_now();
         s = dc_run_pass(r, pass, p, e);
         out->seconds[out->n++] = seconds_now() - t;

@@ -1,0 +1,187 @@
+#!/usr/bin/env python3
+"""The programs diffc is compared with, on the same weights. run.py calls this; by hand only the export is needed:
+
+    python peers.py export  -m MODEL -x EXPORTS unet vae taesd clip-text     # to OpenVINO's format, once a model
+    python peers.py serve   -m MODEL -x EXPORTS --peer openvino-bf16 --what unet [--batch B] [--width W] [--height H]
+    python peers.py txt2img -x EXPORTS --peer openvino-f32 [--steps N] -o FILE   # a whole picture, from process start to PNG
+
+MODEL is a folder of make_weights.py, or any diffusers folder of Stable Diffusion 1.x with a taesd/ folder inside.
+`serve` answers each line "go" with a line of JSON: the seconds of its passes.
+"""
+import argparse
+import json
+import os
+import resource
+import sys
+import time
+
+import numpy as np
+
+WHATS = ("unet", "vae", "taesd", "clip-text")
+ROUND_SECONDS = 1.0  # a short pass is repeated for as long as diffc bench repeats it here, and the median is the answer
+
+
+def inputs(what, batch, width, height):
+    """Random inputs by a fixed seed: the work does not depend on the values, but zeros or denormals would."""
+    g = np.random.default_rng(0)
+
+    def normal(*shape):
+        return g.standard_normal(shape, dtype=np.float32)
+
+    latent = (batch, 4, height // 8, width // 8)
+    if what == "unet":
+        return [normal(*latent), np.full((batch,), 500, np.int64), normal(batch, 77, 768)]
+    if what == "clip-text":
+        ids = g.integers(1, 40000, (batch, 77)).astype(np.int64)
+        ids[:, 0], ids[:, 20:] = 49406, 49407
+        return [ids]
+    return [normal(*latent)]
+
+
+def torch_model(what, model):
+    """The part as a torch module of plain tensors, its weights in float32."""
+    import torch
+    from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
+    from transformers import CLIPTextModel
+
+    folder = {"clip-text": "text_encoder"}.get(what, what)
+    kind = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "taesd": AutoencoderTiny, "clip-text": CLIPTextModel}[what]
+    m = kind.from_pretrained(os.path.join(model, folder), torch_dtype=torch.float32).eval()
+
+    class Part(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.m = m
+
+        if what == "unet":
+            def forward(self, x, t, context):
+                return self.m(x, t, context, return_dict=False)[0]
+        elif what == "clip-text":
+            def forward(self, x):
+                return self.m(x)[0]
+        else:
+            def forward(self, x):
+                return self.m.decode(x, return_dict=False)[0]
+
+    return Part().eval()
+
+
+def export(a):
+    import openvino
+    import torch
+
+    os.makedirs(a.exports, exist_ok=True)
+    for what in a.parts or WHATS:
+        example = tuple(torch.from_numpy(x) for x in inputs(what, 1, 128, 128))  # sizes stay free: small is quick to trace
+        with torch.no_grad():
+            m = openvino.convert_model(torch_model(what, a.model), example_input=example)
+        openvino.save_model(m, os.path.join(a.exports, what + ".xml"), compress_to_fp16=True)
+        print(what, "exported", flush=True)
+
+
+def openvino_request(a, core, what, precision, shapes):
+    """The exported part compiled for these shapes; the model's own copy of the weights is given up again."""
+    m = core.read_model(os.path.join(a.exports, what + ".xml"))
+    m.reshape(dict(enumerate(shapes)))
+    options = {"INFERENCE_NUM_THREADS": a.threads, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
+    return core.compile_model(m, "CPU", options).create_infer_request()
+
+
+def openvino_pass(a, precision):
+    import openvino
+
+    xs = inputs(a.what, a.batch, a.width, a.height)
+    r = openvino_request(a, openvino.Core(), a.what, precision, [list(x.shape) for x in xs])
+    for i, x in enumerate(xs):
+        r.set_input_tensor(i, openvino.Tensor(x))
+
+    def once():
+        r.infer()
+        return r.get_output_tensor(0).data
+
+    return once
+
+
+def torch_pass(a, precision):
+    import torch
+
+    torch.set_num_threads(a.threads)
+    torch.set_grad_enabled(False)
+    kind = {"f32": torch.float32, "bf16": torch.bfloat16}[precision]
+    m = torch_model(a.what, a.model).to(kind)
+    xs = [torch.from_numpy(x) for x in inputs(a.what, a.batch, a.width, a.height)]
+    xs = [x.to(kind) if x.is_floating_point() else x for x in xs]
+    return lambda: m(*xs).float().numpy()
+
+
+def peak_gib():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def serve(a):
+    program, precision = a.peer.split("-")
+    began = time.perf_counter()
+    once = {"openvino": openvino_pass, "torch": torch_pass}[program](a, precision)
+    loaded = time.perf_counter() - began
+    y = np.asarray(once(), np.float32)  # the warm-up, and a look at what came out
+    print(json.dumps(dict(load=loaded, shape=list(y.shape), finite=bool(np.isfinite(y).all()), std=float(y.std()))), flush=True)
+    for line in sys.stdin:
+        if line.strip() != "go":
+            break
+        seconds = []
+        while sum(seconds) < ROUND_SECONDS and len(seconds) < 1000:
+            t = time.perf_counter()
+            once()
+            seconds.append(time.perf_counter() - t)
+        print(json.dumps(dict(seconds=float(np.median(seconds)), passes=len(seconds), peak_gib=peak_gib())), flush=True)
+
+
+def txt2img(a):
+    """The leanest program a user of OpenVINO could write: text, Euler with guidance 7, decode, PNG; no torch, no diffusers."""
+    import openvino
+    from PIL import Image
+
+    core, precision = openvino.Core(), a.peer.split("-")[1]
+    h, w = a.height // 8, a.width // 8
+    text = openvino_request(a, core, "clip-text", precision, [[2, 77]])
+    unet = openvino_request(a, core, "unet", precision, [[2, 4, h, w], [2], [2, 77, 768]])
+    vae = openvino_request(a, core, "vae", precision, [[1, 4, h, w]])
+
+    ids = np.full((2, 77), 49407, np.int64)
+    ids[:, 0] = 49406
+    ids[1, 1:6] = 320, 1125, 539, 320, 2368  # "a photo of a cat"
+    context = text.infer([ids])[0].copy()
+
+    kept = np.cumprod(1 - np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2)
+    steps = np.linspace(999, 0, a.steps)
+    sigma = np.append(np.interp(steps, np.arange(1000), ((1 - kept) / kept) ** 0.5), 0)
+    x = np.random.default_rng(1).standard_normal((1, 4, h, w)) * (sigma[0] ** 2 + 1) ** 0.5
+    for i, t in enumerate(steps):
+        scaled = np.repeat(x / (sigma[i] ** 2 + 1) ** 0.5, 2, 0).astype(np.float32)
+        without, given = unet.infer([scaled, np.full(2, round(t), np.int64), context])[0]
+        x = x + (without + 7 * (given - without)) * (sigma[i + 1] - sigma[i])
+    y = vae.infer([(x / 0.18215).astype(np.float32)])[0][0]
+    picture = (y.transpose(1, 2, 0).clip(-1, 1) + 1) * 127.5
+    Image.fromarray(picture.round().astype(np.uint8)).save(a.output)
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("command", choices=("export", "serve", "txt2img"))
+    p.add_argument("parts", nargs="*")
+    p.add_argument("-m", "--model")
+    p.add_argument("-x", "--exports")
+    p.add_argument("--peer", choices=[f"{x}-{y}" for x in ("openvino", "torch") for y in ("f32", "bf16")])
+    p.add_argument("--what", choices=WHATS)
+    p.add_argument("--batch", type=int, default=1)
+    p.add_argument("--width", type=int, default=512)
+    p.add_argument("--height", type=int, default=512)
+    p.add_argument("--steps", type=int, default=4)
+    p.add_argument("--threads", type=int, default=os.cpu_count())
+    p.add_argument("-o", "--output")
+    a = p.parse_intermixed_args()
+    {"export": export, "serve": serve, "txt2img": txt2img}[a.command](a)
+
+
+if __name__ == "__main__":
+    main()
