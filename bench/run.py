@@ -104,20 +104,30 @@ def interval(values, draws=2000):
     return [medians[int(0.025 * draws)], medians[int(0.975 * draws) - 1]]
 
 
+def peak_now(a):
+    time.sleep(0.5)  # the peer's threads may spin a little after their pass
+    return json.loads(subprocess.check_output([a.peak, str(a.threads)]))
+
+
 def measure(a, ours, peer):
-    """Pairs in the order A B B A: what drifts slowly meets both alike. The peak is taken before each pair."""
-    seconds, peaks = {"diffc": [], "peer": []}, []
+    """Pairs in the order A B B A: what drifts slowly meets both alike. The peak is taken around every turn; a pair with less than 95 % of
+    the run's best float32 peak beside it met another program and does not count, unless all did."""
+    pairs, peaks = [], [peak_now(a)]
     for i in range(a.first, a.first + a.pairs):
-        peaks.append(json.loads(subprocess.check_output([a.peak, str(a.threads)])))
+        turn = {}
         for side in ("diffc", "peer") if i % 2 == 0 else ("peer", "diffc"):
-            seconds[side].append((ours if side == "diffc" else peer).time())
-        print(f"# diffc {seconds['diffc'][-1]:.4f} s, {a.peer} {seconds['peer'][-1]:.4f} s, peak {peaks[-1]}", flush=True)
-    ratios = [p / d for p, d in zip(seconds["peer"], seconds["diffc"])]
+            turn[side] = (ours if side == "diffc" else peer).time()
+            peaks.append(peak_now(a))
+        pairs.append(turn)
+        print(f"# diffc {turn['diffc']:.4f} s, {a.peer} {turn['peer']:.4f} s, peak f32 {[p['f32'] for p in peaks[-3:]]}", flush=True)
+    best = {k: max(p[k] for p in peaks) for k in peaks[0]}
+    calm = [t for i, t in enumerate(pairs) if min(p["f32"] for p in peaks[2 * i:2 * i + 3]) >= 0.95 * best["f32"]]
+    kept = calm or pairs
+    ratios = [t["peer"] / t["diffc"] for t in kept]
     return dict(what=a.what, batch=a.batch, width=a.width, height=a.height, threads=a.threads, precision=a.precision, peer=a.peer, ratios=ratios,
-                ratio=statistics.median(ratios), interval=interval(ratios), gflop=ours.gflop, peaks=peaks,
-                peak={k: statistics.median(p[k] for p in peaks) for k in peaks[0]},
-                diffc=dict(seconds=statistics.median(seconds["diffc"]), all=seconds["diffc"], peak_gib=ours.peak_gib),
-                other=dict(seconds=statistics.median(seconds["peer"]), all=seconds["peer"], peak_gib=peer.peak_gib))
+                ratio=statistics.median(ratios), interval=interval(ratios), gflop=ours.gflop, peak=best, pairs=pairs, peaks=peaks, calm=len(calm),
+                diffc=dict(seconds=statistics.median(t["diffc"] for t in kept), peak_gib=ours.peak_gib),
+                other=dict(seconds=statistics.median(t["peer"] for t in kept), peak_gib=peer.peak_gib))
 
 
 def report(r):
@@ -128,7 +138,7 @@ def report(r):
         part = f"{100 * rate / peak:8.1f}%" if rate and peak else f"{'-':>9}"
         print(f"{name:16}{x['seconds']:10.4f}{rate:10.1f}{part}{x['peak_gib']:10.2f}")
     low, high = r["interval"]
-    print(f"{r['peer']} / diffc {r['precision']}: {r['ratio']:.3f} ({low:.3f} to {high:.3f}, {len(r['ratios'])} pairs)")
+    print(f"{r['peer']} / diffc {r['precision']}: {r['ratio']:.3f} ({low:.3f} to {high:.3f}, {len(r['ratios'])} pairs; {r['calm']} of {len(r['pairs'])} undisturbed)")
 
 
 def main():
