@@ -131,12 +131,12 @@ def measure(a, ours, peer):
 
 
 def report(r):
-    print(f"{r['what']}, batch {r['batch']}, {r['width']}x{r['height']}, {r['threads']} threads")
+    print(f"{r['what']}, batch {r['batch']}, {r['width']}x{r['height']}, {r['threads']} threads; peak f32 {r['peak']['f32']:.0f} GFLOP/s")
     print(f"{'':16}{'seconds':>10}{'GFLOP/s':>10}{'of peak':>9}{'peak GiB':>10}")
     for name, precision, x in (("diffc " + r["precision"], r["precision"], r["diffc"]), (r["peer"], r["peer"].split("-")[1], r["other"])):
         rate, peak = r["gflop"] / x["seconds"], r["peak"].get(precision, 0)
         part = f"{100 * rate / peak:8.1f}%" if rate and peak else f"{'-':>9}"
-        print(f"{name:16}{x['seconds']:10.4f}{rate:10.1f}{part}{x['peak_gib']:10.2f}")
+        print(f"{name:16}{x['seconds']:10.4f}{f'{rate:.1f}' if rate else '-':>10}{part}{x['peak_gib']:10.2f}")
     low, high = r["interval"]
     print(f"{r['peer']} / diffc {r['precision']}: {r['ratio']:.3f} ({low:.3f} to {high:.3f}, {len(r['ratios'])} pairs; {r['calm']} of {len(r['pairs'])} undisturbed)")
 
