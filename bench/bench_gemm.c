@@ -1,6 +1,6 @@
 /* bench_gemm.c - the matrix layers of Stable Diffusion 1.5 on the CPU device, beside the machine's own peak.
  *
- *     ninja bench_gemm && ./bench_gemm [threads] [level] [part of a name] [f16: leaves float32 weights out, or all] [exact: no Winograd]
+ *     ninja bench_gemm && ./bench_gemm [threads] [level] [part of a name] [f16: leaves float32 weights out, or all] [precision] [exact]
  *
  * Prints GFLOP/s (2 a multiply-add, best of several passes) and the part of the multiply-add peak measured around them in this run. Each
  * pass takes another copy of the weights, so that they come from memory as in a whole model, and the input is written just before. */
@@ -53,22 +53,35 @@ __attribute__((target("avx2,fma"))) static void chains_256(void *ctx, int64_t i,
     CHAIN(__m256, _mm256, "x")
 }
 
+__attribute__((target("avx512f,avx512bf16"))) static void chains_bf16(void *ctx, int64_t i, int thread)
+{
+    (void)ctx, (void)i, (void)thread;
+    __m512 c[CHAINS];
+    const __m512bh x = (__m512bh)_mm512_set1_epi32(0x3f803f80);
+    UNROLL for (int j = 0; j < CHAINS; j++) c[j] = _mm512_setzero_ps();
+    for (int k = 0; k < PEAK_STEPS; k++) UNROLL for (int j = 0; j < CHAINS; j++)
+        {
+            c[j] = _mm512_dpbf16_ps(c[j], x, x);
+            __asm__ volatile("" : "+v"(c[j]));
+        }
+}
+
 /* Of the vectors that this level uses; portable: of the widest, since OpenBLAS takes what it finds. 0: unknown. */
-static double peak(dc_pool *p, const char *level)
+static double peak(dc_pool *p, const char *level, bool bf16)
 {
     const bool wide = __builtin_cpu_supports("avx512f") && strcmp(level, "avx2");
     double best = 0;
     if (!wide && !__builtin_cpu_supports("fma")) return 0;
     for (int r = 0; r < 5; r++) {
         double start = now();
-        dc_parallel_for(p, dc_pool_threads(p), wide ? chains_512 : chains_256, NULL, NULL);
-        double rate = (double)dc_pool_threads(p) * PEAK_STEPS * CHAINS * (wide ? 32 : 16) / (now() - start) * 1e-9;
+        dc_parallel_for(p, dc_pool_threads(p), bf16 ? chains_bf16 : wide ? chains_512 : chains_256, NULL, NULL);
+        double rate = (double)dc_pool_threads(p) * PEAK_STEPS * CHAINS * (bf16 ? 64 : wide ? 32 : 16) / (now() - start) * 1e-9;
         if (rate > best) best = rate;
     }
     return best;
 }
 #else
-static double peak(dc_pool *p, const char *level) { return (void)p, (void)level, 0; }
+static double peak(dc_pool *p, const char *level, bool bf16) { return (void)p, (void)level, (void)bf16, 0; }
 #endif
 
 /* ---- layers ----------------------------------------------------------------------------------------------------- */
@@ -178,7 +191,7 @@ static double op_seconds(const dc_run *r, uint64_t *flops)
     return s;
 }
 
-static void measure(dc_device *d, dc_pool *pool, const char *level, const layer *l, dc_dtype t)
+static void measure(dc_device *d, dc_pool *pool, const char *level, bool bf16, const layer *l, dc_dtype t)
 {
     dc_error e = {0};
     dc_params *set = dc_params_new(d, "bench");
@@ -212,7 +225,7 @@ static void measure(dc_device *d, dc_pool *pool, const char *level, const layer 
                                                          .bias = {{ones, DC_F32, l->in}}});
     double start = now();
     must(dc_params_prepare(set, NULL, NULL, &e), &e);
-    double packing = now() - start, best = 1e9, top = peak(pool, level);
+    double packing = now() - start, best = 1e9, top = peak(pool, level, bf16);
     int64_t pixels = (int64_t)l->n * l->h * l->w;
     bench b = {l, floats(pixels * l->in), l->in2 ? floats(pixels * l->in2) : NULL, floats(pixels * l->up * l->up * l->out), k[0], norm};
     dc_run *r = dc_run_new(d);
@@ -228,7 +241,7 @@ static void measure(dc_device *d, dc_pool *pool, const char *level, const layer 
         double took = op_seconds(r, &flops) - before;
         if (took < best) best = took;
     }
-    double again = peak(pool, level), rate = (double)flops / best * 1e-9;
+    double again = peak(pool, level, bf16), rate = (double)flops / best * 1e-9;
     if (again > top) top = again;
     printf("%-24s %-4s %8.3f ms %7.1f GFLOP/s %5.1f %% of %.0f   packed at %.2f GB/s\n", l->name, dc_dtype_name(t), best * 1e3, rate,
            top > 0 ? 100 * rate / top : 0, top, (double)bytes * copies / packing * 1e-9);
@@ -245,12 +258,17 @@ int main(int argc, char **argv)
     dc_device *d = NULL;
     dc_error e = {0};
     dc_pool *pool = dc_pool_new(threads);
-    must(dc_device_open(&d, &(dc_device_options){.name = "cpu", .threads = threads, .cpu_level = level, .exact = argc > 5}, &e), &e);
+    must(dc_device_open(
+             &d,
+             &(dc_device_options){.name = "cpu", .threads = threads, .cpu_level = level, .precision = argc > 5 ? argv[5] : NULL, .exact = argc > 6},
+             &e),
+         &e);
+    const bool bf16 = argc > 5 && !strcmp(argv[5], "bf16") && strstr(dc_device_summary(d), "avx512bf16");
     printf("%s\n", dc_device_summary(d));
     for (size_t i = 0; i < sizeof layers / sizeof *layers; i++)
         if (strstr(layers[i].name, only)) {
-            measure(d, pool, level, &layers[i], DC_F16);
-            if (argc <= 4 || !strcmp(argv[4], "all")) measure(d, pool, level, &layers[i], DC_F32);
+            measure(d, pool, level, bf16, &layers[i], DC_F16);
+            if (argc <= 4 || !strcmp(argv[4], "all")) measure(d, pool, level, bf16, &layers[i], DC_F32);
         }
     dc_device_close(d);
     dc_pool_free(pool);

@@ -22,13 +22,14 @@ static cpu_level best_level(void)
     return vnni ? CPU_AVX512VNNI : avx512 ? CPU_AVX512 : avx2 ? CPU_AVX2 : CPU_PORTABLE;
 }
 
-static void take_kernels(cpu_device *c)
+static void take_kernels(cpu_device *c, dc_precision precision)
 {
     static const cpu_gemm *const gemm[] = {&cpu_gemm_portable, &cpu_gemm_avx2, &cpu_gemm_avx512, &cpu_gemm_avx512, &cpu_gemm_avx512};
     static const cpu_rows *const rows[] = {&cpu_rows_portable, &cpu_rows_avx2, &cpu_rows_avx512, &cpu_rows_avx512, &cpu_rows_avx512};
     static const cpu_wino *const wino[] = {&cpu_wino_portable, &cpu_wino_avx2, &cpu_wino_avx512, &cpu_wino_avx512, &cpu_wino_avx512};
     static cpu_attn_fn *const attend[] = {cpu_attn_portable, cpu_attn_avx2, cpu_attn_avx512, cpu_attn_avx512, cpu_attn_avx512};
     c->gemm = gemm[c->level];
+    if (precision == DC_PRECISION_BF16 && c->level == CPU_AVX512BF16) c->narrow = &cpu_gemm_bf16_avx512;
     c->rows = rows[c->level];
     c->wino = wino[c->level];
     c->attend = attend[c->level];
@@ -36,8 +37,9 @@ static void take_kernels(cpu_device *c)
 #else
 static cpu_level best_level(void) { return CPU_PORTABLE; }
 
-static void take_kernels(cpu_device *c)
+static void take_kernels(cpu_device *c, dc_precision precision)
 {
+    (void)precision;
     c->gemm = &cpu_gemm_portable;
     c->rows = &cpu_rows_portable;
     c->wino = &cpu_wino_portable;
@@ -59,10 +61,11 @@ static dc_status choose_level(cpu_device *c, const char *wanted, dc_error *e)
     return dc_fail(e, DC_USAGE, "cpu level: found %s, expected auto, portable, avx2, avx512, avx512vnni or avx512bf16", wanted);
 }
 
+/* bf16: the linear layers of a level that has it; the rest, and other levels, are more exact than asked for. */
 static dc_status choose_precision(dc_device *d, dc_error *e)
 {
     if (d->precision == DC_PRECISION_AUTO) d->precision = DC_PRECISION_F32;
-    return d->precision == DC_PRECISION_F32 ? DC_OK : dc_refuse_precision(d, "auto or f32", e);
+    return d->precision <= DC_PRECISION_BF16 ? DC_OK : dc_refuse_precision(d, "auto, f32 or bf16", e);
 }
 
 /* ---- device and memory --------------------------------------------------------------------------------------------- */
@@ -87,7 +90,9 @@ static dc_status cpu_open(dc_device *d, const dc_device_options *o, dc_error *e)
         return s;
     }
     c->threads = dc_pool_threads(c->pool);
-    take_kernels(c);
+    take_kernels(c, d->precision);
+    if (d->precision == DC_PRECISION_BF16 && !c->narrow)
+        dc_log_write(d->log, DC_LOG_NOTE, "cpu %s has no bf16 arithmetic: computing in f32", level_names[c->level]);
     if (c->level == CPU_PORTABLE) cpu_gemm_portable_begin();
     snprintf(d->summary, sizeof d->summary, "cpu %s, %d thread%s, %s", level_names[c->level], c->threads, c->threads == 1 ? "" : "s",
              dc_precision_name(d->precision));

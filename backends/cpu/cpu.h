@@ -16,6 +16,7 @@ typedef struct cpu_device {
     int threads;
     cpu_level level;
     const cpu_gemm *gemm;
+    const cpu_gemm *narrow; /* linear layers by pairs of bf16, or NULL */
     const cpu_rows *rows;
     const cpu_wino *wino;
     cpu_attn_fn *attend;

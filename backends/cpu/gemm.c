@@ -1,5 +1,7 @@
 /* gemm.c - the driver of the matrix kernels: one tile of rows against a range of panels. */
 #include "backends/cpu/gemm.h"
+#include "base/half.h"
+#include <string.h>
 
 int cpu_panel_outs(const cpu_panels *w, int p)
 {
@@ -28,11 +30,23 @@ uint64_t cpu_product_scratch(const cpu_gemm *g, const dc_param_desc *k, int most
 
 static size_t element(dc_dtype t) { return t == DC_F32 ? 4 : 2; }
 
+/* n (from an even one on) of a panel's channels, from pairs to float: for a 1x1 convolution that is no linear layer. */
+static void widen_pairs(const char *from, int n, int width, float *to)
+{
+    for (int k = 0; k < n; k++)
+        for (int i = 0; i < width; i++) {
+            uint16_t v;
+            memcpy(&v, from + ((size_t)(k / 2 * width + i) * 2 + (size_t)(k % 2)) * sizeof v, sizeof v);
+            to[k * width + i] = dc_bf16_to_f32(v);
+        }
+}
+
 /* All sums of one panel for all rows of the tile: acc [rows][width]. A stretch of channels runs through all taps before the next one, so that
  * its part of a patch stays in the cache. after: the panel that comes next, or NULL. */
 static void sum_panel(const cpu_product *p, const cpu_tile *t, const char *panel, const char *after, int width, float *acc, float *block)
 {
-    const size_t line = (size_t)width * element(p->w->type); /* bytes of a row of the panel */
+    const bool split = p->w->pairs && !p->g->narrow;
+    const size_t line = (size_t)width * (split ? 2 : element(p->w->type)); /* bytes of a row of the panel */
     cpu_block s = {.row = t->row, .rows = t->rows, .width = width, .acc = acc};
     for (int k = 0; k < p->per_tap; k += CPU_BLOCK_K) {
         s.k = p->per_tap - k < CPU_BLOCK_K ? p->per_tap - k : CPU_BLOCK_K;
@@ -43,7 +57,10 @@ static void sum_panel(const cpu_product *p, const cpu_tile *t, const char *panel
             s.next_bytes = s.next ? (size_t)s.k * line : 0; /* about: the step after a stretch may be shorter, or of another width */
             s.offset = tap / p->taps_across * p->down + tap % p->taps_across * p->across + k;
             s.b = (const float *)from;
-            if (p->w->type != DC_F32) {
+            if (split) {
+                widen_pairs(from, s.k, width, block);
+                s.b = block;
+            } else if (p->w->type != DC_F32) {
                 p->g->widen(from, p->w->type, (int64_t)s.k * width, block);
                 s.b = block;
             }

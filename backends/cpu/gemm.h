@@ -37,14 +37,17 @@ typedef struct cpu_gemm {
     /* y[i] = (value[i] + bias[i]) * gelu(gate[i] + gate_bias[i]) + residual[i], then act. */
     void (*finish_geglu)(float *y, const float *value, const float *gate, const float *bias, const float *gate_bias, const float *residual, int n,
                          dc_act act);
+    /* NULL, or this table multiplies pairs: n floats of a row of A to (n + 1) / 2 pairs of bf16, each in the place of a float. */
+    void (*narrow)(const float *from, int64_t n, float *to);
 } cpu_gemm;
-extern const cpu_gemm cpu_gemm_portable, cpu_gemm_avx2, cpu_gemm_avx512;
+extern const cpu_gemm cpu_gemm_portable, cpu_gemm_avx2, cpu_gemm_avx512, cpu_gemm_bf16_avx512;
 void cpu_gemm_portable_begin(void); /* before the portable one is used: one BLAS thread, for the whole process */
 
 /* A layer's weights in panels. */
 typedef struct cpu_panels {
     dc_dtype type; /* F32, F16 or BF16 */
-    int k;         /* in * kh * kw, ordered (ky, kx, channel) */
+    bool pairs;    /* type F32 stands for two neighbouring channels in bf16; a last odd one is filled up with zero */
+    int k;         /* in * kh * kw, ordered (ky, kx, channel); with pairs half of it, rounded up */
     int outs;      /* of y: half of the weight's rows with geglu */
     int full;      /* outputs in a full panel */
     int count;

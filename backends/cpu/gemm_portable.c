@@ -42,4 +42,4 @@ static void gemm_widen(const void *from, dc_dtype t, int64_t n, float *to)
 /* Products come from several threads already. Left alone, OpenBLAS would put its own behind each: slower by half, and its threads take turns. */
 void cpu_gemm_portable_begin(void) { openblas_set_num_threads(1); }
 
-const cpu_gemm cpu_gemm_portable = {16, CPU_PANEL, gemm_block, gemm_widen, gemm_finish, gemm_finish_geglu};
+const cpu_gemm cpu_gemm_portable = {16, CPU_PANEL, gemm_block, gemm_widen, gemm_finish, gemm_finish_geglu, NULL};

@@ -41,6 +41,11 @@ static cpu_panels layout(const cpu_device *c, const dc_param *p)
 {
     const dc_param_desc *d = &p->desc;
     cpu_panels w = {.type = panel_type(d), .k = d->in * d->kh * d->kw, .outs = d->geglu ? d->out / 2 : d->out, .geglu = d->geglu};
+    if (c->narrow && d->kh * d->kw == 1) {
+        w.pairs = true;
+        w.type = DC_F32;
+        w.k = (d->in + 1) / 2;
+    }
     w.full = d->geglu ? c->gemm->panel / 2 : c->gemm->panel;
     w.count = (w.outs + w.full - 1) / w.full;
     return w;
@@ -71,6 +76,8 @@ void cpu_param_drop(dc_device *d, dc_param *p)
 }
 
 /* ---- packing --------------------------------------------------------------------------------------------------------- */
+
+enum { PACK_CHANNELS = 64 }; /* a stretch of them at a time */
 
 typedef struct packing {
     const dc_param *p;
@@ -127,6 +134,20 @@ static void pack_column(const packing *k, char *panel, int width, int column, in
     }
 }
 
+/* The same as pairs of bf16, rounded to nearest even. `from` and 64 are even, so that no pair is cut. */
+static void pack_pairs(const packing *k, char *panel, int width, int column, int64_t row, int from, int n)
+{
+    const dc_param_desc *d = &k->p->desc;
+    const dc_source *s = d->transposed ? &d->weight[0] : find_row(d, &row);
+    float v[PACK_CHANNELS];
+    if (!d->transposed) dc_source_floats(s, row * d->in + from, n, v);
+    for (int i = 0; i < n; i++) {
+        if (d->transposed) v[i] = dc_source_value(s, (int64_t)(from + i) * d->out + row);
+        const int at = from + i;
+        ((uint16_t *)panel)[((size_t)(at / 2) * (size_t)width + (size_t)column) * 2 + (size_t)(at % 2)] = dc_f32_to_bf16(v[i]);
+    }
+}
+
 static void pack_panel(void *ctx, int64_t p, int thread)
 {
     (void)thread;
@@ -134,13 +155,14 @@ static void pack_panel(void *ctx, int64_t p, int thread)
     const cpu_panels *w = k->w;
     int width = cpu_panel_width(w, k->g, (int)p), outs = cpu_panel_outs(w, (int)p), half = w->geglu ? width / 2 : width;
     char *panel = k->data + (size_t)p * (size_t)w->k * (size_t)k->g->panel * dc_dtype_size(w->type);
-    if (outs < half) memset(panel, 0, (size_t)w->k * (size_t)width * dc_dtype_size(w->type));
-    for (int from = 0; from < k->p->desc.in; from += 64) {
-        int n = k->p->desc.in - from < 64 ? k->p->desc.in - from : 64;
+    void (*pack)(const packing *, char *, int, int, int64_t, int, int) = w->pairs ? pack_pairs : pack_column;
+    if (outs < half || (w->pairs && k->p->desc.in % 2)) memset(panel, 0, (size_t)w->k * (size_t)width * dc_dtype_size(w->type));
+    for (int from = 0; from < k->p->desc.in; from += PACK_CHANNELS) {
+        int n = k->p->desc.in - from < PACK_CHANNELS ? k->p->desc.in - from : PACK_CHANNELS;
         for (int c = 0; c < outs; c++) {
             int64_t row = p * w->full + c;
-            pack_column(k, panel, width, c, row, from, n);
-            if (w->geglu) pack_column(k, panel, width, half + c, w->outs + row, from, n);
+            pack(k, panel, width, c, row, from, n);
+            if (w->geglu) pack(k, panel, width, half + c, w->outs + row, from, n);
         }
     }
 }

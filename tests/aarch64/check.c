@@ -11,8 +11,8 @@
 void openblas_set_num_threads(int n) { (void)n; }
 
 /* Row-major C = alpha A B + beta C, as gemm_portable.c calls it. */
-void cblas_sgemm(enum CBLAS_ORDER order, enum CBLAS_TRANSPOSE ta, enum CBLAS_TRANSPOSE tb, blasint m, blasint n, blasint k, float alpha, const float *a,
-                 blasint lda, const float *b, blasint ldb, float beta, float *c, blasint ldc)
+void cblas_sgemm(enum CBLAS_ORDER order, enum CBLAS_TRANSPOSE ta, enum CBLAS_TRANSPOSE tb, blasint m, blasint n, blasint k, float alpha,
+                 const float *a, blasint lda, const float *b, blasint ldb, float beta, float *c, blasint ldc)
 {
     if (order != CblasRowMajor || ta != CblasNoTrans || tb != CblasNoTrans) abort();
     for (blasint i = 0; i < m; i++)
@@ -59,11 +59,12 @@ static int run(const dc_device_options *o, float *conv, float *attention)
     if (dc_device_open(&d, o, &e)) return fprintf(stderr, "%s\n", e.text), 1;
     dc_params *set = dc_params_new(d, "check");
     k.conv = dc_params_add(
-        set, &(dc_param_desc){
-                 .name = "conv", .kind = DC_PARAM_CONV, .out = O, .in = C, .kh = 3, .kw = 3, .n_weight = 1, .weight = {{kernel, DC_F32, O}}});
+        set,
+        &(dc_param_desc){.name = "conv", .kind = DC_PARAM_CONV, .out = O, .in = C, .kh = 3, .kw = 3, .n_weight = 1, .weight = {{kernel, DC_F32, O}}});
     k.linear = dc_params_add(
-        set, &(dc_param_desc){
-                 .name = "qkv", .kind = DC_PARAM_LINEAR, .out = 3 * C, .in = C, .kh = 1, .kw = 1, .n_weight = 1, .weight = {{matrix, DC_F32, 3 * C}}});
+        set,
+        &(dc_param_desc){
+            .name = "qkv", .kind = DC_PARAM_LINEAR, .out = 3 * C, .in = C, .kh = 1, .kw = 1, .n_weight = 1, .weight = {{matrix, DC_F32, 3 * C}}});
     dc_run *r = dc_run_new(d);
     dc_status s = dc_params_prepare(set, NULL, NULL, &e);
     if (!s) s = dc_run_plan(r, pass, &k, &e);

@@ -38,6 +38,22 @@ static const matrix_case convolutions[] = {
     {.n = 1, .h = 16, .w = 16, .c = 3400, .out = 5, .k = 3, .stride = 1, .pad = 1, .pre = true, .type = DC_F32},
 };
 
+/* By pairs of bf16: odd inputs, one output, gates, prologue, residual; and 1x1 convolutions that are a linear layer, and that are not. */
+static const matrix_case bf16_layers[] = {
+    {.n = 1, .h = 1, .w = 9, .c = 1, .out = 3, .type = DC_F16},
+    {.n = 1, .h = 1, .w = 1, .c = 320, .out = 1280, .act = DC_ACT_SILU, .type = DC_F16},
+    {.n = 2, .h = 1, .w = 1, .c = 129, .out = 63, .rest = true, .type = DC_F32},
+    {.n = 1, .h = 1, .w = 77, .c = 767, .out = 200, .act = DC_ACT_QUICK_GELU, .type = DC_F16},
+    {.n = 1, .h = 1, .w = 257, .c = 65, .out = 1, .rest = true, .type = DC_BF16},
+    {.n = 3, .h = 10, .w = 10, .c = 51, .c2 = 30, .out = 96, .pre = true, .rest = true, .type = DC_F16},
+    {.n = 1, .h = 1, .w = 520, .c = 257, .out = 2 * 90, .geglu = true, .type = DC_F16},
+    {.n = 2, .h = 1, .w = 50, .c = 513, .out = 2 * 33, .geglu = true, .pre = true, .rest = true, .type = DC_F32},
+    {.n = 1, .h = 1, .w = 260, .c = 9001, .out = 20, .pre = true, .type = DC_F16},
+    {.n = 1, .h = 9, .w = 13, .c = 33, .out = 70, .k = 1, .stride = 1, .type = DC_F32},
+    {.n = 1, .h = 9, .w = 13, .c = 333, .out = 70, .k = 1, .stride = 2, .pre = true, .type = DC_F32},
+    {.n = 2, .h = 8, .w = 8, .c = 70, .out = 72, .k = 1, .stride = 1, .rest = true, .type = DC_F16},
+};
+
 static const matrix_case linears[] = {
     {.n = 1, .h = 1, .w = 1, .c = 1, .out = 1, .type = DC_F16},
     {.n = 1, .h = 1, .w = 1, .c = 320, .out = 1280, .act = DC_ACT_SILU, .type = DC_F16},
@@ -56,7 +72,11 @@ static const matrix_case linears[] = {
     {.n = 1, .h = 1, .w = 150, .c = 9000, .out = 20, .pre = true, .type = DC_F16},
     {.n = 1, .h = 1, .w = 130, .c = 5120, .out = 24, .rest = true, .type = DC_F32},
 };
-enum { CONVOLUTIONS = sizeof convolutions / sizeof *convolutions, LINEARS = sizeof linears / sizeof *linears };
+enum {
+    CONVOLUTIONS = sizeof convolutions / sizeof *convolutions,
+    LINEARS = sizeof linears / sizeof *linears,
+    NARROW = sizeof bf16_layers / sizeof *bf16_layers
+};
 
 static int inputs(const matrix_case *c) { return c->c + c->c2; }
 static int outputs(const matrix_case *c) { return c->geglu ? c->out / 2 : c->out; }
@@ -262,6 +282,95 @@ static void check_cases(const matrix_case *cases, int n)
     }
 }
 
+/* A device of precision bf16, or NULL when this machine has none that computes in it. */
+static dc_device *bf16_open(const char *level, int threads)
+{
+    dc_device *d = NULL;
+    dc_error e = {0};
+    dc_status s = dc_device_open(&d, &(dc_device_options){.name = "cpu", .threads = threads, .cpu_level = level, .precision = "bf16"}, &e);
+    if (s == DC_UNAVAILABLE) return NULL;
+    assert_int_equal(s, DC_OK);
+    assert_non_null(strstr(dc_device_summary(d), ", bf16"));
+    return d;
+}
+
+static void round_all(float *x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) x[i] = dc_bf16_to_f32(dc_f32_to_bf16(x[i]));
+}
+
+/* Error of y against expected, of the RMS of expected. */
+static double relative_error(const float *y, const double *expected, int64_t n)
+{
+    double square = 0, error = 0;
+    for (int64_t i = 0; i < n; i++) {
+        square += expected[i] * expected[i];
+        error += (y[i] - expected[i]) * (y[i] - expected[i]);
+    }
+    return sqrt(error / square);
+}
+
+/* The weights are of 8 bits, so that only inputs are rounded: at most 2^-8 / 2 of each, evenly spread, and the errors of a sum are as
+ * independent as its terms. Both are allowed for in full: 2^-9 of each factor, and a gate is a second sum. Without a prologue the inputs can
+ * be rounded beforehand, and what is left is the rounding of sums in float. */
+static void test_bf16(void **state)
+{
+    (void)state;
+    static const int threads[] = {1, 2, 3, 16};
+    for (int i = 0; i < NARROW; i++) {
+        const matrix_case *c = &bf16_layers[i];
+        const int64_t n = out_rows(c) * outputs(c), rows = (int64_t)c->n * c->h * c->w;
+        matrix_data d = make_data(c);
+        double *expected = expected_of(&d);
+        float *first = malloc(sizeof(float) * (size_t)n);
+        for (int t = 0; t < 4; t++) {
+            dc_device *device = bf16_open("avx512bf16", threads[t]);
+            if (!device) continue;
+            run_case(device, &d);
+            if (t) assert_memory_equal(first, d.y, sizeof(float) * (size_t)n);
+            memcpy(first, d.y, sizeof(float) * (size_t)n);
+            const double error = relative_error(d.y, expected, n), allowed = (c->geglu ? 2 : 1) * 2 * 0x1p-9;
+            if (!(error <= allowed)) fail_msg("bf16, case %d: error %.3g, allowed %.3g", i, error, allowed);
+            dc_device_close(device);
+        }
+        dc_device *device = c->pre || (c->k && (c->rest || c->stride > 1)) ? NULL : bf16_open("avx512bf16", 2);
+        if (device) {
+            round_all(d.x, rows * c->c), round_all(d.x2, rows * c->c2);
+            free(expected);
+            expected = expected_of(&d);
+            run_case(device, &d);
+            check_values("bf16, inputs rounded", true, i, &d, expected);
+            dc_device_close(device);
+        }
+        free(first), free(expected);
+        free_data(&d);
+    }
+}
+
+/* Two bytes a weight whatever the file has; levels without bf16 arithmetic compute in float. */
+static void test_bf16_forms(void **state)
+{
+    (void)state;
+    for (int i = 0; i < NARROW; i++) {
+        dc_device *device = bf16_open("avx512bf16", 1), *other = bf16_open("portable", 1);
+        matrix_data d = make_data(&bf16_layers[i]);
+        const uint64_t row = (uint64_t)(terms(d.c) + 1) / 2 * 4, outs = (uint64_t)d.c->out;
+        uint64_t bytes;
+        if (device) {
+            dc_params_free(make_params(device, &d, &bytes));
+            assert_true(bytes >= row * outs + sizeof(float) * outs);
+            assert_true(bytes < row * (outs + (d.c->geglu ? 30 : 15)) + sizeof(float) * outs + 256);
+            dc_device_close(device);
+        }
+        double *expected = expected_of(&d);
+        run_case(other, &d);
+        check_values("portable, bf16 asked for", false, i, &d, expected);
+        free(expected);
+        free_data(&d);
+        dc_device_close(other);
+    }
+}
+
 static void test_convolutions(void **state) { (void)state, check_cases(convolutions, CONVOLUTIONS); }
 static void test_linears(void **state) { (void)state, check_cases(linears, LINEARS); }
 
@@ -359,8 +468,8 @@ static void test_scratch(void **state) { (void)state, check_scratch(true), check
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_convolutions), cmocka_unit_test(test_linears), cmocka_unit_test(test_stopped),
-        cmocka_unit_test(test_bytes),        cmocka_unit_test(test_scratch),
+        cmocka_unit_test(test_convolutions), cmocka_unit_test(test_linears), cmocka_unit_test(test_bf16),    cmocka_unit_test(test_bf16_forms),
+        cmocka_unit_test(test_stopped),      cmocka_unit_test(test_bytes),   cmocka_unit_test(test_scratch),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
