@@ -55,7 +55,7 @@ static const option table[] = {
     {"vae", 0, TEXT, AT(vae), NONE, MODEL_COMMANDS, "PATH", "another VAE: a component folder or a safetensors file"},
     {"taesd|tae", 0, TEXT, AT(taesd), NONE, MODEL_COMMANDS, "PATH", "a TAESD (AutoencoderTiny) in place of the VAE: faster, less exact"},
     {"vae-tiling", 0, FLAG, AT(vae_tiling), NONE, CMD_TXT2IMG, NULL, "decode in overlapping tiles: less memory, not the same bytes"},
-    {"precision|type", 0, TEXT, AT(precision), NONE, MODEL_COMMANDS, "P", "arithmetic: auto (f32), f32, bf16 (linear layers)"},
+    {"precision|type", 0, TEXT, AT(precision), NONE, MODEL_COMMANDS, "P", "arithmetic: auto (f32), f32, bf16 (linear layers, attention)"},
     {"device", 0, TEXT, AT(device), NONE, MODEL_COMMANDS, "NAME", "auto, cpu"},
     {"cpu", 0, TEXT, AT(cpu), NONE, MODEL_COMMANDS, "LEVEL", "forces an instruction set: portable, avx2, avx512, avx512vnni, avx512bf16"},
     {"exact", 0, FLAG, AT(exact), NONE, MODEL_COMMANDS, NULL, "only algorithms without approximation"},

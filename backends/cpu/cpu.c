@@ -29,10 +29,13 @@ static void take_kernels(cpu_device *c, dc_precision precision)
     static const cpu_wino *const wino[] = {&cpu_wino_portable, &cpu_wino_avx2, &cpu_wino_avx512, &cpu_wino_avx512, &cpu_wino_avx512};
     static cpu_attn_fn *const attend[] = {cpu_attn_portable, cpu_attn_avx2, cpu_attn_avx512, cpu_attn_avx512, cpu_attn_avx512};
     c->gemm = gemm[c->level];
-    if (precision == DC_PRECISION_BF16 && c->level == CPU_AVX512BF16) c->narrow = &cpu_gemm_bf16_avx512;
     c->rows = rows[c->level];
     c->wino = wino[c->level];
     c->attend = attend[c->level];
+    if (precision == DC_PRECISION_BF16 && c->level == CPU_AVX512BF16) {
+        c->narrow = &cpu_gemm_bf16_avx512;
+        c->attend = cpu_attn_bf16_avx512;
+    }
 }
 #else
 static cpu_level best_level(void) { return CPU_PORTABLE; }
@@ -61,7 +64,7 @@ static dc_status choose_level(cpu_device *c, const char *wanted, dc_error *e)
     return dc_fail(e, DC_USAGE, "cpu level: found %s, expected auto, portable, avx2, avx512, avx512vnni or avx512bf16", wanted);
 }
 
-/* bf16: the linear layers of a level that has it; the rest, and other levels, are more exact than asked for. */
+/* bf16: the linear layers and attention of a level that has it; the rest, and other levels, are more exact than asked for. */
 static dc_status choose_precision(dc_device *d, dc_error *e)
 {
     if (d->precision == DC_PRECISION_AUTO) d->precision = DC_PRECISION_F32;
