@@ -2,7 +2,7 @@
  *
  * y[row][o] = epilogue(sum over k of A[row][k] W[o][k]). Rows of A are given by pointers, so that tokens and the pixels of a padded
  * patch are the same thing; a convolution's taps are offsets to all of them. Weights lie in panels [K][width] of neighbouring outputs,
- * in their storage type; a block of a panel is widened to float once and used for all rows of a tile. */
+ * in their storage type; a block of a panel is widened to float once, beside the block before it, and used for all rows of a tile. */
 #ifndef DC_BACKENDS_CPU_GEMM_H
 #define DC_BACKENDS_CPU_GEMM_H
 #include "backends/backend.h"
@@ -15,7 +15,8 @@ enum {
 };
 
 /* One step: acc [rows][width] (+)= A[rows][k] B[k][width]. A's row r begins at row[r] + offset; add: acc has earlier sums; width <= panel,
- * a multiple of lanes; next: bytes of a panel that the step after this one will read, fetched meanwhile. */
+ * a multiple of lanes. next: what the step after this one will read; meanwhile its bytes are fetched, or, of a narrow type, its numbers
+ * widened to `widened`: between the multiplications that costs nothing. */
 typedef struct cpu_block {
     const float *const *row;
     int64_t offset;
@@ -24,7 +25,9 @@ typedef struct cpu_block {
     float *acc;
     bool add;
     const char *next;
-    size_t next_bytes;
+    size_t next_bytes;  /* widened: a multiple of 2 * lanes */
+    dc_dtype next_type; /* F16 or BF16, with */
+    float *widened;     /* or NULL */
 } cpu_block;
 
 typedef struct cpu_gemm {
