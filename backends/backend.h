@@ -93,6 +93,10 @@ typedef struct dc_backend {
     dc_status (*norm)(dc_device *d, const dc_norm_args *a, void *scratch);
     uint64_t (*attention_scratch)(dc_device *d, const dc_attention_args *a);
     dc_status (*attention)(dc_device *d, const dc_attention_args *a, void *scratch);
+    /* Say how the op would be done, by what decides it when it is done. Asked while planning; may be NULL. */
+    void (*conv2d_choice)(dc_device *d, const dc_conv_args *a, dc_choice *out);
+    void (*linear_choice)(dc_device *d, const dc_linear_args *a, dc_choice *out);
+    void (*attention_choice)(dc_device *d, const dc_attention_args *a, dc_choice *out);
     dc_status (*embed)(dc_device *d, const dc_embed_args *a); /* DATA: id out of range */
     dc_status (*gather_rows)(dc_device *d, const dc_gather_args *a);
     dc_status (*timestep_embedding)(dc_device *d, const dc_timestep_args *a);
@@ -120,6 +124,9 @@ dc_status dc_refuse_precision(const dc_device *d, const char *expected, dc_error
 
 extern const dc_backend dc_backend_ref; /* backends/ref: plain loops, and the commented template for a new device */
 extern const dc_backend dc_backend_cpu;
+
+/* For a device's answers: the algorithm's name, and the reason by a format. */
+void dc_choose(dc_choice *out, const char *algorithm, const char *reason, ...) __attribute__((format(printf, 3, 4)));
 
 /* weight value i of a source, as float (any float or integer storage type) */
 float dc_source_value(const dc_source *s, int64_t i);

@@ -1,5 +1,7 @@
 /* device.c - the devices there are, and opening one by name. */
 #include "backends/backend.h"
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -66,3 +68,12 @@ void dc_device_close(dc_device *d)
 
 const char *dc_device_name(const dc_device *d) { return d->be->name; }
 const char *dc_device_summary(const dc_device *d) { return d->summary; }
+
+void dc_choose(dc_choice *out, const char *algorithm, const char *reason, ...)
+{
+    va_list args;
+    va_start(args, reason);
+    vsnprintf(out->reason, sizeof out->reason, reason, args);
+    va_end(args);
+    snprintf(out->algorithm, sizeof out->algorithm, "%s", algorithm);
+}

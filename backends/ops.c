@@ -90,6 +90,13 @@ static bool looks_into(dc_tensor other, dc_tensor x) { return !dc_is_none(other)
 /* Calls the device's function when the pass is a real one. */
 #define EXECUTE(r, ...) (run_executes(r) ? (r)->device->be->__VA_ARGS__ : DC_OK)
 
+/* What a table of layers says of the op under way besides its shape, while it is planned. */
+#define DESCRIBE(r, ask, args, ...)                                                                                                                  \
+    if (run_row(r)) {                                                                                                                                \
+        snprintf(run_row(r)->detail, sizeof run_row(r)->detail, __VA_ARGS__);                                                                        \
+        if (ask) (ask)((r)->device, args, &run_row(r)->choice);                                                                                      \
+    }
+
 /* ---- convolution and linear -------------------------------------------------------------------------------------- */
 
 static bool conv_size(dc_run *r, dc_conv_args *a, int64_t dim[4])
@@ -151,6 +158,7 @@ dc_tensor dc_conv2d(dc_run *r, dc_tensor x, const dc_param *k, dc_conv_opt o)
     a.y = run_new(r, DC_F32, 4, dim);
     if (!looks_into(x, o.residual) && !looks_into(o.pre.x2, o.residual) && !looks_into(o.add, o.residual)) run_may_take(r, a.y, o.residual);
     void *scratch = SCRATCH(r, be->conv2d_scratch, &a);
+    DESCRIBE(r, be->conv2d_choice, &a, "%dx%d of %d channels", k->desc.kh, k->desc.kw, k->desc.in)
     uint64_t flops = 2ull * (uint64_t)dc_numel(a.y) * (uint64_t)k->desc.in * (uint64_t)k->desc.kh * (uint64_t)k->desc.kw;
     run_end_op(r, EXECUTE(r, conv2d(r->device, &a, scratch)), a.y, flops);
     return a.y;
@@ -188,6 +196,7 @@ dc_tensor dc_linear(dc_run *r, dc_tensor x, const dc_param *k, dc_linear_opt o)
     a.y = run_new(r, DC_F32, y.rank, y.dim);
     if (!looks_into(x, o.residual) && !looks_into(o.pre.x2, o.residual)) run_may_take(r, a.y, o.residual);
     void *scratch = SCRATCH(r, be->linear_scratch, &a);
+    DESCRIBE(r, be->linear_choice, &a, "of %d channels%s", k->desc.in, k->desc.geglu ? ", gated" : "")
     run_end_op(r, EXECUTE(r, linear(r->device, &a, scratch)), a.y, 2ull * (uint64_t)dc_rows(x) * (uint64_t)k->desc.out * (uint64_t)k->desc.in);
     return a.y;
 }
@@ -240,6 +249,7 @@ dc_tensor dc_attention(dc_run *r, dc_tensor q, dc_tensor k, dc_tensor v, dc_atte
     run_use(r, v);
     a.y = run_new(r, DC_F32, 3, q.dim);
     void *scratch = SCRATCH(r, be->attention_scratch, &a);
+    DESCRIBE(r, be->attention_choice, &a, "%d of %d channels, %d keys", o.heads, (int)(dc_channels(q) / o.heads), o.keys)
     uint64_t flops = 4ull * (uint64_t)dc_rows(q) * (uint64_t)o.keys * (uint64_t)dc_channels(q);
     run_end_op(r, EXECUTE(r, attention(r->device, &a, scratch)), a.y, flops);
     return a.y;

@@ -144,11 +144,18 @@ void dc_scope(dc_run *r, const char *format, ...) __attribute__((format(printf, 
 void dc_scope_end(dc_run *r);
 void dc_tap(dc_run *r, const char *name, dc_tensor t);
 
-/* Per-op times of the passes since it was switched on. */
+/* How a device does an op, and what decided it: "winograd f4x4 f32", "0.31 of the plain multiply-adds". "": it does not say. */
+typedef struct dc_choice {
+    char algorithm[32], reason[64];
+} dc_choice;
+
+/* Per-op times of the passes since it was switched on. A planned pass already has the rows, without times. */
 typedef struct dc_profile_row {
     const char *op;
-    char shape[96];
+    char shape[96];  /* of what comes out */
+    char detail[64]; /* of matrix ops: "3x3 of 320 channels" */
     char scope[160];
+    dc_choice choice;
     double seconds;
     uint64_t flops;
     int calls;

@@ -92,6 +92,8 @@ bool run_begin_op(dc_run *r, const char *op)
     }
     if (r->mode == RUN_PLANNING) {
         if (!grow(r, (void **)&r->ops, &r->op_room, r->n_ops, sizeof *r->ops)) return false;
+        if (r->profiling && !grow(r, (void **)&r->profile, &r->profile_room, r->n_profile, sizeof *r->profile)) return false;
+        if (r->profiling) r->profile[r->n_profile++] = (dc_profile_row){.op = op};
         r->ops[r->n_ops++] = (run_op){op, r->n_slots};
     } else if (!follows_plan(r, op)) {
         return false;
@@ -173,12 +175,10 @@ void *run_scratch(dc_run *r, uint64_t bytes)
 
 /* ---- the end of an op: status, profile, guards ------------------------------------------------------------------- */
 
-static void describe(dc_run *r, dc_tensor y, uint64_t flops)
+static void describe(const dc_run *r, dc_profile_row *row, dc_tensor y, uint64_t flops)
 {
-    if (!grow(r, (void **)&r->profile, &r->profile_room, r->n_profile, sizeof *r->profile)) return;
-    dc_profile_row *row = &r->profile[r->n_profile++];
-    *row = (dc_profile_row){.op = r->ops[r->n_ops - 1].name, .flops = flops};
     size_t at = 0;
+    row->flops = flops;
     for (int i = 0; i < y.rank; i++) at += (size_t)snprintf(row->shape + at, sizeof row->shape - at, "%s%lld", i ? "x" : "", (long long)y.dim[i]);
     snprintf(row->scope, sizeof row->scope, "%s", r->scope);
 }
@@ -189,7 +189,7 @@ void run_end_op(dc_run *r, dc_status s, dc_tensor y, uint64_t flops)
     else if (s) dc_run_fail(r, s, "%s failed on device %s", r->ops[r->next_op - 1].name, r->device->be->name);
     if (r->mode == RUN_PLANNING) {
         r->flops += flops;
-        if (r->profiling) describe(r, y, flops);
+        if (run_row(r)) describe(r, run_row(r), y, flops);
         return;
     }
     if (r->profiling && r->next_op <= r->n_profile) {

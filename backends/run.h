@@ -50,7 +50,7 @@ struct dc_run {
     int scope_end[16], scopes; /* lengths of `scope` before each open one */
     dc_tap_fn *tap;
     void *tap_user;
-    dc_profile_row *profile; /* one an op */
+    dc_profile_row *profile; /* one an op, begun with it */
     int n_profile, profile_room;
     double op_began;
 };
@@ -70,6 +70,11 @@ dc_tensor run_new_state(dc_run *r, dc_dtype t, int rank, const int64_t *dim);
 void *run_scratch(dc_run *r, uint64_t bytes);
 /* Ends an op: while planning notes its cost; else takes the device's status. y describes its shape in the profile. */
 void run_end_op(dc_run *r, dc_status s, dc_tensor y, uint64_t flops);
+/* While a profiled pass is planned: the row of the op under way, for what run_end_op does not know. Else NULL. */
+static inline dc_profile_row *run_row(const dc_run *r)
+{
+    return r->mode == RUN_PLANNING && r->profiling && !r->err.code ? &r->profile[r->n_profile - 1] : NULL;
+}
 /* True when the op is really to be executed now (not planning, no error). */
 static inline bool run_executes(const dc_run *r) { return r->mode == RUN_RUNNING && r->err.code == DC_OK; }
 

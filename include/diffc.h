@@ -219,6 +219,14 @@ DIFFC_API diffc_status diffc_inspect(const char *path, char **json, diffc_error 
 /* .npy, float32, C order. */
 DIFFC_API diffc_status diffc_npy_write(const char *path, const float *data, int rank, const int64_t *dim, diffc_error *error);
 
+/* A convolution, linear layer or attention as it is computed: shape is of what comes out, detail says what goes in; algorithm, and the
+ * reason for it, in the device's words. */
+typedef struct diffc_layer {
+    char op[24], shape[96], detail[64], algorithm[32], reason[64];
+    char scope[160]; /* diffusers' name of the module around it */
+    double multiply_adds;
+} diffc_layer;
+
 /* Times one part on the model's weights with random input: what is "unet", "vae", "taesd", "clip-text". Warm-up, then rounds until
  * `seconds` have passed (at least 3; 1 when they are 0). out: seconds of each round, in a new array. */
 typedef struct diffc_bench {
@@ -227,9 +235,13 @@ typedef struct diffc_bench {
     double best, median, gflop;
     uint64_t weight_bytes, buffer_bytes;
     char *profile;
+    diffc_layer *layer; /* of diffc_bench_plan */
+    int n_layers;
 } diffc_bench;
 DIFFC_API diffc_status diffc_bench_run(diffc_model *model, const char *what, int batch, int width, int height, double seconds, bool profile,
                                        diffc_bench *out, diffc_error *error);
+/* The layers in the order they run, work and memory of such a pass, without running it. */
+DIFFC_API diffc_status diffc_bench_plan(diffc_model *model, const char *what, int batch, int width, int height, diffc_bench *out, diffc_error *error);
 DIFFC_API void diffc_bench_free(diffc_bench *bench);
 
 #ifdef __cplusplus

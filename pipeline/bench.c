@@ -1,6 +1,7 @@
 /* bench.c - times one part of a model on random input: what `diffc bench` and the comparisons with other programs call. */
 #include "base/checked.h"
 #include "pipeline/model.h"
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -141,36 +142,70 @@ static dc_status choose(bench_pass *p, const char *what, dc_params **weights, dc
     return DC_OK;
 }
 
-static dc_status bench(diffc_model *m, const char *what, int batch, int width, int height, double seconds, bool profile, diffc_bench *out,
-                       dc_error *e)
+/* What comes of the plan; the layers when only that is wanted. */
+static dc_status tell_plan(const dc_run *r, const dc_params *weights, bool layers, diffc_bench *out, dc_error *e)
+{
+    const dc_profile_row *rows;
+    const int n = layers ? dc_run_profile(r, &rows) : 0;
+    out->gflop = 1e-9 * (double)dc_run_flops(r);
+    out->weight_bytes = dc_params_bytes(weights);
+    out->buffer_bytes = dc_run_bytes(r);
+    if (n && !(out->layer = dc_calloc((size_t)n, sizeof *out->layer))) return dc_fail_memory(e, "a table of layers", (size_t)n * sizeof *out->layer);
+    for (int i = 0; i < n; i++) {
+        if (!rows[i].flops) continue;
+        diffc_layer *l = &out->layer[out->n_layers++];
+        snprintf(l->op, sizeof l->op, "%s", rows[i].op);
+        memcpy(l->shape, rows[i].shape, sizeof l->shape);
+        memcpy(l->detail, rows[i].detail, sizeof l->detail);
+        memcpy(l->algorithm, rows[i].choice.algorithm, sizeof l->algorithm);
+        memcpy(l->reason, rows[i].choice.reason, sizeof l->reason);
+        memcpy(l->scope, rows[i].scope, sizeof l->scope);
+        l->multiply_adds = 0.5 * (double)rows[i].flops;
+    }
+    return DC_OK;
+}
+
+typedef struct wanted {
+    const char *what;
+    int batch, width, height;
+    double seconds;
+    bool profile, plan; /* plan: only that */
+} wanted;
+
+static dc_status check_size(const diffc_model *m, wanted *w, dc_error *e)
 {
     int factor = dc_vae_configuration(m->vae)->factor, own = dc_unet_configuration(m->unet)->sample_size * factor;
-    width = width ? width : own;
-    height = height ? height : own;
-    if (batch < 1 || batch > 64) return dc_fail(e, DC_USAGE, "batch: found %d, expected 1 to 64", batch);
-    if (width < factor || height < factor || width > 4096 || height > 4096 || width % factor || height % factor)
-        return dc_fail(e, DC_USAGE, "size: found %dx%d, expected multiples of %d up to 4096", width, height, factor);
+    if (!w->width) w->width = own;
+    if (!w->height) w->height = own;
+    if (w->batch < 1 || w->batch > 64) return dc_fail(e, DC_USAGE, "batch: found %d, expected 1 to 64", w->batch);
+    if (w->width < factor || w->height < factor || w->width > 4096 || w->height > 4096 || w->width % factor || w->height % factor)
+        return dc_fail(e, DC_USAGE, "size: found %dx%d, expected multiples of %d up to 4096", w->width, w->height, factor);
+    return DC_OK;
+}
 
-    bench_pass p = {.m = m, .n = batch, .h = height / factor, .w = width / factor};
+static dc_status bench(diffc_model *m, wanted w, diffc_bench *out, dc_error *e)
+{
+    dc_status s = check_size(m, &w, e);
+    if (s) return s;
+    const int factor = dc_vae_configuration(m->vae)->factor;
+    bench_pass p = {.m = m, .n = w.batch, .h = w.height / factor, .w = w.width / factor};
     dc_params *weights = NULL;
     dc_pass_fn *pass = NULL;
     size_t numbers = 0;
-    dc_status s = choose(&p, what, &weights, &pass, &numbers, e);
+    s = choose(&p, w.what, &weights, &pass, &numbers, e);
     dc_run *r = s ? NULL : dc_run_new(m->device);
     if (!s && !r) s = dc_fail_memory(e, "a pass", 0);
     if (!s) s = fill_inputs(&p, numbers, e);
     if (!s && !(out->seconds = dc_calloc(MAX_ROUNDS, sizeof(double)))) s = dc_fail_memory(e, "timings", 0);
-    if (!s && profile) dc_run_set_profile(r, true);
+    if (!s && (w.profile || w.plan)) dc_run_set_profile(r, true);
     if (!s) s = dc_run_plan(r, pass, &p, e);
-    if (!s) s = dc_params_prepare(weights, NULL, NULL, e);
-    if (!s) s = dc_run_reserve(r, e);
-    if (!s) s = time_rounds(r, pass, &p, seconds, out, e);
-    if (!s) {
-        out->gflop = 1e-9 * (double)dc_run_flops(r);
-        out->weight_bytes = dc_params_bytes(weights);
-        out->buffer_bytes = dc_run_bytes(r);
+    if (!s) s = tell_plan(r, weights, w.plan, out, e);
+    if (!s && !w.plan) s = dc_params_prepare(weights, NULL, NULL, e);
+    if (!s && !w.plan) s = dc_run_reserve(r, e);
+    if (!s && !w.plan) s = time_rounds(r, pass, &p, w.seconds, out, e);
+    if (!s && w.profile) {
         dc_text table = {0};
-        if (profile) profile_table(&table, what, r);
+        profile_table(&table, w.what, r);
         out->profile = table.at;
     }
     dc_run_free(r);
@@ -178,20 +213,31 @@ static dc_status bench(diffc_model *m, const char *what, int batch, int width, i
     return s;
 }
 
-diffc_status diffc_bench_run(diffc_model *m, const char *what, int batch, int width, int height, double seconds, bool profile, diffc_bench *out,
-                             diffc_error *error)
+static diffc_status run_wanted(diffc_model *m, wanted w, diffc_bench *out, diffc_error *error)
 {
     dc_error e = {0};
     *out = (diffc_bench){0};
-    bench(m, what, batch, width, height, seconds, profile, out, &e);
+    bench(m, w, out, &e);
     if (e.code) diffc_bench_free(out);
     atomic_store(&m->cancel, 0);
     return give_error(error, &e);
+}
+
+diffc_status diffc_bench_run(diffc_model *m, const char *what, int batch, int width, int height, double seconds, bool profile, diffc_bench *out,
+                             diffc_error *error)
+{
+    return run_wanted(m, (wanted){what, batch, width, height, seconds, profile, false}, out, error);
+}
+
+diffc_status diffc_bench_plan(diffc_model *m, const char *what, int batch, int width, int height, diffc_bench *out, diffc_error *error)
+{
+    return run_wanted(m, (wanted){what, batch, width, height, .plan = true}, out, error);
 }
 
 void diffc_bench_free(diffc_bench *b)
 {
     free(b->seconds);
     free(b->profile);
+    free(b->layer);
     *b = (diffc_bench){0};
 }

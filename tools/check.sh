@@ -2,7 +2,7 @@
 # Sets up, builds and runs all tests: release, then with the address and undefined-behaviour sanitizers.
 set -eu
 cd "$(dirname "$0")/.."
-tools/setup.sh gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
+tools/setup.sh gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user valgrind
 for preset in release asan; do
     cmake --preset "$preset" -DDIFFC_TESTS=ON
     cmake --build --preset "$preset"

@@ -2,6 +2,7 @@
 #ifndef DC_CLI_COMMANDS_H
 #define DC_CLI_COMMANDS_H
 #include "apps/cli/options.h"
+#include <jansson.h>
 
 int run_txt2img(const settings *s);
 int run_inspect(const settings *s);
@@ -13,5 +14,9 @@ int run_version(const settings *s);
 
 /* Opens the model that the options name (their messages go to stderr: warnings always but with -q, notes with -v). 0 or an exit code. */
 int open_model(diffc_model **model, const settings *s);
+
+/* To stdout; takes the reference. Always 0. */
+int print_json(json_t *o);
+json_t *json_reals(const double *v, int n);
 
 #endif

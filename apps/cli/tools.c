@@ -1,4 +1,4 @@
-/* tools.c - the small commands: inspect, tokenize, noise, schedule, bench, version; and opening the model for all. */
+/* tools.c - the small commands: inspect, tokenize, noise, schedule, version; and opening the model for all. */
 #include "apps/cli/commands.h"
 #include "apps/cli/report.h"
 #include <jansson.h>
@@ -35,7 +35,7 @@ int open_model(diffc_model **model, const settings *s)
     return 0;
 }
 
-static int dump(json_t *o)
+int print_json(json_t *o)
 {
     json_dumpf(o, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(17));
     putchar('\n');
@@ -168,7 +168,7 @@ int run_noise(const settings *s)
     return code;
 }
 
-static json_t *reals(const double *v, int n)
+json_t *json_reals(const double *v, int n)
 {
     json_t *a = json_array();
     for (int i = 0; i < n; i++) json_array_append_new(a, json_real(v[i]));
@@ -181,8 +181,8 @@ int run_schedule(const settings *s)
     diffc_schedule t;
     if (diffc_schedule_make(s->model, s->prediction, s->sampler, s->schedule, s->has_steps ? s->steps : 20, &t, &e)) return report_error(&e);
     if (s->json) {
-        dump(json_pack("{s:s,s:s,s:o,s:o}", "sampler", t.sampler, "scheduler", t.schedule ? t.schedule : "model", "timesteps",
-                       reals(t.timesteps, t.n_timesteps), "sigmas", reals(t.sigmas, t.n_sigmas)));
+        print_json(json_pack("{s:s,s:s,s:o,s:o}", "sampler", t.sampler, "scheduler", t.schedule ? t.schedule : "model", "timesteps",
+                             json_reals(t.timesteps, t.n_timesteps), "sigmas", json_reals(t.sigmas, t.n_sigmas)));
     } else {
         printf("%s, %s schedule\n%4s %12s %12s\n", t.sampler, t.schedule ? t.schedule : "model", "", "timestep", "sigma");
         for (int i = 0; i < t.n_timesteps || i < t.n_sigmas; i++) {
@@ -198,34 +198,11 @@ int run_schedule(const settings *s)
     return 0;
 }
 
-/* ---- bench, version ------------------------------------------------------------------------------------------------- */
-
-int run_bench(const settings *s)
-{
-    diffc_error e = {0};
-    diffc_model *m = NULL;
-    diffc_bench b = {0};
-    if (s->n_words != 1) return report(DIFFC_USAGE, "", "bench: found %d parts, expected one of unet, vae, taesd, clip-text", s->n_words);
-    int code = open_model(&m, s);
-    if (!code && diffc_bench_run(m, s->word[0], s->batch, s->width, s->height, s->seconds, s->profile || s->plan, &b, &e)) code = report_error(&e);
-    if (!code && s->json) {
-        dump(json_pack("{s:s,s:s,s:f,s:f,s:i,s:f,s:I,s:I,s:o}", "what", s->word[0], "device", diffc_device_summary(m), "seconds", b.best, "median",
-                       b.median, "rounds", b.n, "gflop", b.gflop, "weight_bytes", (json_int_t)b.weight_bytes, "buffer_bytes",
-                       (json_int_t)b.buffer_bytes, "all", reals(b.seconds, b.n)));
-    } else if (!code) {
-        printf("%s on %s: best %.4f s, median %.4f s of %d; %.1f GFLOP, %.1f GFLOP/s; weights %.1f MB, buffers %.1f MB\n", s->word[0],
-               diffc_device_summary(m), b.best, b.median, b.n, b.gflop, b.gflop / b.best, (double)b.weight_bytes / 1e6, (double)b.buffer_bytes / 1e6);
-        if (b.profile) printf("%s", b.profile);
-    }
-    diffc_bench_free(&b);
-    signals_model(NULL);
-    diffc_close(m);
-    return code;
-}
+/* ---- version ---------------------------------------------------------------------------------------------------------------- */
 
 int run_version(const settings *s)
 {
-    if (s->json) return dump(json_pack("{s:s,s:s}", "version", diffc_version(), "build", diffc_build_info()));
+    if (s->json) return print_json(json_pack("{s:s,s:s}", "version", diffc_version(), "build", diffc_build_info()));
     printf("diffc %s (%s)\n", diffc_version(), diffc_build_info());
     return 0;
 }

@@ -76,6 +76,21 @@ static dc_linear_args as_linear(const dc_conv_args *a)
     return l;
 }
 
+void cpu_conv2d_choice(dc_device *d, const dc_conv_args *a, dc_choice *out)
+{
+    const double cost = cpu_wino_cost(d, a);
+    if (is_linear(a)) {
+        dc_linear_args l = as_linear(a);
+        cpu_linear_choice(d, &l, out);
+    } else if (cpu_wino_suits(d, a)) {
+        dc_choose(out, "winograd f4x4 f32", "%.2f of the plain multiply-adds", cost);
+    } else if (cost > 0) {
+        dc_choose(out, "direct f32", "winograd takes %.2f times as many", cost);
+    } else {
+        dc_choose(out, "direct f32", "%s", d->exact ? "exact" : a->o.stride > 1 ? "winograd takes no stride" : "winograd takes 3x3 only");
+    }
+}
+
 uint64_t cpu_conv2d_scratch(dc_device *d, const dc_conv_args *a)
 {
     if (is_linear(a)) {

@@ -46,8 +46,10 @@ static inline const float *cpu_norm_shift(const dc_param *p) { return (const flo
 /* ---- ops: args as in backend.h */
 uint64_t cpu_conv2d_scratch(dc_device *d, const dc_conv_args *a); /* conv.c */
 dc_status cpu_conv2d(dc_device *d, const dc_conv_args *a, void *scratch);
+void cpu_conv2d_choice(dc_device *d, const dc_conv_args *a, dc_choice *out);
 uint64_t cpu_linear_scratch(dc_device *d, const dc_linear_args *a); /* linear.c */
 dc_status cpu_linear(dc_device *d, const dc_linear_args *a, void *scratch);
+void cpu_linear_choice(dc_device *d, const dc_linear_args *a, dc_choice *out);
 uint64_t cpu_norm_scratch(dc_device *d, const dc_norm_args *a); /* norm.c */
 dc_status cpu_norm(dc_device *d, const dc_norm_args *a, void *scratch);
 /* The group norm of x joined with x2 (or none) as one factor and one addend a channel: out [N][2][C] (scale, then shift). */
@@ -55,6 +57,7 @@ uint64_t cpu_group_scratch(dc_device *d, dc_tensor x, dc_tensor x2);
 dc_status cpu_group_scale_shift(dc_device *d, dc_tensor x, dc_tensor x2, const dc_param *norm, int groups, float eps, float *out, void *scratch);
 uint64_t cpu_attention_scratch(dc_device *d, const dc_attention_args *a); /* attention.c */
 dc_status cpu_attention(dc_device *d, const dc_attention_args *a, void *scratch);
+void cpu_attention_choice(dc_device *d, const dc_attention_args *a, dc_choice *out);
 dc_status cpu_embed(dc_device *d, const dc_embed_args *a); /* embed.c */
 dc_status cpu_gather_rows(dc_device *d, const dc_gather_args *a);
 dc_status cpu_timestep_embedding(dc_device *d, const dc_timestep_args *a); /* elementwise.c */

@@ -81,6 +81,12 @@ static void run_tile(void *ctx, int64_t i, int thread)
     cpu_product_tile(&j->product, &t, part * panels / j->parts, (part + 1) * panels / j->parts, scratch);
 }
 
+void cpu_linear_choice(dc_device *d, const dc_linear_args *a, dc_choice *out)
+{
+    const bool narrow = narrow_of(d, a), copied = cpu_pre_needed(&a->o.pre);
+    dc_choose(out, narrow ? "gemm bf16" : "gemm f32", "%d rows a tile%s", tile_rows(a, copied, narrow), copied ? ", prologue on a copy" : "");
+}
+
 dc_status cpu_linear(dc_device *d, const dc_linear_args *a, void *scratch)
 {
     const cpu_panels *w = a->k->form;

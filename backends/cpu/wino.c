@@ -74,14 +74,20 @@ uint64_t cpu_wino_scratch(dc_device *d, const dc_conv_args *a)
 
 /* Multiply-adds of vectors: of the transforms (counted from wino_kernel.h: 100 a tile and vector of channels in, 90 out, 50 a vector of
  * kernels) and of the products, beside those of the plain sums. */
-bool cpu_wino_suits(dc_device *d, const dc_conv_args *a)
+double cpu_wino_cost(dc_device *d, const dc_conv_args *a)
 {
     const dc_param_desc *k = &a->k->desc;
-    if (d->exact || k->kh != 3 || k->kw != 3 || a->o.stride != 1) return false;
+    if (d->exact || k->kh != 3 || k->kw != 3 || a->o.stride != 1) return 0;
     const double lanes = cpu_of(d)->gemm->lanes, I = k->in, in = cpu_pieces(k->in, (int64_t)lanes), out = cpu_pieces(k->out, (int64_t)lanes);
     const double tiles = (double)cpu_pieces(a->y.dim[1], CPU_WINO_TILE) * cpu_pieces(a->y.dim[2], CPU_WINO_TILE);
     const double winograd = tiles * (36 * I * out + 2 * (100 * in + 90 * out)) + 2 * 50 * I * out;
-    return winograd < 9 * (double)(a->y.dim[1] * a->y.dim[2]) * I * out;
+    return winograd / (9 * (double)(a->y.dim[1] * a->y.dim[2]) * I * out);
+}
+
+bool cpu_wino_suits(dc_device *d, const dc_conv_args *a)
+{
+    const double cost = cpu_wino_cost(d, a);
+    return cost > 0 && cost < 1;
 }
 
 /* ---- a chunk ---------------------------------------------------------------------------------------------------- */
