@@ -52,6 +52,26 @@ bool unet_transformer_bind(unet_transformer *m, dc_binder *b, const dc_unet_conf
 
 void unet_transformer_free(unet_transformer *m) { free(m->layers); }
 
+int unet_transformer_number(unet_transformer *m, int first)
+{
+    for (int i = 0; i < m->depth; i++) {
+        m->layers[i].text = first;
+        first += m->layers[i].kv1 ? 2 : 1;
+    }
+    return first;
+}
+
+/* ---- forward -------------------------------------------------------------------------------------------------------- */
+
+void unet_transformer_text_forward(const unet_transformer *m, dc_run *r, dc_tensor context, dc_tensor *text)
+{
+    for (int i = 0; i < m->depth; i++) {
+        const unet_layer *layer = &m->layers[i];
+        text[layer->text] = dc_linear(r, context, layer->kv2, (dc_linear_opt){0});
+        if (layer->kv1) text[layer->text + 1] = dc_linear(r, context, layer->kv1, (dc_linear_opt){0});
+    }
+}
+
 /* x W' + bias + residual. The name is that of the module that ends with this layer; diffusers adds the residual outside of
  * it, so its tap has not got it. */
 static dc_tensor add_branch(dc_run *r, dc_tensor residual, dc_tensor x, const dc_param *k, const char *name)
@@ -62,12 +82,13 @@ static dc_tensor add_branch(dc_run *r, dc_tensor residual, dc_tensor x, const dc
     return dc_lincomb(r, (dc_term[]){{1, branch}, {1, residual}}, 2);
 }
 
-/* Queries from the picture, keys and values from the text. */
-static dc_tensor cross_attention(dc_run *r, dc_tensor x, dc_tensor context, const dc_param *q, const dc_param *kv, int heads)
+/* Queries from the picture; keys and values from the text, if they were not made before. */
+static dc_tensor cross_attention(const unet_pass *p, dc_tensor x, const dc_param *q, const dc_param *kv, int place, int heads)
 {
-    dc_tensor queries = dc_linear(r, x, q, (dc_linear_opt){0}), both = dc_linear(r, context, kv, (dc_linear_opt){0});
+    dc_tensor queries = dc_linear(p->r, x, q, (dc_linear_opt){0});
+    dc_tensor text = p->text ? p->text[place] : dc_linear(p->r, p->context, kv, (dc_linear_opt){0});
     int64_t C = dc_param_out(q);
-    return dc_attention(r, queries, dc_view_channels(both, 0, C), dc_view_channels(both, C, C), (dc_attention_opt){.heads = heads});
+    return dc_attention(p->r, queries, dc_view_channels(text, 0, C), dc_view_channels(text, C, C), (dc_attention_opt){.heads = heads});
 }
 
 static dc_tensor self_attention(dc_run *r, dc_tensor x, const dc_param *qkv, int heads)
@@ -83,11 +104,11 @@ static dc_tensor layer_forward(const unet_layer *m, const unet_pass *p, dc_tenso
 {
     dc_run *r = p->r;
     dc_tensor h = dc_layer_norm(r, x, m->norm1, LAYER_EPS);
-    h = m->qkv1 ? self_attention(r, h, m->qkv1, heads) : cross_attention(r, h, p->context, m->q1, m->kv1, heads);
+    h = m->qkv1 ? self_attention(r, h, m->qkv1, heads) : cross_attention(p, h, m->q1, m->kv1, m->text + 1, heads);
     x = add_branch(r, x, h, m->out1, "attn1");
 
     h = dc_layer_norm(r, x, m->norm2, LAYER_EPS);
-    h = cross_attention(r, h, p->context, m->q2, m->kv2, heads);
+    h = cross_attention(p, h, m->q2, m->kv2, m->text, heads);
     x = add_branch(r, x, h, m->out2, "attn2");
 
     h = dc_layer_norm(r, x, m->norm3, LAYER_EPS);
