@@ -8,26 +8,26 @@ static const float GROUP_EPS = 1e-6f, LAYER_EPS = 1e-5f; /* fixed in Transformer
 /* C: width; stored as [C,C] or [C,C,1,1], whatever use_linear_projection says. */
 static const dc_bind transformer_binds[] = {
     {"norm", offsetof(unet_transformer, norm), "C", 0},
-    {"proj_in", offsetof(unet_transformer, proj_in), "C C", DC_BIND_AS_LINEAR},
-    {"proj_out", offsetof(unet_transformer, proj_out), "C C", DC_BIND_AS_LINEAR},
+    {"proj_in", offsetof(unet_transformer, proj_in), "C C", DC_BIND_AS_LINEAR | DC_BIND_INT8},
+    {"proj_out", offsetof(unet_transformer, proj_out), "C C", DC_BIND_AS_LINEAR | DC_BIND_INT8},
 };
 /* C: width, D: 2 C, X: text width, F: 4 C, G: 2 F (values and gates), Q: 3 C. */
 static const dc_bind layer_binds[] = {
     {"norm1", offsetof(unet_layer, norm1), "C", 0},
-    {"attn1.to_out.0", offsetof(unet_layer, out1), "C C", 0},
+    {"attn1.to_out.0", offsetof(unet_layer, out1), "C C", DC_BIND_INT8},
     {"norm2", offsetof(unet_layer, norm2), "C", 0},
-    {"attn2.to_q", offsetof(unet_layer, q2), "C C", DC_BIND_NO_BIAS},
+    {"attn2.to_q", offsetof(unet_layer, q2), "C C", DC_BIND_NO_BIAS | DC_BIND_INT8},
     {"attn2.to_k|attn2.to_v", offsetof(unet_layer, kv2), "D X", DC_BIND_NO_BIAS},
-    {"attn2.to_out.0", offsetof(unet_layer, out2), "C C", 0},
+    {"attn2.to_out.0", offsetof(unet_layer, out2), "C C", DC_BIND_INT8},
     {"norm3", offsetof(unet_layer, norm3), "C", 0},
-    {"ff.net.0.proj", offsetof(unet_layer, ff1), "G C", DC_BIND_GEGLU},
-    {"ff.net.2", offsetof(unet_layer, ff2), "C F", 0},
+    {"ff.net.0.proj", offsetof(unet_layer, ff1), "G C", DC_BIND_GEGLU | DC_BIND_INT8},
+    {"ff.net.2", offsetof(unet_layer, ff2), "C F", DC_BIND_INT8},
 };
 static const dc_bind self_binds[] = {
-    {"attn1.to_q|attn1.to_k|attn1.to_v", offsetof(unet_layer, qkv1), "Q C", DC_BIND_NO_BIAS},
+    {"attn1.to_q|attn1.to_k|attn1.to_v", offsetof(unet_layer, qkv1), "Q C", DC_BIND_NO_BIAS | DC_BIND_INT8},
 };
 static const dc_bind only_cross_binds[] = {
-    {"attn1.to_q", offsetof(unet_layer, q1), "C C", DC_BIND_NO_BIAS},
+    {"attn1.to_q", offsetof(unet_layer, q1), "C C", DC_BIND_NO_BIAS | DC_BIND_INT8},
     {"attn1.to_k|attn1.to_v", offsetof(unet_layer, kv1), "D X", DC_BIND_NO_BIAS},
 };
 #define ROWS(table) table, (int)(sizeof table / sizeof *table)

@@ -1,6 +1,5 @@
 /* gemm.c - the driver of the matrix kernels: one tile of rows against a range of panels. */
 #include "backends/cpu/gemm.h"
-#include "base/half.h"
 #include <string.h>
 
 int cpu_panel_outs(const cpu_panels *w, int p)
@@ -30,17 +29,6 @@ uint64_t cpu_product_scratch(const cpu_gemm *g, const dc_param_desc *k, int most
 
 static size_t element(dc_dtype t) { return t == DC_F32 ? 4 : 2; }
 
-/* n (from an even one on) of a panel's channels, from pairs to float: for a 1x1 convolution that is no linear layer. */
-static void widen_pairs(const char *from, int n, int width, float *to)
-{
-    for (int k = 0; k < n; k++)
-        for (int i = 0; i < width; i++) {
-            uint16_t v;
-            memcpy(&v, from + ((size_t)(k / 2 * width + i) * 2 + (size_t)(k % 2)) * sizeof v, sizeof v);
-            to[k * width + i] = dc_bf16_to_f32(v);
-        }
-}
-
 /* A panel in memory. */
 typedef struct packed {
     const char *data;
@@ -52,8 +40,7 @@ static packed panel_of(const cpu_product *p, int i)
 {
     const int width = cpu_panel_width(p->w, p->g, i);
     const size_t size = element(p->w->type), each = (size_t)p->w->k * (size_t)p->g->panel * size;
-    /* of pairs that are split a row is one channel */
-    return (packed){(const char *)p->w->data + (size_t)i * each, width, (size_t)width * (p->w->pairs && !p->g->narrow ? 2 : size)};
+    return (packed){(const char *)p->w->data + (size_t)i * each, width, (size_t)width * size};
 }
 
 /* Blocks of panels on their way to float: one in use, one that is filled beside it. */
@@ -71,10 +58,7 @@ static void take_block(const cpu_product *p, widening *w, const char *from, int 
     const dc_dtype type = p->w->type;
     s->b = (const float *)from;
     s->widened = NULL;
-    if (p->w->pairs && !p->g->narrow) {
-        widen_pairs(from, s->k, width, w->block[0]);
-        s->b = w->block[0];
-    } else if (type != DC_F32) {
+    if (type != DC_F32) {
         if (!w->ready) p->g->widen(from, type, (int64_t)s->k * width, w->block[w->turn]);
         s->b = w->block[w->turn];
         w->ready = s->next;
@@ -108,7 +92,15 @@ static void sum_panel(const cpu_product *p, const cpu_tile *t, const packed *b, 
 /* Rows of y lie far apart: each is fetched for writing this many rows before its turn. */
 enum { FINISH_AHEAD = 16 };
 
-static void finish_panel(const cpu_product *p, const cpu_tile *t, int panel, int width, const float *acc)
+/* Sums of integers to floats, of one row. */
+static void settle_row(const cpu_product *p, float factor, int first, int outs, int width, float *acc)
+{
+    const cpu_panels *w = p->w;
+    p->g->settle(acc, outs, factor, w->scale + first, w->offset + first);
+    if (w->geglu) p->g->settle(acc + width / 2, outs, factor, w->scale + w->outs + first, w->offset + w->outs + first);
+}
+
+static void finish_panel(const cpu_product *p, const cpu_tile *t, int panel, int width, float *acc)
 {
     const cpu_panels *w = p->w;
     int outs = cpu_panel_outs(w, panel), first = panel * w->full;
@@ -118,6 +110,7 @@ static void finish_panel(const cpu_product *p, const cpu_tile *t, int panel, int
             const float *later = (const float *)p->y.data + t->to[r + FINISH_AHEAD] * p->y.stride + first;
             for (int i = 0; i < outs; i += 16) __builtin_prefetch(later + i, 1);
         }
+        if (p->g->settle) settle_row(p, t->row[r][w->k], first, outs, width, acc);
         float *y = (float *)p->y.data + t->to[r] * p->y.stride + first;
         const float *residual = dc_is_none(p->residual) ? NULL : (const float *)p->residual.data + t->to[r] * p->residual.stride + first;
         if (w->geglu) p->g->finish_geglu(y, acc, acc + width / 2, bias, bias ? bias + w->outs : NULL, residual, outs, p->act);
