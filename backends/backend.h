@@ -21,6 +21,8 @@ typedef struct dc_conv_args {
     dc_conv_opt o;  /* o.stride >= 1 */
     int in_h, in_w; /* size of the convolved input after pre (the resize target, or x's) */
 } dc_conv_args;
+/* Where row y of the input (after the resize) lies: in row *row of the tensor returned, x or a neighbouring strip; DC_NONE: outside. */
+dc_tensor dc_conv_source(const dc_conv_args *a, int64_t y, int64_t *row);
 typedef struct dc_linear_args {
     dc_tensor y, x;
     const dc_param *k;
@@ -33,6 +35,19 @@ typedef struct dc_norm_args {
     float eps;
     dc_act act;
 } dc_norm_args;
+typedef struct dc_group_sums_args {
+    dc_tensor y, x;
+    int rows; /* of a block; the last one may have fewer */
+} dc_group_sums_args;
+typedef struct dc_group_scale_args {
+    dc_tensor y;
+    const dc_tensor *sums;
+    int n;
+    const dc_param *norm;
+    int groups;
+    float eps;
+    int64_t pixels; /* that the sums are of */
+} dc_group_scale_args;
 typedef struct dc_attention_args {
     dc_tensor y, q, k, v;
     dc_attention_opt o; /* scale and keys filled in */
@@ -91,6 +106,8 @@ typedef struct dc_backend {
     dc_status (*linear)(dc_device *d, const dc_linear_args *a, void *scratch);
     uint64_t (*norm_scratch)(dc_device *d, const dc_norm_args *a);
     dc_status (*norm)(dc_device *d, const dc_norm_args *a, void *scratch);
+    dc_status (*group_sums)(dc_device *d, const dc_group_sums_args *a);
+    dc_status (*group_scale)(dc_device *d, const dc_group_scale_args *a);
     uint64_t (*attention_scratch)(dc_device *d, const dc_attention_args *a);
     dc_status (*attention)(dc_device *d, const dc_attention_args *a, void *scratch);
     /* Say how the op would be done, by what decides it when it is done. Asked while planning; may be NULL. */

@@ -78,7 +78,13 @@ static int64_t check_pre(dc_run *r, const char *op, dc_tensor x, const dc_pre *p
                     SHAPE(x), (long long)C, norm->desc.out, pre->groups);
         return -1;
     }
+    const dc_tensor scale = pre->scale;
+    if (!dc_is_none(scale) && (norm || !is_f32(scale) || !is_dense(scale) || !same_shape(scale, like(3, (int64_t[3]){x.dim[0], 2, C})))) {
+        refuse(r, op, "scale", scale, "F32 [N,2,C] in place of a norm");
+        return -1;
+    }
     run_use(r, pre->x2);
+    run_use(r, scale);
     return C;
 }
 
@@ -117,6 +123,27 @@ static bool conv_size(dc_run *r, dc_conv_args *a, int64_t dim[4])
     return true;
 }
 
+/* A strip's neighbours: as wide and deep as it. */
+static bool strip_rule(dc_run *r, const dc_conv_args *a)
+{
+    const dc_strip *s = &a->o.strip;
+    const dc_tensor near[2] = {s->above, s->below};
+    if (!s->height && dc_is_none(s->above) && dc_is_none(s->below)) return true;
+    if (!dc_is_none(a->o.pre.x2) || a->o.pre.norm || a->in_h % a->x.dim[1]) {
+        refuse(r, "conv2d", "strip", a->x, "one input, a norm by its scale, a resize by a whole number");
+        return false;
+    }
+    for (int i = 0; i < 2; i++) {
+        dc_tensor t = near[i];
+        run_use(r, t);
+        if (t.rank == 4) t.dim[1] = a->x.dim[1];
+        if (dc_is_none(t) || (is_f32(t) && same_shape(t, a->x))) continue;
+        refuse(r, "conv2d", "neighbour strip", near[i], SHAPE(a->x));
+        return false;
+    }
+    return true;
+}
+
 static bool conv_rule(dc_run *r, dc_conv_args *a, int64_t dim[4])
 {
     const dc_param_desc *d = &a->k->desc;
@@ -131,7 +158,7 @@ static bool conv_rule(dc_run *r, dc_conv_args *a, int64_t dim[4])
         dc_run_fail(r, DC_INTERNAL, "conv2d: %s: found an input of %lld channels, expected %d", d->name, (long long)C, d->in);
         return false;
     }
-    if (!conv_size(r, a, dim)) return false;
+    if (!conv_size(r, a, dim) || !strip_rule(r, a)) return false;
     dc_tensor y = like(4, dim), add = like(2, (int64_t[2]){dim[0], dim[3]});
     if (!dc_is_none(o->add) && (!is_f32(o->add) || (!same_shape(o->add, add) && !same_shape(o->add, like(2, (int64_t[2]){1, dim[3]}))))) {
         refuse(r, "conv2d", "add", o->add, SHAPE(add));
@@ -156,7 +183,9 @@ dc_tensor dc_conv2d(dc_run *r, dc_tensor x, const dc_param *k, dc_conv_opt o)
     run_use(r, o.add);
     run_use(r, o.residual);
     a.y = run_new(r, DC_F32, 4, dim);
-    if (!looks_into(x, o.residual) && !looks_into(o.pre.x2, o.residual) && !looks_into(o.add, o.residual)) run_may_take(r, a.y, o.residual);
+    if (!looks_into(x, o.residual) && !looks_into(o.pre.x2, o.residual) && !looks_into(o.add, o.residual) && !looks_into(o.strip.above, o.residual) &&
+        !looks_into(o.strip.below, o.residual))
+        run_may_take(r, a.y, o.residual);
     void *scratch = SCRATCH(r, be->conv2d_scratch, &a);
     DESCRIBE(r, be->conv2d_choice, &a, "%dx%d of %d channels", k->desc.kh, k->desc.kw, k->desc.in)
     uint64_t flops = 2ull * (uint64_t)dc_numel(a.y) * (uint64_t)k->desc.in * (uint64_t)k->desc.kh * (uint64_t)k->desc.kw;
@@ -224,6 +253,41 @@ static dc_tensor norm(dc_run *r, const char *op, dc_norm_args a)
 dc_tensor dc_group_norm(dc_run *r, dc_tensor x, const dc_param *p, int groups, float eps, dc_act act)
 {
     return norm(r, "group_norm", (dc_norm_args){.x = x, .norm = p, .groups = groups ? groups : -1, .eps = eps, .act = act});
+}
+
+int dc_norm_rows(int64_t height)
+{
+    int rows = 1;
+    while ((height + rows - 1) / rows > 64) rows *= 2;
+    return rows;
+}
+
+dc_tensor dc_group_sums(dc_run *r, dc_tensor x, int64_t height)
+{
+    if (!run_begin_op(r, "group_sums")) return DC_NONE;
+    if (!is_f32(x) || x.rank != 4 || height < x.dim[1]) return refuse(r, "group_sums", "input", x, "F32 [N,H,W,C], no higher than the whole");
+    run_use(r, x);
+    dc_group_sums_args a = {.x = x, .rows = dc_norm_rows(height)};
+    a.y = run_new(r, DC_F64, 4, (int64_t[4]){x.dim[0], (x.dim[1] + a.rows - 1) / a.rows, 2, dc_channels(x)});
+    run_end_op(r, EXECUTE(r, group_sums(r->device, &a)), a.y, 0);
+    return a.y;
+}
+
+dc_tensor dc_group_scale(dc_run *r, const dc_tensor *sums, int n, const dc_param *p, int groups, float eps, int64_t pixels)
+{
+    if (!run_begin_op(r, "group_scale")) return DC_NONE;
+    const int64_t C = is_kind(p, DC_PARAM_NORM) ? p->desc.out : 0, N = n > 0 ? sums[0].dim[0] : 0;
+    if (!C || groups < 1 || C % groups || pixels < 1 || N < 1)
+        return refuse(r, "group_scale", "sums", n > 0 ? sums[0] : DC_NONE, "those of a norm's channels in whole groups");
+    for (int i = 0; i < n; i++) {
+        if (sums[i].dtype != DC_F64 || !same_shape(sums[i], like(4, (int64_t[4]){N, sums[i].dim[1], 2, C})))
+            return refuse(r, "group_scale", "sums", sums[i], "F64 [N,blocks,2,C]");
+        run_use(r, sums[i]);
+    }
+    dc_group_scale_args a = {.sums = sums, .n = n, .norm = p, .groups = groups, .eps = eps, .pixels = pixels};
+    a.y = run_new(r, DC_F32, 3, (int64_t[3]){N, 2, C});
+    run_end_op(r, EXECUTE(r, group_scale(r->device, &a)), a.y, 0);
+    return a.y;
 }
 
 dc_tensor dc_layer_norm(dc_run *r, dc_tensor x, const dc_param *p, float eps)

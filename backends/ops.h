@@ -46,6 +46,7 @@ dc_tensor dc_view_tokens(dc_tensor image);                            /* [N,H,W,
 dc_tensor dc_view_image(dc_tensor tokens, int64_t h, int64_t w);      /* [N,h*w,C] -> [N,h,w,C] */
 dc_tensor dc_view_channels(dc_tensor t, int64_t from, int64_t count); /* last axis, strided     */
 dc_tensor dc_view_batch(dc_tensor t, int64_t from, int64_t count);    /* first axis             */
+dc_tensor dc_view_rows(dc_tensor image, int64_t from, int64_t count); /* second axis of [1,H,W,C] */
 dc_tensor dc_view_flat(dc_tensor t);                                  /* [N,a,b..] -> [N,a*b..], dense only */
 
 /* ---- devices ------------------------------------------------------------------------------------- */
@@ -191,15 +192,24 @@ typedef enum dc_act {
 } dc_act;
 
 /* What happens to the input first, in this order: join x2's channels behind x's; group norm over the joined
- * channels (norm != NULL); activation; nearest resize to h x w (0: as it is; floor(i * in / out) as torch). */
+ * channels (norm != NULL, or its factors and addends in `scale`, from dc_group_scale); activation; nearest resize to h x w (0: as it is;
+ * floor(i * in / out) as torch). */
 typedef struct dc_pre {
-    dc_tensor x2;
+    dc_tensor x2, scale;
     const dc_param *norm;
     int groups;
     float eps;
     dc_act act;
     int h, w;
 } dc_pre;
+
+/* x is some rows of a picture that is computed strip by strip: the strips next to it, read where there would be zero padding (DC_NONE at the
+ * picture's edge), and the rows that all strips of y have together, by which algorithms are chosen. pre is applied to the neighbours as well;
+ * it takes `scale` for a norm and no x2, and a resize multiplies the rows by a whole number. */
+typedef struct dc_strip {
+    dc_tensor above, below;
+    int height; /* 0: x is the whole picture */
+} dc_strip;
 
 /* y = act(conv(pre(x)) + bias + add + residual); x [N,H,W,I] -> y [N,H',W',O]. Zero padding comes after `pre`. */
 typedef struct dc_conv_opt {
@@ -209,6 +219,7 @@ typedef struct dc_conv_opt {
     dc_tensor add;      /* [N,O]: per image and channel (time embedding) */
     dc_tensor residual; /* like y; y may take its memory */
     dc_act act;
+    dc_strip strip;
 } dc_conv_opt;
 dc_tensor dc_conv2d(dc_run *r, dc_tensor x, const dc_param *k, dc_conv_opt o);
 
@@ -223,6 +234,12 @@ dc_tensor dc_linear(dc_run *r, dc_tensor x, const dc_param *k, dc_linear_opt o);
 
 /* Group norm over [N,H,W,C] (or [N,T,C]), then activation. Ref: torch GroupNorm, biased variance. */
 dc_tensor dc_group_norm(dc_run *r, dc_tensor x, const dc_param *norm, int groups, float eps, dc_act act);
+/* The same in two parts, for a picture in strips: sums of each strip x [N,h,W,C], F64 [N,blocks,2,C]; then of all n of them, from top to
+ * bottom, the norm as factors and addends, [N,2,C] (dc_pre.scale). A block has dc_norm_rows(height of the whole) rows; strips must begin at
+ * one. The sums are those of the norm of the whole picture, added in the same order. */
+int dc_norm_rows(int64_t height); /* a power of 2: 64 blocks at most, of as many rows */
+dc_tensor dc_group_sums(dc_run *r, dc_tensor x, int64_t height);
+dc_tensor dc_group_scale(dc_run *r, const dc_tensor *sums, int n, const dc_param *norm, int groups, float eps, int64_t pixels);
 /* Over the last axis. */
 dc_tensor dc_layer_norm(dc_run *r, dc_tensor x, const dc_param *norm, float eps);
 

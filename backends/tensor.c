@@ -66,6 +66,15 @@ dc_tensor dc_view_batch(dc_tensor t, int64_t from, int64_t count)
     return t;
 }
 
+dc_tensor dc_view_rows(dc_tensor t, int64_t from, int64_t count)
+{
+    if (dc_is_none(t)) return t;
+    assert(t.rank == 4 && t.dim[0] == 1 && from >= 0 && from + count <= t.dim[1]);
+    t.data = advance(t, from * t.dim[2] * t.stride);
+    t.dim[1] = count;
+    return t;
+}
+
 dc_tensor dc_view_flat(dc_tensor t)
 {
     if (dc_is_none(t)) return t;
@@ -74,6 +83,19 @@ dc_tensor dc_view_flat(dc_tensor t)
     t.dim[1] = rest;
     t.rank = 2;
     t.stride = rest;
+    return t;
+}
+
+dc_tensor dc_conv_source(const dc_conv_args *a, int64_t y, int64_t *row)
+{
+    const int64_t H = a->x.dim[1], times = a->in_h / H; /* with neighbours it is a whole number */
+    dc_tensor t = a->x;
+    *row = y * H / a->in_h; /* nearest, as torch */
+    if (y >= 0 && y < a->in_h) return t;
+    t = y < 0 ? a->o.strip.above : a->o.strip.below;
+    y += y < 0 ? t.dim[1] * times : -a->in_h;
+    if (dc_is_none(t) || y < 0 || y >= t.dim[1] * times) return DC_NONE;
+    *row = y / times;
     return t;
 }
 

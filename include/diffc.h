@@ -67,7 +67,7 @@ typedef struct diffc_options {
     const char *precision; /* "auto", "f32"; "bf16", "f16", "int8" where the device has them                */
     bool exact;            /* only algorithms without approximation (direct convolutions)                  */
     int threads;           /* 0: all usable CPUs                                                           */
-    uint64_t max_memory;   /* bytes the plan may take; 0: what the machine has                             */
+    uint64_t max_memory;   /* bytes the plan may take (the VAE then runs in strips); 0: what the machine has */
     bool resident;         /* keep prepared weights of all stages between calls (a window, a server)       */
     void (*log)(void *user, diffc_log_level level, const char *line);
     void *log_user;
@@ -171,6 +171,7 @@ typedef struct diffc_plan_stage {
     uint64_t weights, buffers;
     double gflop;
     int passes;
+    int strip; /* the VAE under max_memory: rows of the picture computed at a time; 0: all */
 } diffc_plan_stage;
 typedef struct diffc_plan {
     int n_stages;

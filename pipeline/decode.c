@@ -1,4 +1,4 @@
-/* decode.c - latent to picture, as a whole or (--vae-tiling) in overlapping tiles. */
+/* decode.c - latent to picture, as a whole (in strips, where memory asks for it) or (--vae-tiling) in overlapping tiles. */
 #include "base/checked.h"
 #include "pipeline/model.h"
 #include "vae/tile.h"
@@ -24,7 +24,7 @@ static void run_decode(void *ctx, dc_run *r)
     const decode_pass *p = ctx;
     const job *j = p->j;
     dc_tensor latent = dc_upload(r, DC_F32, 4, (int64_t[4]){1, j->h, j->w, j->latent_channels}, p->latent);
-    finish(p, r, dc_vae_decode(j->m->vae, r, latent));
+    finish(p, r, dc_vae_decode_strips(j->m->vae, r, latent, j->decode_strip));
 }
 
 static void run_finish(void *ctx, dc_run *r)
@@ -38,12 +38,12 @@ static bool tiled(const job *j) { return j->q->vae_tiling && dc_vae_is_tiled(dc_
 dc_status decode_plan(job *j)
 {
     decode_pass p = {.j = j};
-    j->decode_run = dc_run_new(j->m->device);
+    if (!j->decode_run) j->decode_run = dc_run_new(j->m->device);
     if (!j->decode_run) return dc_fail_memory(j->e, "a pass", 0);
     trace_attach(j, j->decode_run);
     dc_run_set_profile(j->decode_run, j->q->profile);
     if (!tiled(j)) return dc_run_plan(j->decode_run, run_decode, &p, j->e);
-    j->finish_run = dc_run_new(j->m->device);
+    if (!j->finish_run) j->finish_run = dc_run_new(j->m->device);
     if (!j->finish_run) return dc_fail_memory(j->e, "a pass", 0);
     dc_status s = dc_vae_tiled_plan(j->m->vae, j->decode_run, false, j->h, j->w, j->e);
     return s ? s : dc_run_plan(j->finish_run, run_finish, &p, j->e);

@@ -2,6 +2,7 @@
  * weights in memory at a time. */
 #include "base/checked.h"
 #include "pipeline/model.h"
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -69,18 +70,9 @@ void job_drop(job *j, dc_params *p)
 
 /* ---- the plan ------------------------------------------------------------------------------------------------ */
 
-static dc_status plan_passes(job *j)
-{
-    dc_status s = text_plan(j);
-    if (!s && j->encodes) s = encode_plan(j);
-    if (!s) s = sample_plan(j);
-    if (!s) s = decode_plan(j);
-    return s;
-}
-
 static void add_stage(diffc_plan *p, const char *name, const dc_params *weights, const dc_run *r, int passes)
 {
-    p->stage[p->n_stages++] = (diffc_plan_stage){name, dc_params_bytes(weights), dc_run_bytes(r), 1e-9 * (double)dc_run_flops(r), passes};
+    p->stage[p->n_stages++] = (diffc_plan_stage){name, dc_params_bytes(weights), dc_run_bytes(r), 1e-9 * (double)dc_run_flops(r), passes, 0};
 }
 
 /* Bytes of the job on the host beside the stages: latents and their copies, pictures, conditioning. */
@@ -92,10 +84,25 @@ static uint64_t host_bytes(const job *j)
            context * (uint64_t)(j->batch + 2);
 }
 
+/* Prepared weights and buffers. With more than one batch the UNet stays prepared while a picture is decoded; a resident model keeps all. */
+static uint64_t most_at_once(const job *j, const diffc_plan *p)
+{
+    const diffc_plan_stage *unet = &p->stage[p->n_stages - 2], *vae = &p->stage[p->n_stages - 1];
+    uint64_t most = 0, weights = 0;
+    for (int i = 0; i < p->n_stages; i++) {
+        uint64_t one = p->stage[i].weights + p->stage[i].buffers;
+        most = one > most ? one : most;
+        weights += p->stage[i].weights;
+    }
+    if (j->m->resident) return weights + unet->buffers + vae->buffers;
+    const uint64_t both = unet->weights + unet->buffers + vae->weights + vae->buffers;
+    return j->count > j->batch && both > most ? both : most;
+}
+
 static void fill_plan(const job *j, diffc_plan *p)
 {
     diffc_model *m = j->m;
-    int batches = (j->count + j->batch - 1) / j->batch;
+    const int factor = dc_vae_configuration(m->vae)->factor;
     *p = (diffc_plan){.width = j->width,
                       .height = j->height,
                       .steps = j->plan.steps,
@@ -104,25 +111,51 @@ static void fill_plan(const job *j, diffc_plan *p)
                       .schedule = j->plan.schedule,
                       .mapped = m->mapped};
     for (int i = 0; i < m->n_text; i++) add_stage(p, m->text[i].name, dc_clip_text_params(m->text[i].model), j->text_run[i], 1);
-    if (j->encodes) add_stage(p, "vae encoder", dc_vae_encoder_params(m->vae), j->encode_run, 1);
-    add_stage(p, "unet", dc_unet_params(m->unet), j->unet_run, batches * j->plan.n_rows);
-    add_stage(p, "vae decoder", dc_vae_params(m->vae), j->decode_run, j->count);
-    p->stage[p->n_stages - 2].buffers += dc_run_bytes(j->unet_text_run);
-    if (j->finish_run) p->stage[p->n_stages - 1].buffers += dc_run_bytes(j->finish_run);
-
-    uint64_t most = 0, all = 0, before_last = 0;
-    for (int i = 0; i < p->n_stages; i++) {
-        uint64_t one = p->stage[i].weights + p->stage[i].buffers;
-        most = one > most ? one : most;
-        all += p->stage[i].weights;
-        if (i + 1 < p->n_stages) before_last = one;
+    if (j->encodes) {
+        add_stage(p, "vae encoder", dc_vae_encoder_params(m->vae), j->encode_run, 1);
+        p->stage[p->n_stages - 1].strip = j->encode_strip * factor;
     }
-    /* With more than one batch the UNet stays prepared while a picture is decoded; a resident model keeps all. */
-    const diffc_plan_stage *unet = &p->stage[p->n_stages - 2], *vae = &p->stage[p->n_stages - 1];
-    if (batches > 1 && before_last + vae->weights + vae->buffers > most) most = before_last + vae->weights + vae->buffers;
-    if (m->resident) most = all + unet->buffers + vae->buffers;
-    p->peak = memory_anonymous() + host_bytes(j) + most;
+    add_stage(p, "unet", dc_unet_params(m->unet), j->unet_run, (j->count + j->batch - 1) / j->batch * j->plan.n_rows);
+    p->stage[p->n_stages - 1].buffers += dc_run_bytes(j->unet_text_run);
+    add_stage(p, "vae decoder", dc_vae_params(m->vae), j->decode_run, j->count);
+    p->stage[p->n_stages - 1].strip = j->decode_strip * factor;
+    if (j->finish_run) p->stage[p->n_stages - 1].buffers += dc_run_bytes(j->finish_run);
+    p->peak = memory_anonymous() + host_bytes(j) + most_at_once(j, p);
     p->available = memory_available(m->max_memory);
+}
+
+/* Over the limit that the user has set one half of the VAE, if it is what takes too much, runs in strips: the lower ones in turn until it fits. */
+static dc_status fit_strips(job *j, const char *stage, int *rows, dc_status (*plan)(job *j))
+{
+    const dc_vae_config *c = dc_vae_configuration(j->m->vae);
+    dc_status s = DC_OK;
+    while (!s) {
+        diffc_plan p, without;
+        fill_plan(j, &p);
+        without = p;
+        for (int i = 0; i < p.n_stages; i++)
+            if (!strcmp(p.stage[i].name, stage)) without.stage[i].buffers = 0;
+        const int next = dc_vae_next_strip(c, j->h, *rows);
+        if (p.peak <= p.available || !next || most_at_once(j, &without) == most_at_once(j, &p)) break;
+        *rows = next;
+        s = plan(j);
+    }
+    if (*rows)
+        dc_log_write(&j->m->log, DC_LOG_NOTE, "%s: in strips of %d rows, to fit into %llu bytes", stage, *rows * c->factor,
+                     (unsigned long long)j->m->max_memory);
+    return s;
+}
+
+static dc_status plan_passes(job *j)
+{
+    dc_status s = text_plan(j);
+    if (!s && j->encodes) s = encode_plan(j);
+    if (!s) s = sample_plan(j);
+    if (!s) s = decode_plan(j);
+    if (s || !j->m->max_memory || j->q->trace) return s; /* a trace shows whole activations */
+    if (!j->finish_run) s = fit_strips(j, "vae decoder", &j->decode_strip, decode_plan);
+    if (!s && j->encodes) s = fit_strips(j, "vae encoder", &j->encode_strip, encode_plan);
+    return s;
 }
 
 /* Told before anything is prepared. */
@@ -134,9 +167,12 @@ static dc_status check_memory(const job *j)
     const diffc_plan_stage *worst = &p.stage[0];
     for (int i = 1; i < p.n_stages; i++)
         if (p.stage[i].weights + p.stage[i].buffers > worst->weights + worst->buffers) worst = &p.stage[i];
-    dc_status s = dc_fail(j->e, DC_NO_MEMORY, "memory: found %llu bytes available, expected at least %llu (%s: %llu of weights, %llu of activations)",
-                          (unsigned long long)p.available, (unsigned long long)p.peak, worst->name, (unsigned long long)worst->weights,
-                          (unsigned long long)worst->buffers);
+    char strip[48] = "";
+    if (worst->strip) snprintf(strip, sizeof strip, " in strips of %d rows", worst->strip);
+    dc_status s =
+        dc_fail(j->e, DC_NO_MEMORY, "memory: found %llu bytes available, expected at least %llu (%s%s: %llu of weights, %llu of activations)",
+                (unsigned long long)p.available, (unsigned long long)p.peak, worst->name, strip, (unsigned long long)worst->weights,
+                (unsigned long long)worst->buffers);
     dc_hint(j->e, "A smaller size or --batch-size needs less%s; --dry-run prints the whole plan.",
             j->q->vae_tiling ? "" : ", --vae-tiling less for the VAE");
     return s;

@@ -14,14 +14,14 @@ static void run_encode(void *ctx, dc_run *r)
 {
     const encode_pass *p = ctx;
     dc_tensor picture = dc_upload(r, DC_F32, 4, (int64_t[4]){1, p->j->height, p->j->width, 3}, p->picture);
-    dc_vae_moments out = dc_vae_encode(p->j->m->vae, r, picture);
+    dc_vae_moments out = dc_vae_encode_strips(p->j->m->vae, r, picture, p->j->encode_strip);
     dc_download(r, out.mean, p->mean);
     if (!dc_is_none(out.logvar)) dc_download(r, out.logvar, p->logvar);
 }
 
 dc_status encode_plan(job *j)
 {
-    j->encode_run = dc_run_new(j->m->device);
+    if (!j->encode_run) j->encode_run = dc_run_new(j->m->device);
     if (!j->encode_run) return dc_fail_memory(j->e, "a pass", 0);
     trace_attach(j, j->encode_run);
     encode_pass p = {.j = j};

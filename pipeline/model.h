@@ -89,6 +89,7 @@ typedef struct job {
     dc_run *unet_text_run;                                                        /* once a batch, for all steps: fills */
     dc_tensor *unet_text;                                                         /* [dc_unet_texts], in that run's buffer */
     int32_t *ids[MAX_TEXT];                                                       /* [cond.n, length] */
+    int encode_strip, decode_strip;                                               /* latent rows of the VAE's strips; 0: the whole */
     double began;                                                                 /* of the stage, for progress */
     double sample_began;
     int image;              /* first picture of the batch under way */
@@ -117,6 +118,7 @@ dc_status sample_plan(job *j); /* sample.c: plans the UNet's passes for j->batch
 /* Samples pictures first .. first+n-1 (n <= batch): latents [n][h,w,C] channels-last, scaled. Leaves the UNet's buffers reserved. */
 dc_status sample_run(job *j, int first, int n, float *latents);
 
+/* Plans the VAE's passes, also once more with other strips. */
 dc_status encode_plan(job *j);                                       /* latents.c */
 dc_status encode_run(job *j);                                        /* start image and masked image -> moments */
 dc_status decode_plan(job *j);                                       /* decode.c */

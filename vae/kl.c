@@ -2,10 +2,9 @@
  * models/autoencoders/{autoencoder_kl,vae}.py. */
 #include "base/checked.h"
 #include "vae/layers.h"
+#include "vae/strips.h"
 #include <stdio.h>
 #include <stdlib.h>
-
-static const float EPS = 1e-6f; /* of every group norm; not in the config */
 
 /* ---- tensors -------------------------------------------------------------------------------------------------------- */
 
@@ -100,20 +99,58 @@ void kl_free(kl_half *m)
 
 /* ---- layers ------------------------------------------------------------------------------------------------------------ */
 
-/* x [N,H,W,I] -> [N,H,W,O]. Ref: diffusers ResnetBlock2D without time embedding. */
-static dc_tensor resnet(const kl_resnet *m, dc_run *r, const dc_vae_config *c, dc_tensor x)
+static dc_tensor first_conv(const kl_resnet *m, dc_run *r, const strips *x, int i, dc_pre norm)
 {
-    const dc_pre first = {.norm = m->norm1, .groups = c->groups, .eps = EPS, .act = DC_ACT_SILU};
-    const dc_pre then = {.norm = m->norm2, .groups = c->groups, .eps = EPS, .act = DC_ACT_SILU};
-    dc_tensor h = dc_conv2d(r, x, m->conv1, (dc_conv_opt){.pre = first, .pad = {1, 1, 1, 1}});
-    dc_tensor res = m->shortcut ? dc_conv2d(r, x, m->shortcut, (dc_conv_opt){0}) : x;
-    return dc_conv2d(r, h, m->conv2, (dc_conv_opt){.pre = then, .pad = {1, 1, 1, 1}, .residual = res});
+    return strips_conv(r, x, i, m->conv1, (dc_conv_opt){.pre = norm, .pad = {1, 1, 1, 1}});
+}
+
+/* x [N,H,W,I] -> [N,H,W,O]. Ref: diffusers ResnetBlock2D without time embedding.
+ * In strips the second norm waits for the first convolution of all of them. Its strips take the place of x's as these are read; where x stays, as
+ * the residual, they come beside it, or (twice) they are computed once for their sums and once more when they are needed. */
+static void resnet(const kl_resnet *m, dc_run *r, const dc_vae_config *c, bool twice, strips *x)
+{
+    const dc_pre first = strips_norm(r, x, m->norm1, c->groups);
+    strips h = *x, y = *x;
+    dc_tensor sums[MOST_STRIPS];
+    for (int i = 0; i < x->n; i++) {
+        h.at[i] = first_conv(m, r, x, i, first);
+        sums[i] = strips_sums(r, &h, i);
+        if (m->shortcut) y.at[i] = dc_conv2d(r, x->at[i], m->shortcut, (dc_conv_opt){0});
+    }
+    const dc_pre then = strips_norm_of(r, &h, sums, m->norm2, c->groups);
+    twice = twice && x->n > 1;
+    for (int i = 0; i < x->n; i++) {
+        if (twice && i == 0) h.at[0] = first_conv(m, r, x, 0, first);
+        if (twice && i + 1 < x->n) h.at[i + 1] = first_conv(m, r, x, i + 1, first);
+        y.at[i] = strips_conv(r, &h, i, m->conv2, (dc_conv_opt){.pre = then, .pad = {1, 1, 1, 1}, .residual = y.at[i]});
+    }
+    *x = y;
+}
+
+/* Twice the size, or half of it. TRAP: the encoder pads at the bottom and right only, the UNet on all sides. */
+static void sample(const dc_param *k, dc_run *r, bool up, strips *x)
+{
+    strips y = *x;
+    if (!k) return;
+    y.height = up ? 2 * x->height : x->height / 2;
+    for (int i = 0; i < x->n; i++) {
+        const dc_pre twice = {.h = 2 * (int)x->at[i].dim[1], .w = 2 * (int)x->at[i].dim[2]};
+        const dc_conv_opt larger = {.pre = twice, .pad = {1, 1, 1, 1}}, smaller = {.stride = 2, .pad = {0, 0, 1, 1}};
+        y.at[i] = strips_conv(r, x, i, k, up ? larger : smaller);
+    }
+    *x = y;
+}
+
+/* A whole activation; there are no strips when somebody taps. */
+static void tap(dc_run *r, const char *name, const strips *x)
+{
+    if (x->n == 1) dc_tap(r, name, x->at[0]);
 }
 
 /* Every pixel looks at every other, one head. x [N,H,W,C] -> [N,H,W,C]. */
 static dc_tensor attention(const kl_attention *m, dc_run *r, const dc_vae_config *c, dc_tensor x)
 {
-    const dc_pre norm = {.norm = m->norm, .groups = c->groups, .eps = EPS};
+    const dc_pre norm = {.norm = m->norm, .groups = c->groups, .eps = KL_EPS};
     int64_t C = dc_channels(x);
     dc_tensor tokens = dc_view_tokens(x);
     dc_tensor qkv = dc_linear(r, tokens, m->qkv, (dc_linear_opt){.pre = norm});
@@ -122,64 +159,73 @@ static dc_tensor attention(const kl_attention *m, dc_run *r, const dc_vae_config
     return dc_view_image(dc_linear(r, h, m->out, (dc_linear_opt){.residual = tokens}), x.dim[1], x.dim[2]);
 }
 
-static dc_tensor mid_block(const kl_half *m, dc_run *r, const dc_vae_config *c, dc_tensor x)
+static dc_tensor mid_block(const kl_half *m, dc_run *r, const dc_vae_config *c, dc_tensor whole)
 {
     dc_scope(r, "mid_block");
-    x = resnet(&m->mid[0], r, c, x);
+    strips x = strips_cut(whole, 0);
+    resnet(&m->mid[0], r, c, false, &x);
     if (c->mid_attention) {
-        x = attention(&m->attention, r, c, x);
-        dc_tap(r, "attentions.0", x);
+        x.at[0] = attention(&m->attention, r, c, x.at[0]);
+        tap(r, "attentions.0", &x);
     }
-    x = resnet(&m->mid[1], r, c, x);
-    dc_tap(r, "", x);
+    resnet(&m->mid[1], r, c, false, &x);
+    tap(r, "", &x);
     dc_scope_end(r);
-    return x;
+    return x.at[0];
+}
+
+static void first(const kl_half *m, dc_run *r, strips *x)
+{
+    strips y = *x;
+    for (int i = 0; i < x->n; i++) y.at[i] = strips_conv(r, x, i, m->conv_in, (dc_conv_opt){.pad = {1, 1, 1, 1}});
+    tap(r, "conv_in", &y);
+    *x = y;
 }
 
 /* Group norm, SiLU, convolution. */
-static dc_tensor end(const kl_half *m, dc_run *r, const dc_vae_config *c, dc_tensor x)
+static dc_tensor last(const kl_half *m, dc_run *r, const dc_vae_config *c, const strips *x)
 {
-    const dc_pre norm = {.norm = m->norm_out, .groups = c->groups, .eps = EPS, .act = DC_ACT_SILU};
-    if (dc_tapping(r)) dc_tap(r, "conv_norm_out", dc_group_norm(r, x, m->norm_out, c->groups, EPS, DC_ACT_NONE)); /* before SiLU */
-    x = dc_conv2d(r, x, m->conv_out, (dc_conv_opt){.pre = norm, .pad = {1, 1, 1, 1}});
-    dc_tap(r, "conv_out", x);
-    return x;
+    strips y = *x;
+    const dc_pre norm = strips_norm(r, x, m->norm_out, c->groups);
+    if (dc_tapping(r)) dc_tap(r, "conv_norm_out", dc_group_norm(r, x->at[0], m->norm_out, c->groups, KL_EPS, DC_ACT_NONE)); /* before SiLU */
+    for (int i = 0; i < x->n; i++) y.at[i] = strips_conv(r, x, i, m->conv_out, (dc_conv_opt){.pre = norm, .pad = {1, 1, 1, 1}});
+    tap(r, "conv_out", &y);
+    return strips_join(r, &y);
 }
 
 /* ---- the two ways --------------------------------------------------------------------------------------------------------- */
 
-dc_tensor kl_decode(const kl_half *m, dc_run *r, const dc_vae_config *c, dc_tensor x)
+dc_tensor kl_decode(const kl_half *m, dc_run *r, const dc_vae_config *c, dc_tensor z, int rows)
 {
-    if (m->quant) x = dc_conv2d(r, x, m->quant, (dc_conv_opt){0});
-    x = dc_conv2d(r, x, m->conv_in, (dc_conv_opt){.pad = {1, 1, 1, 1}});
-    dc_tap(r, "conv_in", x);
-    x = mid_block(m, r, c, x);
+    if (m->quant) z = dc_conv2d(r, z, m->quant, (dc_conv_opt){0});
+    strips x = strips_cut(z, 0);
+    first(m, r, &x);
+    x = strips_cut(mid_block(m, r, c, x.at[0]), rows);
     for (int i = 0; i < c->levels; i++) {
         const kl_level *level = &m->level[i];
         dc_scope(r, "up_blocks.%d", i);
-        for (int j = 0; j < level->n; j++) x = resnet(&level->resnets[j], r, c, x);
-        const dc_pre twice = {.h = 2 * (int)x.dim[1], .w = 2 * (int)x.dim[2]};
-        if (level->sampler) x = dc_conv2d(r, x, level->sampler, (dc_conv_opt){.pre = twice, .pad = {1, 1, 1, 1}});
-        dc_tap(r, "", x);
+        for (int j = 0; j < level->n; j++) resnet(&level->resnets[j], r, c, false, &x);
+        sample(level->sampler, r, true, &x);
+        tap(r, "", &x);
         dc_scope_end(r);
     }
-    return end(m, r, c, x);
+    return last(m, r, c, &x);
 }
 
-dc_tensor kl_encode(const kl_half *m, dc_run *r, const dc_vae_config *c, dc_tensor x)
+/* The first level is the largest, and its blocks keep their width: computing half of them twice halves what it holds. */
+dc_tensor kl_encode(const kl_half *m, dc_run *r, const dc_vae_config *c, dc_tensor picture, int rows)
 {
-    x = dc_conv2d(r, x, m->conv_in, (dc_conv_opt){.pad = {1, 1, 1, 1}});
-    dc_tap(r, "conv_in", x);
+    strips x = strips_cut(picture, rows * c->factor);
+    first(m, r, &x);
     for (int i = 0; i < c->levels; i++) {
         const kl_level *level = &m->level[i];
         dc_scope(r, "down_blocks.%d", i);
-        for (int j = 0; j < level->n; j++) x = resnet(&level->resnets[j], r, c, x);
-        /* TRAP: the encoder pads at the bottom and right only, the UNet on all sides. */
-        if (level->sampler) x = dc_conv2d(r, x, level->sampler, (dc_conv_opt){.stride = 2, .pad = {0, 0, 1, 1}});
-        dc_tap(r, "", x);
+        for (int j = 0; j < level->n; j++) resnet(&level->resnets[j], r, c, i == 0, &x);
+        sample(level->sampler, r, false, &x);
+        tap(r, "", &x);
         dc_scope_end(r);
     }
-    x = mid_block(m, r, c, x);
-    x = end(m, r, c, x);
-    return m->quant ? dc_conv2d(r, x, m->quant, (dc_conv_opt){0}) : x;
+    x = strips_cut(mid_block(m, r, c, strips_join(r, &x)), 0);
+    dc_tensor moments = last(m, r, c, &x);
+    return m->quant ? dc_conv2d(r, moments, m->quant, (dc_conv_opt){0}) : moments;
 }

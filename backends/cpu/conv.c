@@ -113,28 +113,31 @@ uint64_t cpu_conv2d_scratch(dc_device *d, const dc_conv_args *a)
 
 void cpu_conv_fill_row(const dc_conv_args *a, const cpu_pre *pre, int64_t image, int y, int x, int n, float *to)
 {
-    const int H = (int)a->x.dim[1], W = (int)a->x.dim[2];
+    const int W = (int)a->x.dim[2];
     const size_t I = (size_t)a->k->desc.in, pixel = sizeof(float) * I;
-    if (y < 0 || y >= a->in_h) {
+    int64_t line = 0;
+    cpu_pre source = *pre;
+    source.x = dc_conv_source(a, y, &line);
+    if (dc_is_none(source.x)) {
         memset(to, 0, pixel * (size_t)n);
         return;
     }
     int left = x < 0 ? -x : 0, right = x + n > a->in_w ? a->in_w - x : n;
-    const int64_t row = (image * H + (int64_t)y * H / a->in_h) * W; /* nearest, as torch */
+    const int64_t row = (image * source.x.dim[1] + line) * W;
     if (left > n) left = n;
     if (right < left) right = left;
     memset(to, 0, pixel * (size_t)left);
     memset(to + (size_t)right * I, 0, pixel * (size_t)(n - right));
     if (a->in_w == W) {
-        if (right > left) cpu_pre_rows(pre, image, row + x + left, right - left, to + (size_t)left * I);
+        if (right > left) cpu_pre_rows(&source, image, row + x + left, right - left, to + (size_t)left * I);
         return;
     }
-    for (int i = left, source = -1; i < right; i++) {
+    for (int i = left, before = -1; i < right; i++) {
         const int now = (int)((int64_t)(x + i) * W / a->in_w);
         float *at = to + (size_t)i * I;
-        if (now == source) memcpy(at, at - I, pixel); /* the neighbour is the same pixel */
-        else cpu_pre_rows(pre, image, row + now, 1, at);
-        source = now;
+        if (now == before) memcpy(at, at - I, pixel); /* the neighbour is the same pixel */
+        else cpu_pre_rows(&source, image, row + now, 1, at);
+        before = now;
     }
 }
 

@@ -64,6 +64,8 @@ dc_status cpu_norm(dc_device *d, const dc_norm_args *a, void *scratch);
 /* The group norm of x joined with x2 (or none) as one factor and one addend a channel: out [N][2][C] (scale, then shift). */
 uint64_t cpu_group_scratch(dc_device *d, dc_tensor x, dc_tensor x2);
 dc_status cpu_group_scale_shift(dc_device *d, dc_tensor x, dc_tensor x2, const dc_param *norm, int groups, float eps, float *out, void *scratch);
+dc_status cpu_group_sums(dc_device *d, const dc_group_sums_args *a);
+dc_status cpu_group_scale(dc_device *d, const dc_group_scale_args *a);
 uint64_t cpu_attention_scratch(dc_device *d, const dc_attention_args *a); /* attention.c */
 dc_status cpu_attention(dc_device *d, const dc_attention_args *a, void *scratch);
 void cpu_attention_choice(dc_device *d, const dc_attention_args *a, dc_choice *out);

@@ -16,12 +16,13 @@ typedef struct group_job {
     double *partial;             /* [image][block][2][channel]: sums of x and of x^2 */
 } group_job;
 
+/* Blocks of an image are whole lines of it, so that strips can have the same ones. */
 static group_job group_job_of(dc_device *d, dc_tensor x, dc_tensor x2, void *scratch)
 {
     group_job j = {.d = d, .x = x, .x2 = x2, .own = dc_channels(x), .rows = dc_rows(x) / x.dim[0], .partial = scratch};
     j.channels = j.own + (dc_is_none(x2) ? 0 : dc_channels(x2));
-    j.block = (j.rows + MOST_BLOCKS - 1) / MOST_BLOCKS;
-    if (j.block < LEAST_ROWS) j.block = LEAST_ROWS;
+    j.block = x.rank == 4 ? dc_norm_rows(x.dim[1]) * x.dim[2] : (j.rows + MOST_BLOCKS - 1) / MOST_BLOCKS;
+    if (x.rank != 4 && j.block < LEAST_ROWS) j.block = LEAST_ROWS;
     j.blocks = (j.rows + j.block - 1) / j.block;
     return j;
 }
@@ -47,37 +48,63 @@ static void group_sums_task(void *ctx, int64_t i, int thread)
     kernels->channel_sums(row_of(j->x2, row), j->x2.stride, rows, j->channels - j->own, sum + j->own, square + j->own);
 }
 
-/* The blocks of one image added up into the first, then each group's mean and deviation as scale and shift. */
-static void finish_groups(const group_job *j, int64_t n, const dc_param *norm, int groups, float eps, float *scale, float *shift)
+dc_status cpu_group_sums(dc_device *d, const dc_group_sums_args *a)
 {
-    const int64_t C = j->channels, size = C / groups;
-    const double count = (double)(j->rows * size);
-    const float *w = cpu_norm_scale(norm), *b = cpu_norm_shift(norm);
-    double *sums = j->partial + n * j->blocks * 2 * C;
-    for (int64_t k = 1; k < j->blocks; k++)
-        for (int64_t c = 0; c < 2 * C; c++) sums[c] += sums[k * 2 * C + c];
-    for (int64_t g = 0; g < groups; g++) {
-        double sum = 0, square = 0;
-        for (int64_t c = g * size; c < (g + 1) * size; c++) {
-            sum += sums[c];
-            square += sums[C + c];
-        }
-        const double mean = sum / count, variance = square / count - mean * mean;
-        const double deviation = sqrt((variance < 0 ? 0 : variance) + eps);
-        for (int64_t c = g * size; c < (g + 1) * size; c++) {
-            scale[c] = (float)(w[c] / deviation);
-            shift[c] = (float)(b[c] - mean * w[c] / deviation);
-        }
+    group_job j = group_job_of(d, a->x, DC_NONE, a->y.data);
+    j.block = a->rows * a->x.dim[2];
+    j.blocks = a->y.dim[1];
+    return cpu_for(d, a->x.dim[0] * j.blocks, group_sums_task, &j);
+}
+
+/* The sums of a channel (of its squares: c counts on) of image n over all blocks, in their order. */
+static double over_blocks(const dc_group_scale_args *a, int64_t n, int64_t c)
+{
+    double all = 0;
+    for (int k = 0; k < a->n; k++) {
+        const int64_t blocks = a->sums[k].dim[1], width = 2 * a->sums[k].dim[3];
+        const double *part = (const double *)a->sums[k].data + n * blocks * width + c;
+        for (int64_t i = 0; i < blocks; i++) all += part[i * width];
     }
+    return all;
+}
+
+/* Each group's mean and deviation as scale and shift of its channels. */
+static void finish_group(const dc_group_scale_args *a, int64_t n, int64_t g)
+{
+    const int64_t C = a->norm->desc.out, size = C / a->groups;
+    const double count = (double)(a->pixels * size);
+    const float *w = cpu_norm_scale(a->norm), *b = cpu_norm_shift(a->norm);
+    float *scale = (float *)a->y.data + n * 2 * C, *shift = scale + C;
+    double sum = 0, square = 0;
+    for (int64_t c = g * size; c < (g + 1) * size; c++) {
+        sum += over_blocks(a, n, c);
+        square += over_blocks(a, n, C + c);
+    }
+    const double mean = sum / count, variance = square / count - mean * mean;
+    const double deviation = sqrt((variance < 0 ? 0 : variance) + a->eps);
+    for (int64_t c = g * size; c < (g + 1) * size; c++) {
+        scale[c] = (float)(w[c] / deviation);
+        shift[c] = (float)(b[c] - mean * w[c] / deviation);
+    }
+}
+
+dc_status cpu_group_scale(dc_device *d, const dc_group_scale_args *a)
+{
+    (void)d;
+    for (int64_t n = 0; n < a->y.dim[0]; n++)
+        for (int64_t g = 0; g < a->groups; g++) finish_group(a, n, g);
+    return DC_OK;
 }
 
 dc_status cpu_group_scale_shift(dc_device *d, dc_tensor x, dc_tensor x2, const dc_param *norm, int groups, float eps, float *out, void *scratch)
 {
     group_job j = group_job_of(d, x, x2, scratch);
+    const dc_tensor sums = {.data = scratch, .dim = {x.dim[0], j.blocks, 2, j.channels}, .rank = 4, .dtype = DC_F64};
+    const dc_tensor y = {.data = out, .dim = {x.dim[0], 2, j.channels}, .rank = 3, .dtype = DC_F32};
     const dc_status s = cpu_for(d, x.dim[0] * j.blocks, group_sums_task, &j);
-    if (s) return s;
-    for (int64_t n = 0; n < x.dim[0]; n++, out += 2 * j.channels) finish_groups(&j, n, norm, groups, eps, out, out + j.channels);
-    return DC_OK;
+    return s ? s
+             : cpu_group_scale(d,
+                               &(dc_group_scale_args){.y = y, .sums = &sums, .n = 1, .norm = norm, .groups = groups, .eps = eps, .pixels = j.rows});
 }
 
 /* ---- the ops ----------------------------------------------------------------------------------------------------------- */

@@ -12,10 +12,11 @@ uint64_t cpu_pre_scratch(dc_device *d, dc_tensor x, const dc_pre *p)
 dc_status cpu_pre_begin(cpu_pre *out, dc_device *d, dc_tensor x, const dc_pre *p, void *scratch)
 {
     *out = (cpu_pre){.rows = cpu_of(d)->rows, .x = x, .x2 = p->x2, .act = p->act, .channels = joined_channels(x, p->x2)};
+    if (!dc_is_none(p->scale)) out->scale_shift = p->scale.data;
     if (!p->norm) return DC_OK;
     out->scale_shift = scratch;
     char *rest = (char *)scratch + cpu_round64(sizeof(float) * 2 * (uint64_t)out->channels * (uint64_t)x.dim[0]);
-    return cpu_group_scale_shift(d, x, p->x2, p->norm, p->groups, p->eps, out->scale_shift, rest);
+    return cpu_group_scale_shift(d, x, p->x2, p->norm, p->groups, p->eps, scratch, rest);
 }
 
 /* One source's channels [first, first + its channels) of the joined rows. */

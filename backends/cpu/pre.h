@@ -8,11 +8,11 @@ typedef struct cpu_pre {
     dc_tensor x, x2;
     dc_act act;
     int channels;
-    float *scale_shift; /* [N][2][channels], or NULL without a norm */
+    const float *scale_shift; /* [N][2][channels], or NULL without a norm */
 } cpu_pre;
 
 /* Is there anything to do (else rows can be read where they are)? */
-static inline bool cpu_pre_needed(const dc_pre *p) { return p->norm || p->act != DC_ACT_NONE || !dc_is_none(p->x2); }
+static inline bool cpu_pre_needed(const dc_pre *p) { return p->norm || !dc_is_none(p->scale) || p->act != DC_ACT_NONE || !dc_is_none(p->x2); }
 
 uint64_t cpu_pre_scratch(dc_device *d, dc_tensor x, const dc_pre *p);
 /* Takes its scratch from the beginning of `scratch`. */

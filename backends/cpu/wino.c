@@ -79,9 +79,10 @@ double cpu_wino_cost(dc_device *d, const dc_conv_args *a)
     const dc_param_desc *k = &a->k->desc;
     if (d->exact || k->kh != 3 || k->kw != 3 || a->o.stride != 1) return 0;
     const double lanes = cpu_of(d)->gemm->lanes, I = k->in, in = cpu_pieces(k->in, (int64_t)lanes), out = cpu_pieces(k->out, (int64_t)lanes);
-    const double tiles = (double)cpu_pieces(a->y.dim[1], CPU_WINO_TILE) * cpu_pieces(a->y.dim[2], CPU_WINO_TILE);
+    const int64_t H = a->o.strip.height ? a->o.strip.height : a->y.dim[1], W = a->y.dim[2]; /* a strip takes the way of its picture */
+    const double tiles = (double)cpu_pieces(H, CPU_WINO_TILE) * cpu_pieces(W, CPU_WINO_TILE);
     const double winograd = tiles * (36 * I * out + 2 * (100 * in + 90 * out)) + 2 * 50 * I * out;
-    return winograd / (9 * (double)(a->y.dim[1] * a->y.dim[2]) * I * out);
+    return winograd / (9 * (double)(H * W) * I * out);
 }
 
 bool cpu_wino_suits(dc_device *d, const dc_conv_args *a)

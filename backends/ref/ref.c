@@ -113,6 +113,51 @@ static void group_norm(dc_tensor x, dc_tensor x2, const dc_param *norm, int grou
         }
 }
 
+/* Sums and sums of squares of x by block of rows and channel. */
+static dc_status ref_group_sums(dc_device *d, const dc_group_sums_args *a)
+{
+    (void)d;
+    const int64_t C = dc_channels(a->x), H = a->x.dim[1], W = a->x.dim[2], blocks = a->y.dim[1];
+    double *out = a->y.data;
+    memset(out, 0, sizeof *out * (size_t)dc_numel(a->y));
+    for (int64_t row = 0; row < dc_rows(a->x); row++) {
+        const int64_t n = row / (H * W), block = row / W % H / a->rows;
+        double *sum = out + (n * blocks + block) * 2 * C, *square = sum + C;
+        for (int64_t c = 0; c < C; c++) {
+            const double v = row_of(a->x, row)[c];
+            sum[c] += v;
+            square[c] += v * v;
+        }
+    }
+    return DC_OK;
+}
+
+/* A group norm as one factor and one addend a channel. */
+static dc_status ref_group_scale(dc_device *d, const dc_group_scale_args *a)
+{
+    (void)d;
+    const int64_t C = a->norm->desc.out, size = C / a->groups;
+    const form f = form_of(a->norm);
+    for (int64_t i = 0; i < a->y.dim[0] * a->groups; i++) {
+        const int64_t n = i / a->groups, first = i % a->groups * size;
+        double sum = 0, square = 0;
+        for (int k = 0; k < a->n; k++)
+            for (int64_t block = 0, blocks = a->sums[k].dim[1]; block < blocks; block++)
+                for (int64_t c = first; c < first + size; c++) {
+                    const double *at = (const double *)a->sums[k].data + (n * blocks + block) * 2 * C;
+                    sum += at[c];
+                    square += at[C + c];
+                }
+        const double count = (double)(a->pixels * size), mean = sum / count, deviation = sqrt(fmax(square / count - mean * mean, 0) + a->eps);
+        for (int64_t c = first; c < first + size; c++) {
+            float *scale = (float *)a->y.data + n * 2 * C;
+            scale[c] = (float)(f.weight[c] / deviation);
+            scale[C + c] = (float)(f.bias[c] - mean * f.weight[c] / deviation);
+        }
+    }
+    return DC_OK;
+}
+
 /* out [rows, C] = the prologue of x, but for the resize. */
 static void prologue(dc_tensor x, const dc_pre *pre, float *out)
 {
@@ -120,17 +165,32 @@ static void prologue(dc_tensor x, const dc_pre *pre, float *out)
         group_norm(x, pre->x2, pre->norm, pre->groups, pre->eps, pre->act, out);
         return;
     }
+    const bool scaled = !dc_is_none(pre->scale);
     int64_t C = dc_channels(x) + (dc_is_none(pre->x2) ? 0 : dc_channels(pre->x2));
-    for (int64_t r = 0; r < dc_rows(x); r++)
-        for (int64_t c = 0; c < C; c++) out[r * C + c] = (float)activate(joined(x, pre->x2, r, c), pre->act);
+    for (int64_t r = 0; r < dc_rows(x); r++) {
+        const float *scale = scaled ? (const float *)pre->scale.data + r / (dc_rows(x) / x.dim[0]) * 2 * C : NULL;
+        for (int64_t c = 0; c < C; c++) {
+            const double v = joined(x, pre->x2, r, c);
+            out[r * C + c] = (float)activate(scaled ? v * scale[c] + scale[C + c] : v, pre->act);
+        }
+    }
 }
 
 /* ---- convolution and linear --------------------------------------------------------------------------------------------- */
 
-static uint64_t ref_conv2d_scratch(dc_device *d, const dc_conv_args *a) { return (void)d, 4ull * (uint64_t)dc_rows(a->x) * (uint64_t)a->k->desc.in; }
+static uint64_t ref_conv2d_scratch(dc_device *d, const dc_conv_args *a)
+{
+    (void)d;
+    return 4ull * (uint64_t)(dc_rows(a->x) + dc_rows(a->o.strip.above) + dc_rows(a->o.strip.below)) * (uint64_t)a->k->desc.in;
+}
 
-/* One output value: the sum over the kernel's window. `in` is the prologue's result at x's own size. */
-static double window(const dc_conv_args *a, const float *in, int64_t n, int64_t oy, int64_t ox, int64_t o)
+/* The prologue's results, at their own sizes. */
+typedef struct conv_input {
+    float *x, *above, *below;
+} conv_input;
+
+/* One output value: the sum over the kernel's window. */
+static double window(const dc_conv_args *a, const conv_input *in, int64_t n, int64_t oy, int64_t ox, int64_t o)
 {
     const dc_param_desc *k = &a->k->desc;
     const float *w = form_of(a->k).weight + o * row_size(a->k);
@@ -138,9 +198,11 @@ static double window(const dc_conv_args *a, const float *in, int64_t n, int64_t 
     for (int ky = 0; ky < k->kh; ky++)
         for (int kx = 0; kx < k->kw; kx++) {
             int64_t y = oy * a->o.stride + ky - a->o.pad[0], x = ox * a->o.stride + kx - a->o.pad[1];
-            if (y < 0 || y >= a->in_h || x < 0 || x >= a->in_w) continue;
-            int64_t sy = y * a->x.dim[1] / a->in_h, sx = x * a->x.dim[2] / a->in_w; /* nearest, as torch */
-            const float *p = in + ((n * a->x.dim[1] + sy) * a->x.dim[2] + sx) * k->in;
+            int64_t sy, sx = x * a->x.dim[2] / a->in_w; /* nearest, as torch */
+            const dc_tensor source = dc_conv_source(a, y, &sy);
+            if (dc_is_none(source) || x < 0 || x >= a->in_w) continue;
+            const float *from = y < 0 ? in->above : y >= a->in_h ? in->below : in->x;
+            const float *p = from + ((n * source.dim[1] + sy) * source.dim[2] + sx) * k->in;
             for (int c = 0; c < k->in; c++) sum += (double)p[c] * w[(c * k->kh + ky) * k->kw + kx];
         }
     return sum;
@@ -149,14 +211,19 @@ static double window(const dc_conv_args *a, const float *in, int64_t n, int64_t 
 static dc_status ref_conv2d(dc_device *d, const dc_conv_args *a, void *scratch)
 {
     const dc_param_desc *k = &a->k->desc;
-    float *in = scratch;
+    const dc_tensor above = a->o.strip.above, below = a->o.strip.below;
+    conv_input in = {.x = scratch};
     int64_t H = a->y.dim[1], W = a->y.dim[2];
-    prologue(a->x, &a->o.pre, in);
+    in.above = in.x + dc_rows(a->x) * k->in;
+    in.below = in.above + dc_rows(above) * k->in;
+    prologue(a->x, &a->o.pre, in.x);
+    if (!dc_is_none(above)) prologue(above, &a->o.pre, in.above);
+    if (!dc_is_none(below)) prologue(below, &a->o.pre, in.below);
     for (int64_t row = 0; row < dc_rows(a->y); row++) {
         int64_t n = row / (H * W), oy = row / W % H, ox = row % W;
         if (dc_cancelled(d)) return DC_CANCELLED;
         for (int64_t o = 0; o < k->out; o++) {
-            double v = window(a, in, n, oy, ox, o) + form_of(a->k).bias[o];
+            double v = window(a, &in, n, oy, ox, o) + form_of(a->k).bias[o];
             if (!dc_is_none(a->o.add)) v += row_of(a->o.add, a->o.add.dim[0] == 1 ? 0 : n)[o];
             if (!dc_is_none(a->o.residual)) v += row_of(a->o.residual, row)[o];
             ((float *)a->y.data)[row * a->y.stride + o] = (float)activate(v, a->o.act);
@@ -387,6 +454,8 @@ const dc_backend dc_backend_ref = {
     .linear_scratch = ref_linear_scratch,
     .linear = ref_linear,
     .norm = ref_norm,
+    .group_sums = ref_group_sums,
+    .group_scale = ref_group_scale,
     .attention_scratch = ref_attention_scratch,
     .attention = ref_attention,
     .embed = ref_embed,

@@ -66,6 +66,19 @@ grep '"scope": "decoder.mid_block' p.json >/dev/null && ! grep '"seconds"' p.jso
 "$diffc" --help | grep txt2img >/dev/null || fail "help"
 "$diffc" txt2img --help | grep -e '--cfg-scale' >/dev/null || fail "help of a command"
 
+# Under a limit the VAE works in strips, and the picture is the same.
+large="-m $model --steps 1 -W 384 -H 512 -s 1"
+peak_of() { "$diffc" txt2img house $large --dry-run --json "$@" >p.json && sed -n 's/.*"peak_bytes": \([0-9]*\).*/\1/p' p.json; }
+whole=$(peak_of)
+limit=$((whole - 8000000))
+grep '"strip_rows": [1-9]' p.json && fail "strips without a limit"
+strips=$(peak_of --max-memory $limit)
+[ "$(grep -c '"strip_rows": [1-9]' p.json)" = 1 ] && [ "$strips" -le "$limit" ] || fail "whole $whole, limit $limit, strips $strips: $(cat p.json)"
+"$diffc" txt2img house $large -q -o w.png && "$diffc" txt2img house $large -q --max-memory $limit -o s.png && cmp w.png s.png || fail "strips change the picture"
+"$diffc" txt2img house $large --dry-run --max-memory $limit | grep 'in strips of [0-9]* rows' >/dev/null || fail "dry run of strips"
+"$diffc" txt2img house $large --max-memory $((whole / 3)) -o n.png 2>err
+[ $? = 71 ] && grep 'vae decoder in strips of 32 rows' err >/dev/null || fail "no strip fits: $(cat err)"
+
 # img2img, a TAESD, tiling
 init=$tests/golden/txt2img/sd1/img2img-ddim/init.png
 "$diffc" txt2img house $t -i "$init" --strength 0.5 -s 1 -q -o i.png || fail "img2img"
