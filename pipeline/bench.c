@@ -44,7 +44,8 @@ static void run_unet(void *ctx, dc_run *r)
 {
     const bench_pass *p = ctx;
     const dc_unet_config *c = dc_unet_configuration(p->m->unet);
-    dc_unet_in in = {.x = up(r, 4, p->n, p->h, p->w, c->in_channels, p->in), .timestep = up(r, 1, 1, 0, 0, 0, &p->t), .text = p->text};
+    int n = p->n % 2 || p->whole ? p->n : p->n / 2; /* latents: the same for both halves of guidance */
+    dc_unet_in in = {.n = p->n, .x = up(r, 4, n, p->h, p->w, c->in_channels, p->in), .timestep = up(r, 1, 1, 0, 0, 0, &p->t), .text = p->text};
     if (p->whole) in.context = up(r, 3, p->n, p->m->text[0].length, c->context, 0, p->context), in.text = NULL;
     if (c->text_time) {
         in.pooled = up(r, 2, p->n, pooled_width(c), 0, 0, p->pooled);

@@ -31,14 +31,13 @@ static dc_tensor guided_output(const step *s, dc_run *r, dc_tensor X)
 {
     const job *j = s->j;
     const dc_unet_config *u = dc_unet_configuration(j->m->unet);
-    int n = s->n, halves = j->guided ? 2 : 1, N = n * halves;
+    int n = s->n, N = j->guided ? 2 * n : n;
     const conditioning *c = &j->cond;
 
-    dc_tensor scaled = dc_new(r, DC_F32, 4, (int64_t[4]){N, j->h, j->w, j->latent_channels});
-    for (int half = 0; half < halves; half++) dc_lincomb_into(r, dc_view_batch(scaled, half * n, n), &(dc_term){(float)s->row->c_in, X}, 1);
-    dc_unet_in in = {.x = scaled, .timestep = upload(r, 1, 1, 0, 0, 0, &s->t), .text = j->unet_text};
+    dc_tensor scaled = dc_lincomb(r, &(dc_term){(float)s->row->c_in, X}, 1);
+    dc_unet_in in = {.n = N, .x = scaled, .timestep = upload(r, 1, 1, 0, 0, 0, &s->t), .text = j->unet_text};
     int extra = u->in_channels - u->out_channels;
-    if (extra) in.extra = upload(r, 4, N, j->h, j->w, extra, s->extra);
+    if (extra) in.extra = upload(r, 4, n, j->h, j->w, extra, s->extra);
     if (u->text_time) {
         in.pooled = upload(r, 2, N, c->pooled_width, 0, 0, s->pooled);
         in.time_ids = upload(r, 2, N, 6, 0, 0, s->time_ids);
@@ -215,12 +214,12 @@ static void make_start(const job *j, batch *b)
     }
     if (!j->masked) return;
     sample_posterior(j, b, j->masked_moments.mean, j->masked_moments.logvar, b->noise);
-    int C = j->latent_channels, area = j->h * j->w, halves = j->guided ? 2 : 1;
-    for (int i = 0; i < b->n * halves; i++)
+    int C = j->latent_channels, area = j->h * j->w;
+    for (int i = 0; i < b->n; i++)
         for (int p = 0; p < area; p++) {
             float *to = b->extra + ((size_t)i * (size_t)area + (size_t)p) * (size_t)(C + 1);
             to[0] = j->mask[p];
-            memcpy(to + 1, b->noise + (size_t)(i % b->n) * b->latent + (size_t)p * (size_t)C, (size_t)C * sizeof(float));
+            memcpy(to + 1, b->noise + (size_t)i * b->latent + (size_t)p * (size_t)C, (size_t)C * sizeof(float));
         }
 }
 
@@ -245,7 +244,7 @@ static dc_status batch_make(const job *j, batch *b, int first, int n)
     b->context = dc_calloc(N * context, sizeof(float));
     b->pooled = dc_calloc(N * (size_t)(c->pooled_width + 1), sizeof(float));
     b->time_ids = dc_calloc(N * 6, sizeof(float));
-    b->extra = dc_calloc(j->masked ? N * (size_t)j->h * (size_t)j->w * (size_t)(j->latent_channels + 1) : 1, sizeof(float));
+    b->extra = dc_calloc(j->masked ? (size_t)n * (size_t)j->h * (size_t)j->w * (size_t)(j->latent_channels + 1) : 1, sizeof(float));
     if (!b->rng || !b->start || !b->noise || !b->x || !b->draw || !b->context || !b->pooled || !b->time_ids || !b->extra)
         return dc_fail_memory(j->e, "latents", all * sizeof(float));
     for (int i = 0; i < n; i++) dc_rng_seed(&b->rng[i], j->rng, j->q->seed + (uint64_t)(first + i));

@@ -8,10 +8,17 @@
 typedef struct unet_pass {
     dc_run *r;
     const dc_unet_config *c;
+    int64_t n;             /* N: images that come out; x has M of them: half as many, as long as both halves of guidance are the same */
     dc_tensor temb;        /* [N,time_dim] or [1,time_dim], already SiLU'd: every resnet begins with that */
     dc_tensor context;     /* [N,T,context], or                                                         */
     const dc_tensor *text; /* keys and values made of it before                                     */
 } unet_pass;
+
+/* ---- unet.c ---- */
+/* x [M,..] for each half: [N,..]; x itself when M is N. (A negative zero becomes a positive one.) */
+dc_tensor unet_each_half(const unet_pass *p, dc_tensor x);
+/* dc_tap with N images, whatever x has. */
+void unet_tap(const unet_pass *p, const char *name, dc_tensor x);
 
 /* ---- time.c ---- */
 typedef struct unet_mlp {
@@ -33,7 +40,8 @@ typedef struct unet_resnet {
 
 /* prefix: "down_blocks.0", "mid_block" */
 void unet_resnet_bind(unet_resnet *m, dc_binder *b, const dc_unet_config *c, const char *prefix, int index, int in, int out);
-/* x [N,H,W,I1], skip [N,H,W,I2] (joined behind x) or DC_NONE -> [N,H,W,O]. Ref: diffusers ResnetBlock2D. */
+/* x [M,H,W,I1], skip [M,H,W,I2] (joined behind x) or DC_NONE -> [M,H,W,O]; [N,H,W,O] when the time embedding is an image's own.
+ * Ref: diffusers ResnetBlock2D. */
 dc_tensor unet_resnet_forward(const unet_resnet *m, const unet_pass *p, dc_tensor x, dc_tensor skip);
 
 /* ---- transformer.c ---- */
@@ -58,7 +66,7 @@ void unet_transformer_free(unet_transformer *m);
 int unet_transformer_number(unet_transformer *m, int first);
 /* Those keys and values, [N,T,2 C] each, to their places in `text`. */
 void unet_transformer_text_forward(const unet_transformer *m, dc_run *r, dc_tensor context, dc_tensor *text);
-/* x [N,H,W,C] -> [N,H,W,C]. Ref: diffusers Transformer2DModel (continuous input). */
+/* x [M,H,W,C] -> [N,H,W,C] (depth 0: [M,..]). Ref: diffusers Transformer2DModel (continuous input). */
 dc_tensor unet_transformer_forward(const unet_transformer *m, const unet_pass *p, dc_tensor x);
 
 #endif

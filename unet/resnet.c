@@ -19,6 +19,7 @@ void unet_resnet_bind(unet_resnet *m, dc_binder *b, const dc_unet_config *c, con
 dc_tensor unet_resnet_forward(const unet_resnet *m, const unet_pass *p, dc_tensor x, dc_tensor skip)
 {
     dc_run *r = p->r;
+    if (p->temb.dim[0] != 1 || !dc_is_none(skip)) x = unet_each_half(p, x), skip = unet_each_half(p, skip);
     const dc_pre in = {.x2 = skip, .norm = m->norm1, .groups = p->c->groups, .eps = p->c->norm_eps, .act = DC_ACT_SILU};
     const dc_pre mid = {.norm = m->norm2, .groups = p->c->groups, .eps = p->c->norm_eps, .act = DC_ACT_SILU};
     dc_tensor time = dc_linear(r, p->temb, m->time, (dc_linear_opt){0});

@@ -74,18 +74,19 @@ void unet_transformer_text_forward(const unet_transformer *m, dc_run *r, dc_tens
 
 /* x W' + bias + residual. The name is that of the module that ends with this layer; diffusers adds the residual outside of
  * it, so its tap has not got it. */
-static dc_tensor add_branch(dc_run *r, dc_tensor residual, dc_tensor x, const dc_param *k, const char *name)
+static dc_tensor add_branch(const unet_pass *p, dc_tensor residual, dc_tensor x, const dc_param *k, const char *name)
 {
-    if (!dc_tapping(r)) return dc_linear(r, x, k, (dc_linear_opt){.residual = residual});
-    dc_tensor branch = dc_linear(r, x, k, (dc_linear_opt){0});
-    dc_tap(r, name, branch);
-    return dc_lincomb(r, (dc_term[]){{1, branch}, {1, residual}}, 2);
+    if (x.dim[0] != residual.dim[0]) residual = unet_each_half(p, residual);
+    if (!dc_tapping(p->r)) return dc_linear(p->r, x, k, (dc_linear_opt){.residual = residual});
+    dc_tensor branch = dc_linear(p->r, x, k, (dc_linear_opt){0});
+    unet_tap(p, name, branch);
+    return dc_lincomb(p->r, (dc_term[]){{1, branch}, {1, residual}}, 2);
 }
 
-/* Queries from the picture; keys and values from the text, if they were not made before. */
+/* Queries from the picture; keys and values from the text, if they were not made before. Here the halves of guidance part. */
 static dc_tensor cross_attention(const unet_pass *p, dc_tensor x, const dc_param *q, const dc_param *kv, int place, int heads)
 {
-    dc_tensor queries = dc_linear(p->r, x, q, (dc_linear_opt){0});
+    dc_tensor queries = unet_each_half(p, dc_linear(p->r, x, q, (dc_linear_opt){0}));
     dc_tensor text = p->text ? p->text[place] : dc_linear(p->r, p->context, kv, (dc_linear_opt){0});
     int64_t C = dc_param_out(q);
     return dc_attention(p->r, queries, dc_view_channels(text, 0, C), dc_view_channels(text, C, C), (dc_attention_opt){.heads = heads});
@@ -99,21 +100,21 @@ static dc_tensor self_attention(dc_run *r, dc_tensor x, const dc_param *qkv, int
                         (dc_attention_opt){.heads = heads});
 }
 
-/* x [N,T,C] -> [N,T,C]. Ref: diffusers BasicTransformerBlock, norm_type "layer_norm", GEGLU. */
+/* x [M,T,C] -> [N,T,C]. Ref: diffusers BasicTransformerBlock, norm_type "layer_norm", GEGLU. */
 static dc_tensor layer_forward(const unet_layer *m, const unet_pass *p, dc_tensor x, int heads)
 {
     dc_run *r = p->r;
     dc_tensor h = dc_layer_norm(r, x, m->norm1, LAYER_EPS);
     h = m->qkv1 ? self_attention(r, h, m->qkv1, heads) : cross_attention(p, h, m->q1, m->kv1, m->text + 1, heads);
-    x = add_branch(r, x, h, m->out1, "attn1");
+    x = add_branch(p, x, h, m->out1, "attn1");
 
     h = dc_layer_norm(r, x, m->norm2, LAYER_EPS);
     h = cross_attention(p, h, m->q2, m->kv2, m->text, heads);
-    x = add_branch(r, x, h, m->out2, "attn2");
+    x = add_branch(p, x, h, m->out2, "attn2");
 
     h = dc_layer_norm(r, x, m->norm3, LAYER_EPS);
     h = dc_linear(r, h, m->ff1, (dc_linear_opt){0});
-    return add_branch(r, x, h, m->ff2, "ff");
+    return add_branch(p, x, h, m->ff2, "ff");
 }
 
 dc_tensor unet_transformer_forward(const unet_transformer *m, const unet_pass *p, dc_tensor x)
@@ -124,9 +125,10 @@ dc_tensor unet_transformer_forward(const unet_transformer *m, const unet_pass *p
     for (int i = 0; i < m->depth; i++) {
         dc_scope(p->r, "transformer_blocks.%d", i);
         h = layer_forward(&m->layers[i], p, h, m->heads);
-        dc_tap(p->r, "", h);
+        unet_tap(p, "", h);
         dc_scope_end(p->r);
     }
+    if (h.dim[0] != tokens.dim[0]) tokens = unet_each_half(p, tokens);
     h = dc_linear(p->r, h, m->proj_out, (dc_linear_opt){.residual = tokens});
     return dc_view_image(h, x.dim[1], x.dim[2]);
 }

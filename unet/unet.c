@@ -149,6 +149,22 @@ void dc_unet_text_forward(const dc_unet *m, dc_run *r, dc_tensor context, dc_ten
 
 /* ---- forward -------------------------------------------------------------------------------------------------------- */
 
+dc_tensor unet_each_half(const unet_pass *p, dc_tensor x)
+{
+    const int64_t n = x.dim[0];
+    if (dc_is_none(x) || n == p->n) return x;
+    x.dim[0] = p->n;
+    dc_tensor each = dc_new(p->r, DC_F32, x.rank, x.dim);
+    x.dim[0] = n;
+    for (int64_t at = 0; at < p->n; at += n) dc_lincomb_into(p->r, dc_view_batch(each, at, n), &(dc_term){1, x}, 1);
+    return each;
+}
+
+void unet_tap(const unet_pass *p, const char *name, dc_tensor x)
+{
+    if (dc_tapping(p->r)) dc_tap(p->r, name, unet_each_half(p, x));
+}
+
 /* The outputs of the way down, in order; the way up takes them back from the end. */
 typedef struct skips {
     dc_tensor at[DC_UNET_LEVELS * DC_UNET_LAYERS + 1];
@@ -172,12 +188,12 @@ static dc_tensor layer_forward(const unet_stage *s, const unet_pass *p, int j, b
 {
     dc_scope(p->r, "resnets.%d", j);
     x = unet_resnet_forward(&s->resnets[j], p, x, skip);
-    dc_tap(p->r, "", x);
+    unet_tap(p, "", x);
     dc_scope_end(p->r);
     if (!attention) return x;
     dc_scope(p->r, "attentions.%d", j);
     x = unet_transformer_forward(&s->attentions[j], p, x);
-    dc_tap(p->r, "", x);
+    unet_tap(p, "", x);
     dc_scope_end(p->r);
     return x;
 }
@@ -186,7 +202,7 @@ static dc_tensor downsample(const unet_stage *s, const unet_pass *p, dc_tensor x
 {
     int before = p->c->downsample_padding;
     dc_tensor y = dc_conv2d(p->r, x, s->sampler, (dc_conv_opt){.stride = 2, .pad = {before, before, 1, 1}});
-    dc_tap(p->r, "downsamplers.0", y);
+    unet_tap(p, "downsamplers.0", y);
     return y;
 }
 
@@ -195,7 +211,7 @@ static dc_tensor upsample(const unet_stage *s, const unet_pass *p, dc_tensor x, 
 {
     dc_pre to = {.h = (int)like.dim[1], .w = (int)like.dim[2]};
     dc_tensor y = dc_conv2d(p->r, x, s->sampler, (dc_conv_opt){.pre = to, .pad = {1, 1, 1, 1}});
-    dc_tap(p->r, "upsamplers.0", y);
+    unet_tap(p, "upsamplers.0", y);
     return y;
 }
 
@@ -210,7 +226,7 @@ static dc_tensor down_forward(const dc_unet *m, const unet_pass *p, int i, dc_te
         x = downsample(&m->down[i], p, x);
         push(skip, x);
     }
-    dc_tap(p->r, "", x);
+    unet_tap(p, "", x);
     dc_scope_end(p->r);
     return x;
 }
@@ -220,7 +236,7 @@ static dc_tensor mid_forward(const dc_unet *m, const unet_pass *p, dc_tensor x)
     if (!p->c->mid.resnets) return x;
     dc_scope(p->r, "mid_block");
     for (int j = 0; j < p->c->mid.resnets; j++) x = layer_forward(&m->mid, p, j, p->c->mid.attention && j == 0, x, DC_NONE);
-    dc_tap(p->r, "", x);
+    unet_tap(p, "", x);
     dc_scope_end(p->r);
     return x;
 }
@@ -230,7 +246,7 @@ static dc_tensor up_forward(const dc_unet *m, const unet_pass *p, int i, dc_tens
     dc_scope(p->r, "up_blocks.%d", i);
     for (int j = 0; j < p->c->up[i].resnets; j++) x = layer_forward(&m->up[i], p, j, p->c->up[i].attention, x, pop(skip));
     if (i + 1 < p->c->levels) x = upsample(&m->up[i], p, x, skip->at[skip->n - 1]);
-    dc_tap(p->r, "", x);
+    unet_tap(p, "", x);
     dc_scope_end(p->r);
     return x;
 }
@@ -238,13 +254,14 @@ static dc_tensor up_forward(const dc_unet *m, const unet_pass *p, int i, dc_tens
 dc_tensor dc_unet_forward(const dc_unet *m, dc_run *r, dc_unet_in in)
 {
     const dc_unet_config *c = &m->c;
-    unet_pass p = {.r = r, .c = c, .context = in.context, .text = in.text};
+    unet_pass p = {.r = r, .c = c, .n = in.n ? in.n : in.x.dim[0], .context = in.context, .text = in.text};
+    assert(p.n == in.x.dim[0] || p.n == 2 * in.x.dim[0] || !dc_run_ok(r));
     skips skip = {.n = 0};
     p.temb = unet_time_forward(&m->time, r, c, &in);
 
     int k = c->conv_in_kernel / 2;
     dc_tensor x = dc_conv2d(r, in.x, m->conv_in, (dc_conv_opt){.pre.x2 = in.extra, .pad = {k, k, k, k}});
-    dc_tap(r, "conv_in", x);
+    unet_tap(&p, "conv_in", x);
     push(&skip, x);
 
     for (int i = 0; i < c->levels; i++) x = down_forward(m, &p, i, x, &skip);
@@ -252,9 +269,9 @@ dc_tensor dc_unet_forward(const dc_unet *m, dc_run *r, dc_unet_in in)
     for (int i = 0; i < c->levels; i++) x = up_forward(m, &p, i, x, &skip);
 
     const dc_pre norm = {.norm = m->conv_norm_out, .groups = c->groups, .eps = c->norm_eps, .act = DC_ACT_SILU};
-    if (dc_tapping(r)) dc_tap(r, "conv_norm_out", dc_group_norm(r, x, norm.norm, norm.groups, norm.eps, DC_ACT_NONE)); /* before SiLU */
+    if (dc_tapping(r)) unet_tap(&p, "conv_norm_out", dc_group_norm(r, x, norm.norm, norm.groups, norm.eps, DC_ACT_NONE)); /* before SiLU */
     k = c->conv_out_kernel / 2;
     x = dc_conv2d(r, x, m->conv_out, (dc_conv_opt){.pre = norm, .pad = {k, k, k, k}});
-    dc_tap(r, "conv_out", x);
-    return x;
+    unet_tap(&p, "conv_out", x);
+    return unet_each_half(&p, x); /* still one half: there was no text to look at */
 }

@@ -50,7 +50,7 @@ static const option table[] = {
     {"seed", 's', SEED, AT(seed), AT(has_seed), CMD_TXT2IMG | CMD_NOISE, "N", "seed of the first picture; -1: random (default), always printed"},
     {"rng", 0, TEXT, AT(rng), NONE, CMD_TXT2IMG | CMD_NOISE, "KIND", "random numbers of torch: cpu (as diffusers, ComfyUI) or cuda (as A1111)"},
     {"batch-count|count", 'b', INT, AT(count), NONE, CMD_TXT2IMG, "N", "pictures to make, with seeds N, N+1, ..."},
-    {"batch-size|batch", 0, INT, AT(batch), NONE, MODEL_COMMANDS, "N", "pictures in one pass, 1 to 64"},
+    {"batch-size|batch", 0, INT, AT(batch), NONE, MODEL_COMMANDS, "N", "pictures in one pass, 1 to 64 (bench unet: with guidance each counts twice)"},
     {"clip-skip", 0, INT, AT(clip_skip), NONE, CMD_TXT2IMG, "N", "text layer counted from the last: 1 last, 2 the one before"},
     {"vae", 0, TEXT, AT(vae), NONE, MODEL_COMMANDS, "PATH", "another VAE: a component folder or a safetensors file"},
     {"taesd|tae", 0, TEXT, AT(taesd), NONE, MODEL_COMMANDS, "PATH", "a TAESD (AutoencoderTiny) in place of the VAE: faster, less exact"},

@@ -1,5 +1,5 @@
-/* What is done once in place of several times gives the same bytes: keys and values of the text made before the pass. Every module's
- * activation is compared, on UNets of every shape. (That those activations are diffusers' is the business of the other tests.) */
+/* What is done once in place of several times gives the same bytes: keys and values of the text made before the pass, and what is the same
+ * for both halves of guidance. Every module's activation is compared, on UNets of every shape. (That those activations are diffusers' is the business of the other tests.) */
 #include "tests/unet/golden.h"
 #include "unet/unet.h"
 
@@ -59,7 +59,8 @@ typedef struct fixture {
     dc_device *device;
     dc_unet *unet;
     dc_unet_config c;
-    int n; /* N */
+    int n;       /* N */
+    bool shared; /* only the first half of x and extra is given */
     float *x, *extra, *context, *pooled, *ids, t, w;
     dc_tensor *text; /* made before the pass, or NULL */
     float *out;
@@ -80,9 +81,10 @@ static void pass(void *ctx, dc_run *r)
 {
     fixture *f = ctx;
     const dc_unet_config *c = &f->c;
-    dc_unet_in in = {.x = up(r, 4, f->n, H, W, c->out_channels, f->x), .timestep = up(r, 1, 1, 0, 0, 0, &f->t), .text = f->text};
+    int n = f->shared ? f->n / 2 : f->n;
+    dc_unet_in in = {.n = f->n, .x = up(r, 4, n, H, W, c->out_channels, f->x), .timestep = up(r, 1, 1, 0, 0, 0, &f->t), .text = f->text};
     if (!f->text) in.context = up(r, 3, f->n, TEXT, c->context, 0, f->context);
-    if (c->in_channels > c->out_channels) in.extra = up(r, 4, f->n, H, W, c->in_channels - c->out_channels, f->extra);
+    if (c->in_channels > c->out_channels) in.extra = up(r, 4, n, H, W, c->in_channels - c->out_channels, f->extra);
     if (c->text_time) in.pooled = up(r, 2, f->n, c->add_input - 6 * c->add_time_dim, 0, 0, f->pooled), in.time_ids = up(r, 2, f->n, 6, 0, 0, f->ids);
     if (c->time_cond) in.guidance = up(r, 1, 1, 0, 0, 0, &f->w);
     dc_download(r, dc_unet_forward(f->unet, r, in), f->out);
@@ -123,21 +125,44 @@ static void text_before(fixture *f)
     dc_run_free(r);
 }
 
+/* The halves of x and extra are the same. */
+static void halves_once(fixture *f)
+{
+    size_t bytes = (size_t)f->n * H * W * (size_t)f->c.out_channels * sizeof(float);
+    taps twice = {0}, once = {0};
+    float *fused = forward(f, NULL), *tapped = forward(f, &twice);
+    f->shared = true;
+    float *fused_once = forward(f, NULL), *tapped_once = forward(f, &once);
+    f->shared = false;
+    same(&twice, &once, f->name);
+    assert_memory_equal(fused, fused_once, bytes);
+    assert_memory_equal(tapped, tapped_once, bytes);
+    drop(&twice), drop(&once);
+    free(fused), free(tapped), free(fused_once), free(tapped_once);
+}
+
 static void check(const char *device, const char *name, const json_t *config, dc_weights *w)
 {
     dc_error e = {0};
-    fixture f = {.name = name, .device = open_device(device), .n = 2, .t = 321, .w = 5};
+    fixture f = {.name = name, .device = open_device(device), .n = 4, .t = 321, .w = 5};
     must(dc_unet_config_read(&f.c, config, name, &e), &e);
     must(dc_unet_open(&f.unet, &f.c, w, f.device, NULL, &e), &e);
     must(dc_params_prepare(dc_unet_params(f.unet), NULL, NULL, &e), &e);
     print_message("%s on %s\n", name, device);
-    size_t n = (size_t)f.n, area = H * W;
+    size_t n = (size_t)f.n, area = H * W, extra = (size_t)(f.c.in_channels - f.c.out_channels);
     f.x = numbers(n * area * (size_t)f.c.out_channels, 1);
-    f.extra = numbers(n * area * (size_t)(f.c.in_channels - f.c.out_channels), 2);
+    f.extra = numbers(n * area * extra, 2);
     f.context = numbers(n * TEXT * (size_t)f.c.context, 3);
     f.pooled = numbers(n * (size_t)f.c.add_input, 4);
     f.ids = numbers(n * 6, 5);
     text_before(&f);
+    memcpy(f.x + n / 2 * area * (size_t)f.c.out_channels, f.x, n / 2 * area * (size_t)f.c.out_channels * sizeof(float));
+    memcpy(f.extra + n / 2 * area * extra, f.extra, n / 2 * area * extra * sizeof(float));
+    halves_once(&f);
+    f.n = 2; /* one picture: its latents are both halves */
+    memcpy(f.x + area * (size_t)f.c.out_channels, f.x, area * (size_t)f.c.out_channels * sizeof(float));
+    memcpy(f.extra + area * extra, f.extra, area * extra * sizeof(float));
+    halves_once(&f);
     free(f.x), free(f.extra), free(f.context), free(f.pooled), free(f.ids);
     dc_unet_close(f.unet);
     dc_device_close(f.device);
