@@ -112,6 +112,50 @@ static void strips_are_the_whole(void **state)
         }
 }
 
+/* ---- sums -------------------------------------------------------------------------------------------------------------- */
+
+enum { TALL = 150, CUT = 88, BLOCKS = 38 }; /* blocks of 4 rows, of which the last has 2 */
+
+typedef struct sums_data {
+    const float *x;
+    double whole[BLOCKS][2][C], strips[BLOCKS][2][C];
+} sums_data;
+
+static void sums_pass(void *ctx, dc_run *r)
+{
+    sums_data *p = ctx;
+    const dc_tensor x = dc_upload(r, DC_F32, 4, DIMS(1, TALL, W, C), p->x);
+    dc_download(r, dc_group_sums(r, x, TALL), p->whole);
+    dc_download(r, dc_group_sums(r, dc_view_rows(x, 0, CUT), TALL), p->strips);
+    dc_download(r, dc_group_sums(r, dc_view_rows(x, CUT, TALL - CUT), TALL), p->strips[CUT / 4]);
+}
+
+/* The strips' sums are the whole's, to the last bit: so is the norm. And they are what double sums over all rows give. */
+static void sums_of_strips_are_those_of_the_whole(void **state)
+{
+    static const char *const devices[] = {"ref", "cpu"};
+    static sums_data p;
+    (void)state;
+    float *x = random_floats(TALL * W * C, 1, 0.5f, 1);
+    p.x = x;
+    assert_int_equal(dc_norm_rows(64), 1);
+    assert_int_equal(dc_norm_rows(TALL), 4);
+    for (int i = 0; i < 2; i++) {
+        dc_device *d = cpu_open_with(&(dc_device_options){.name = devices[i], .threads = 2, .cpu_level = "auto"});
+        memset(p.strips, 0xff, sizeof p.strips);
+        assert_int_equal(run_once(d, sums_pass, &p), DC_OK);
+        assert_memory_equal(p.whole, p.strips, sizeof p.whole);
+        for (int c = 0; c < C; c++) {
+            double sum = 0, square = 0, found[2] = {0, 0};
+            for (int k = 0; k < TALL * W; k++) sum += x[k * C + c], square += (double)x[k * C + c] * x[k * C + c];
+            for (int k = 0; k < BLOCKS; k++) found[0] += p.whole[k][0][c], found[1] += p.whole[k][1][c];
+            assert_true(fabs(found[0] - sum) < 1e-10 * TALL * W && fabs(found[1] - square) < 1e-10 * TALL * W);
+        }
+        dc_device_close(d);
+    }
+    free(x);
+}
+
 /* ---- refused ----------------------------------------------------------------------------------------------------------- */
 
 typedef struct wrong {
@@ -185,6 +229,7 @@ static void refused(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(strips_are_the_whole), cmocka_unit_test(refused)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(strips_are_the_whole), cmocka_unit_test(sums_of_strips_are_those_of_the_whole),
+                                       cmocka_unit_test(refused)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
