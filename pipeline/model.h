@@ -87,7 +87,7 @@ typedef struct job {
     conditioning cond;
     dc_run *text_run[MAX_TEXT], *unet_run, *encode_run, *decode_run, *finish_run; /* finish: tiles to pixels */
     int32_t *ids[MAX_TEXT];                                                       /* [cond.n, length] */
-    int encode_strip, decode_strip;                                               /* latent rows of the VAE's strips; 0: the whole */
+    dc_vae_strips encode_strips, decode_strips;                                   /* of the VAE, where memory asks for them */
     double began;                                                                 /* of the stage, for progress */
     double sample_began;
     int image;              /* first picture of the batch under way */
