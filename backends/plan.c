@@ -1,5 +1,5 @@
 /* plan.c - where the tensors of a pass lie: memory is shared in place where an op allows it, then every block gets the
- * best-fitting gap among those that live at the same time. */
+ * best-fitting gap among those that live at the same time, in the order that takes least. */
 #include "backends/run.h"
 #include <stdlib.h>
 
@@ -24,15 +24,31 @@ static void share_in_place(run_slot *slots, int n)
     }
 }
 
-/* ---- order: larger blocks first, then older ones ----------------------------------------------------------------- */
+/* ---- order ------------------------------------------------------------------------------------------------------- */
 
-static bool comes_first(const run_slot *s, int a, int b) { return s[a].bytes != s[b].bytes ? s[a].bytes > s[b].bytes : a < b; }
+/* In which blocks find their places: none is best for all passes. */
+typedef enum place_order {
+    LARGE_AND_OLD,     /* larger blocks first, then older ones */
+    LARGE_AND_LASTING, /* larger blocks first, then those that end later: strips that replace each other one by one */
+    BYTES_BY_OPS,      /* size times life */
+    PLACE_ORDERS
+} place_order;
 
-static void sift_down(int *order, int n, int at, const run_slot *s)
+static uint64_t weight(const run_slot *s) { return s->bytes * (uint64_t)((int64_t)s->owned_until - s->first + 1); }
+
+static bool comes_first(const run_slot *s, int a, int b, place_order how)
+{
+    const run_slot *x = &s[a], *y = &s[b];
+    if (how == BYTES_BY_OPS) return weight(x) != weight(y) ? weight(x) > weight(y) : a < b;
+    if (x->bytes != y->bytes) return x->bytes > y->bytes;
+    return how == LARGE_AND_LASTING && x->owned_until != y->owned_until ? x->owned_until > y->owned_until : a < b;
+}
+
+static void sift_down(int *order, int n, int at, const run_slot *s, place_order how)
 {
     for (int child; (child = 2 * at + 1) < n; at = child) {
-        if (child + 1 < n && comes_first(s, order[child], order[child + 1])) child++;
-        if (!comes_first(s, order[at], order[child])) return;
+        if (child + 1 < n && comes_first(s, order[child], order[child + 1], how)) child++;
+        if (!comes_first(s, order[at], order[child], how)) return;
         int held = order[at];
         order[at] = order[child];
         order[child] = held;
@@ -40,14 +56,14 @@ static void sift_down(int *order, int n, int at, const run_slot *s)
 }
 
 /* Heap sort: the C library's qsort takes no context. */
-static void sort_by_size(int *order, int n, const run_slot *s)
+static void sort(int *order, int n, const run_slot *s, place_order how)
 {
-    for (int i = n / 2 - 1; i >= 0; i--) sift_down(order, n, i, s);
+    for (int i = n / 2 - 1; i >= 0; i--) sift_down(order, n, i, s, how);
     for (int end = n - 1; end > 0; end--) {
         int held = order[0];
         order[0] = order[end];
         order[end] = held;
-        sift_down(order, end, 0, s);
+        sift_down(order, end, 0, s, how);
     }
 }
 
@@ -71,9 +87,11 @@ static uint64_t best_fit(const run_slot *s, const int *placed, int count, const 
     return best == UINT64_MAX ? end : best;
 }
 
-static uint64_t place(run_slot *s, const int *order, int n, int *placed)
+/* The bytes of all together. order: the slots, sorted here; placed: room for n. */
+static uint64_t place(run_slot *s, int *order, int n, int *placed, place_order how)
 {
     uint64_t total = 0;
+    sort(order, n, s, how);
     for (int count = 0; count < n; count++) {
         run_slot *x = &s[order[count]];
         x->offset = best_fit(s, placed, count, x);
@@ -99,8 +117,14 @@ dc_status run_assign(run_slot *s, int n, uint64_t *bytes, uint64_t *state_bytes,
             order[roots++] = i;
         }
     }
-    sort_by_size(order, roots, s);
-    *bytes = place(s, order, roots, order + n);
+    place_order best = 0;
+    for (place_order how = 0; how < PLACE_ORDERS; how++) {
+        const uint64_t total = place(s, order, roots, order + n, how);
+        if (how && total >= *bytes) continue;
+        *bytes = total;
+        best = how;
+    }
+    place(s, order, roots, order + n, best);
     for (int i = 0; i < n; i++) s[i].offset = s[s[i].root].offset;
     free(order);
     return DC_OK;

@@ -171,7 +171,8 @@ typedef struct diffc_plan_stage {
     uint64_t weights, buffers;
     double gflop;
     int passes;
-    int strip; /* the VAE under max_memory: rows of the picture computed at a time; 0: all */
+    int strip;  /* the VAE under max_memory: rows of the picture computed at a time; 0: all */
+    bool again; /* and part of them more than once */
 } diffc_plan_stage;
 typedef struct diffc_plan {
     int n_stages;

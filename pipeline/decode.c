@@ -24,7 +24,7 @@ static void run_decode(void *ctx, dc_run *r)
     const decode_pass *p = ctx;
     const job *j = p->j;
     dc_tensor latent = dc_upload(r, DC_F32, 4, (int64_t[4]){1, j->h, j->w, j->latent_channels}, p->latent);
-    finish(p, r, dc_vae_decode_strips(j->m->vae, r, latent, j->decode_strip));
+    finish(p, r, dc_vae_decode_strips(j->m->vae, r, latent, j->decode_strips));
 }
 
 static void run_finish(void *ctx, dc_run *r)

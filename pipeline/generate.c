@@ -72,7 +72,7 @@ void job_drop(job *j, dc_params *p)
 
 static void add_stage(diffc_plan *p, const char *name, const dc_params *weights, const dc_run *r, int passes)
 {
-    p->stage[p->n_stages++] = (diffc_plan_stage){name, dc_params_bytes(weights), dc_run_bytes(r), 1e-9 * (double)dc_run_flops(r), passes, 0};
+    p->stage[p->n_stages++] = (diffc_plan_stage){name, dc_params_bytes(weights), dc_run_bytes(r), 1e-9 * (double)dc_run_flops(r), passes, 0, false};
 }
 
 /* Bytes of the job on the host beside the stages: latents and their copies, pictures, conditioning. */
@@ -99,10 +99,15 @@ static uint64_t most_at_once(const job *j, const diffc_plan *p)
     return j->count > j->batch && both > most ? both : most;
 }
 
+static void tell_strips(const job *j, diffc_plan *p, dc_vae_strips how)
+{
+    p->stage[p->n_stages - 1].strip = how.rows * dc_vae_configuration(j->m->vae)->factor;
+    p->stage[p->n_stages - 1].again = how.again;
+}
+
 static void fill_plan(const job *j, diffc_plan *p)
 {
     diffc_model *m = j->m;
-    const int factor = dc_vae_configuration(m->vae)->factor;
     *p = (diffc_plan){.width = j->width,
                       .height = j->height,
                       .steps = j->plan.steps,
@@ -113,19 +118,19 @@ static void fill_plan(const job *j, diffc_plan *p)
     for (int i = 0; i < m->n_text; i++) add_stage(p, m->text[i].name, dc_clip_text_params(m->text[i].model), j->text_run[i], 1);
     if (j->encodes) {
         add_stage(p, "vae encoder", dc_vae_encoder_params(m->vae), j->encode_run, 1);
-        p->stage[p->n_stages - 1].strip = j->encode_strip * factor;
+        tell_strips(j, p, j->encode_strips);
     }
     add_stage(p, "unet", dc_unet_params(m->unet), j->unet_run, (j->count + j->batch - 1) / j->batch * j->plan.n_rows);
     p->stage[p->n_stages - 1].buffers += dc_run_bytes(j->unet_text_run);
     add_stage(p, "vae decoder", dc_vae_params(m->vae), j->decode_run, j->count);
-    p->stage[p->n_stages - 1].strip = j->decode_strip * factor;
+    tell_strips(j, p, j->decode_strips);
     if (j->finish_run) p->stage[p->n_stages - 1].buffers += dc_run_bytes(j->finish_run);
     p->peak = memory_anonymous() + host_bytes(j) + most_at_once(j, p);
     p->available = memory_available(m->max_memory);
 }
 
-/* Over the limit that the user has set one half of the VAE, if it is what takes too much, runs in strips: the lower ones in turn until it fits. */
-static dc_status fit_strips(job *j, const char *stage, int *rows, dc_status (*plan)(job *j))
+/* Over the limit that the user has set one half of the VAE, if it is what takes too much, runs in strips: lower and lower ones until it fits. */
+static dc_status fit_strips(job *j, const char *stage, bool encode, dc_vae_strips *how, dc_status (*plan)(job *j))
 {
     const dc_vae_config *c = dc_vae_configuration(j->m->vae);
     dc_status s = DC_OK;
@@ -135,14 +140,12 @@ static dc_status fit_strips(job *j, const char *stage, int *rows, dc_status (*pl
         without = p;
         for (int i = 0; i < p.n_stages; i++)
             if (!strcmp(p.stage[i].name, stage)) without.stage[i].buffers = 0;
-        const int next = dc_vae_next_strip(c, j->h, *rows);
-        if (p.peak <= p.available || !next || most_at_once(j, &without) == most_at_once(j, &p)) break;
-        *rows = next;
+        if (p.peak <= p.available || most_at_once(j, &without) == most_at_once(j, &p) || !dc_vae_next_strips(c, j->h, encode, how)) break;
         s = plan(j);
     }
-    if (*rows)
-        dc_log_write(&j->m->log, DC_LOG_NOTE, "%s: in strips of %d rows, to fit into %llu bytes", stage, *rows * c->factor,
-                     (unsigned long long)j->m->max_memory);
+    if (how->rows)
+        dc_log_write(&j->m->log, DC_LOG_NOTE, "%s: in strips of %d rows%s, to fit into %llu bytes", stage, how->rows * c->factor,
+                     how->again ? ", some computed twice" : "", (unsigned long long)j->m->max_memory);
     return s;
 }
 
@@ -153,8 +156,8 @@ static dc_status plan_passes(job *j)
     if (!s) s = sample_plan(j);
     if (!s) s = decode_plan(j);
     if (s || !j->m->max_memory || j->q->trace) return s; /* a trace shows whole activations */
-    if (!j->finish_run) s = fit_strips(j, "vae decoder", &j->decode_strip, decode_plan);
-    if (!s && j->encodes) s = fit_strips(j, "vae encoder", &j->encode_strip, encode_plan);
+    if (!j->finish_run) s = fit_strips(j, "vae decoder", false, &j->decode_strips, decode_plan);
+    if (!s && j->encodes) s = fit_strips(j, "vae encoder", true, &j->encode_strips, encode_plan);
     return s;
 }
 

@@ -14,7 +14,7 @@ static void run_encode(void *ctx, dc_run *r)
 {
     const encode_pass *p = ctx;
     dc_tensor picture = dc_upload(r, DC_F32, 4, (int64_t[4]){1, p->j->height, p->j->width, 3}, p->picture);
-    dc_vae_moments out = dc_vae_encode_strips(p->j->m->vae, r, picture, p->j->encode_strip);
+    dc_vae_moments out = dc_vae_encode_strips(p->j->m->vae, r, picture, p->j->encode_strips);
     dc_download(r, out.mean, p->mean);
     if (!dc_is_none(out.logvar)) dc_download(r, out.logvar, p->logvar);
 }

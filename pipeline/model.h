@@ -89,7 +89,7 @@ typedef struct job {
     dc_run *unet_text_run;                                                        /* once a batch, for all steps: fills */
     dc_tensor *unet_text;                                                         /* [dc_unet_texts], in that run's buffer */
     int32_t *ids[MAX_TEXT];                                                       /* [cond.n, length] */
-    int encode_strip, decode_strip;                                               /* latent rows of the VAE's strips; 0: the whole */
+    dc_vae_strips encode_strips, decode_strips;                                   /* of the VAE, where memory asks for them */
     double began;                                                                 /* of the stage, for progress */
     double sample_began;
     int image;              /* first picture of the batch under way */

@@ -99,45 +99,54 @@ void kl_free(kl_half *m)
 
 /* ---- layers ------------------------------------------------------------------------------------------------------------ */
 
-static dc_tensor first_conv(const kl_resnet *m, dc_run *r, const strips *x, int i, dc_pre norm)
+static dc_tensor first_conv(const kl_resnet *m, dc_run *r, strips *x, int i, dc_pre norm)
 {
+    strips_need(r, x, i + 1);
     return strips_conv(r, x, i, m->conv1, (dc_conv_opt){.pre = norm, .pad = {1, 1, 1, 1}});
 }
 
-/* x [N,H,W,I] -> [N,H,W,O]. Ref: diffusers ResnetBlock2D without time embedding.
- * In strips the second norm waits for the first convolution of all of them. Its strips take the place of x's as these are read; where x stays, as
- * the residual, they come beside it, or (twice) they are computed once for their sums and once more when they are needed. */
-static void resnet(const kl_resnet *m, dc_run *r, const dc_vae_config *c, bool twice, strips *x)
+static dc_tensor residual(const kl_resnet *m, dc_run *r, const strips *x, int i)
 {
+    return m->shortcut ? dc_conv2d(r, x->at[i], m->shortcut, (dc_conv_opt){0}) : x->at[i];
+}
+
+/* x [N,H,W,I] -> [N,H,W,O]. Ref: diffusers ResnetBlock2D without time embedding.
+ * In strips the second norm waits for the first convolution of all of them. Its strips, and the residual's, take the place of x's as these are
+ * read; or (again) they are computed once for their sums and once more as they are needed, which leaves one activation: x, then y in its place. */
+static void resnet(const kl_resnet *m, dc_run *r, const dc_vae_config *c, bool again, strips *x)
+{
+    const int n = x->n;
     const dc_pre first = strips_norm(r, x, m->norm1, c->groups);
-    strips h = *x, y = *x;
+    strips h = {.n = n, .height = x->height}, y = h;
     dc_tensor sums[MOST_STRIPS];
-    for (int i = 0; i < x->n; i++) {
+    again = again && n > 1;
+    for (int i = 0; i < n; i++) {
         h.at[i] = first_conv(m, r, x, i, first);
         sums[i] = strips_sums(r, &h, i);
-        if (m->shortcut) y.at[i] = dc_conv2d(r, x->at[i], m->shortcut, (dc_conv_opt){0});
+        if (!again) y.at[i] = residual(m, r, x, i);
     }
     const dc_pre then = strips_norm_of(r, &h, sums, m->norm2, c->groups);
-    twice = twice && x->n > 1;
-    for (int i = 0; i < x->n; i++) {
-        if (twice && i == 0) h.at[0] = first_conv(m, r, x, 0, first);
-        if (twice && i + 1 < x->n) h.at[i + 1] = first_conv(m, r, x, i + 1, first);
+    strips_rewind(x);
+    for (int i = 0; i < n; i++) {
+        for (int k = i ? i + 1 : 0; again && k <= i + 1 && k < n; k++) h.at[k] = first_conv(m, r, x, k, first);
+        if (again) y.at[i] = residual(m, r, x, i);
         y.at[i] = strips_conv(r, &h, i, m->conv2, (dc_conv_opt){.pre = then, .pad = {1, 1, 1, 1}, .residual = y.at[i]});
     }
     *x = y;
 }
 
-/* Twice the size, or half of it. TRAP: the encoder pads at the bottom and right only, the UNet on all sides. */
-static void sample(const dc_param *k, dc_run *r, bool up, strips *x)
+static void upsample(const dc_param *k, dc_run *r, strips *x)
 {
-    strips y = *x;
-    if (!k) return;
-    y.height = up ? 2 * x->height : x->height / 2;
-    for (int i = 0; i < x->n; i++) {
-        const dc_pre twice = {.h = 2 * (int)x->at[i].dim[1], .w = 2 * (int)x->at[i].dim[2]};
-        const dc_conv_opt larger = {.pre = twice, .pad = {1, 1, 1, 1}}, smaller = {.stride = 2, .pad = {0, 0, 1, 1}};
-        y.at[i] = strips_conv(r, x, i, k, up ? larger : smaller);
-    }
+    strips y = {.n = x->n, .height = 2 * x->height};
+    for (int i = 0; i < y.n; i++) y.at[i] = strips_up(r, x, i, k);
+    *x = y;
+}
+
+/* TRAP: the encoder pads at the bottom and right only, the UNet on all sides. */
+static void downsample(const dc_param *k, dc_run *r, strips *x)
+{
+    strips y = {.n = x->n, .height = x->height / 2};
+    for (int i = 0; i < y.n; i++) y.at[i] = strips_conv(r, x, i, k, (dc_conv_opt){.stride = 2, .pad = {0, 0, 1, 1}});
     *x = y;
 }
 
@@ -183,7 +192,7 @@ static void first(const kl_half *m, dc_run *r, strips *x)
 }
 
 /* Group norm, SiLU, convolution. */
-static dc_tensor last(const kl_half *m, dc_run *r, const dc_vae_config *c, const strips *x)
+static dc_tensor last(const kl_half *m, dc_run *r, const dc_vae_config *c, strips *x)
 {
     strips y = *x;
     const dc_pre norm = strips_norm(r, x, m->norm_out, c->groups);
@@ -195,33 +204,39 @@ static dc_tensor last(const kl_half *m, dc_run *r, const dc_vae_config *c, const
 
 /* ---- the two ways --------------------------------------------------------------------------------------------------------- */
 
-dc_tensor kl_decode(const kl_half *m, dc_run *r, const dc_vae_config *c, dc_tensor z, int rows)
+/* Once more in place of kept: the last level is the largest, and its first block has more channels to read than it puts out. */
+dc_tensor kl_decode(const kl_half *m, dc_run *r, const dc_vae_config *c, dc_tensor z, dc_vae_strips how)
 {
     if (m->quant) z = dc_conv2d(r, z, m->quant, (dc_conv_opt){0});
-    strips x = strips_cut(z, 0);
+    strips low, x = strips_cut(z, 0);
     first(m, r, &x);
-    x = strips_cut(mid_block(m, r, c, x.at[0]), rows);
+    x = strips_cut(mid_block(m, r, c, x.at[0]), how.rows);
     for (int i = 0; i < c->levels; i++) {
         const kl_level *level = &m->level[i];
         dc_scope(r, "up_blocks.%d", i);
-        for (int j = 0; j < level->n; j++) resnet(&level->resnets[j], r, c, false, &x);
-        sample(level->sampler, r, true, &x);
+        for (int j = 0; j < level->n; j++) resnet(&level->resnets[j], r, c, how.again && i + 1 == c->levels, &x);
+        if (level->sampler && how.again && x.n > 1 && i + 2 == c->levels) {
+            low = x;
+            x = (strips){.n = low.n, .height = 2 * low.height, .low = &low, .up = level->sampler};
+        } else if (level->sampler) {
+            upsample(level->sampler, r, &x);
+        }
         tap(r, "", &x);
         dc_scope_end(r);
     }
     return last(m, r, c, &x);
 }
 
-/* The first level is the largest, and its blocks keep their width: computing half of them twice halves what it holds. */
-dc_tensor kl_encode(const kl_half *m, dc_run *r, const dc_vae_config *c, dc_tensor picture, int rows)
+/* The first level is the largest, and its blocks keep their width. */
+dc_tensor kl_encode(const kl_half *m, dc_run *r, const dc_vae_config *c, dc_tensor picture, dc_vae_strips how)
 {
-    strips x = strips_cut(picture, rows * c->factor);
+    strips x = strips_cut(picture, how.rows * c->factor);
     first(m, r, &x);
     for (int i = 0; i < c->levels; i++) {
         const kl_level *level = &m->level[i];
         dc_scope(r, "down_blocks.%d", i);
-        for (int j = 0; j < level->n; j++) resnet(&level->resnets[j], r, c, i == 0, &x);
-        sample(level->sampler, r, false, &x);
+        for (int j = 0; j < level->n; j++) resnet(&level->resnets[j], r, c, how.again && i == 0, &x);
+        if (level->sampler) downsample(level->sampler, r, &x);
         tap(r, "", &x);
         dc_scope_end(r);
     }

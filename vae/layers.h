@@ -28,9 +28,8 @@ typedef struct kl_half {
 bool kl_bind_decoder(kl_half *m, dc_binder *b, const dc_vae_config *c);
 bool kl_bind_encoder(kl_half *m, dc_binder *b, const dc_vae_config *c);
 void kl_free(kl_half *m);
-/* rows: latent rows of a strip (vae.h), or 0: the whole. */
-dc_tensor kl_decode(const kl_half *m, dc_run *r, const dc_vae_config *c, dc_tensor z, int rows);       /* [N,h,w,L] -> [N,h*f,w*f,3] */
-dc_tensor kl_encode(const kl_half *m, dc_run *r, const dc_vae_config *c, dc_tensor picture, int rows); /* -> mean | logvar [N,h,w,2L] */
+dc_tensor kl_decode(const kl_half *m, dc_run *r, const dc_vae_config *c, dc_tensor z, dc_vae_strips how);       /* [N,h,w,L] -> [N,h*f,w*f,3] */
+dc_tensor kl_encode(const kl_half *m, dc_run *r, const dc_vae_config *c, dc_tensor picture, dc_vae_strips how); /* -> mean | logvar [N,h,w,2L] */
 
 /* ---- tiny.c: AutoencoderTiny (TAESD) ---- */
 typedef struct tiny_block {

@@ -39,9 +39,24 @@ dc_pre strips_norm_of(dc_run *r, const strips *x, const dc_tensor *sums, const d
     return (dc_pre){.scale = dc_group_scale(r, sums, x->n, norm, groups, KL_EPS, x->height * x->at[0].dim[2]), .act = DC_ACT_SILU};
 }
 
-dc_pre strips_norm(dc_run *r, const strips *x, const dc_param *norm, int groups)
+dc_tensor strips_up(dc_run *r, const strips *x, int i, const dc_param *k)
+{
+    const dc_pre twice = {.h = 2 * (int)x->at[i].dim[1], .w = 2 * (int)x->at[i].dim[2]};
+    return strips_conv(r, x, i, k, (dc_conv_opt){.pre = twice, .pad = {1, 1, 1, 1}});
+}
+
+void strips_need(dc_run *r, strips *x, int i)
+{
+    for (; x->low && x->made <= i && x->made < x->n; x->made++) x->at[x->made] = strips_up(r, x->low, x->made, x->up);
+}
+
+dc_pre strips_norm(dc_run *r, strips *x, const dc_param *norm, int groups)
 {
     dc_tensor sums[MOST_STRIPS];
-    for (int i = 0; i < x->n; i++) sums[i] = strips_sums(r, x, i);
+    for (int i = 0; i < x->n; i++) {
+        strips_need(r, x, i);
+        sums[i] = strips_sums(r, x, i);
+    }
+    strips_rewind(x);
     return strips_norm_of(r, x, sums, norm, groups);
 }

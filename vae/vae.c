@@ -91,32 +91,36 @@ const dc_vae_config *dc_vae_configuration(const dc_vae *m) { return &m->c; }
 
 /* ---- the two ways --------------------------------------------------------------------------------------------------------- */
 
-int dc_vae_next_strip(const dc_vae_config *c, int h, int rows)
+/* Half as high, down to what dc_norm_rows and Winograd's tiles allow; then, decoding, with less kept. Encoding gains next to nothing before that. */
+bool dc_vae_next_strips(const dc_vae_config *c, int h, bool encode, dc_vae_strips *s)
 {
-    const int now = rows ? rows : h, least = dc_norm_rows(h) > 4 ? dc_norm_rows(h) : 4;
+    const int now = s->rows ? s->rows : h, least = dc_norm_rows(h) > 4 ? dc_norm_rows(h) : 4;
     const int next = ((now + 1) / 2 + least - 1) / least * least;
-    return c->tiny || next >= now ? 0 : next;
+    if (c->tiny || h <= least || (next >= now && s->again)) return false;
+    s->again = encode || next >= now;
+    if (next < now) s->rows = next;
+    return true;
 }
 
-dc_tensor dc_vae_decode(const dc_vae *m, dc_run *r, dc_tensor latent) { return dc_vae_decode_strips(m, r, latent, 0); }
-dc_vae_moments dc_vae_encode(const dc_vae *m, dc_run *r, dc_tensor picture) { return dc_vae_encode_strips(m, r, picture, 0); }
+dc_tensor dc_vae_decode(const dc_vae *m, dc_run *r, dc_tensor latent) { return dc_vae_decode_strips(m, r, latent, (dc_vae_strips){0}); }
+dc_vae_moments dc_vae_encode(const dc_vae *m, dc_run *r, dc_tensor picture) { return dc_vae_encode_strips(m, r, picture, (dc_vae_strips){0}); }
 
-dc_tensor dc_vae_decode_strips(const dc_vae *m, dc_run *r, dc_tensor latent, int rows)
+dc_tensor dc_vae_decode_strips(const dc_vae *m, dc_run *r, dc_tensor latent, dc_vae_strips how)
 {
-    if (dc_tapping(r)) rows = 0;
+    if (dc_tapping(r)) how.rows = 0;
     const dc_vae_config *c = &m->c;
     dc_tensor z = latent;
     if (m->unshift) z = dc_linear(r, z, m->unshift, (dc_linear_opt){0});
     else if (c->scaling_factor != 1) z = dc_lincomb(r, &(dc_term){(float)(1 / c->scaling_factor), z}, 1);
     dc_scope(r, "decoder");
-    dc_tensor picture = c->tiny ? tiny_decode(&m->decoder.tiny, r, c, z) : kl_decode(&m->decoder.kl, r, c, z, rows);
+    dc_tensor picture = c->tiny ? tiny_decode(&m->decoder.tiny, r, c, z) : kl_decode(&m->decoder.kl, r, c, z, how);
     dc_scope_end(r);
     return picture;
 }
 
-dc_vae_moments dc_vae_encode_strips(const dc_vae *m, dc_run *r, dc_tensor picture, int rows)
+dc_vae_moments dc_vae_encode_strips(const dc_vae *m, dc_run *r, dc_tensor picture, dc_vae_strips how)
 {
-    if (dc_tapping(r)) rows = 0;
+    if (dc_tapping(r)) how.rows = 0;
     const dc_vae_config *c = &m->c;
     dc_vae_moments out = {0};
     dc_scope(r, "encoder");
@@ -124,7 +128,7 @@ dc_vae_moments dc_vae_encode_strips(const dc_vae *m, dc_run *r, dc_tensor pictur
         out.mean = tiny_encode(&m->encoder.tiny, r, c, picture);
         if (c->scaling_factor != 1) out.mean = dc_lincomb(r, &(dc_term){(float)c->scaling_factor, out.mean}, 1);
     } else {
-        dc_tensor moments = kl_encode(&m->encoder.kl, r, c, picture, rows);
+        dc_tensor moments = kl_encode(&m->encoder.kl, r, c, picture, how);
         out.mean = dc_view_channels(moments, 0, c->latent_channels);
         out.logvar = dc_view_channels(moments, c->latent_channels, c->latent_channels);
     }

@@ -44,11 +44,14 @@ typedef struct dc_vae_moments {
 } dc_vae_moments;
 dc_vae_moments dc_vae_encode(const dc_vae *m, dc_run *r, dc_tensor picture);
 
-/* The same bytes in less memory: in strips of `rows` latent rows, one picture at a time (N = 1). Decoding then holds about half as much at no
- * cost but that of smaller pieces; encoding too, and computes about a seventh more. rows 0, or somebody taps: as a whole.
- * The next lower strips after `rows` (0: the whole) for latents of h rows, or 0: there are none, and none at all for AutoencoderTiny. */
-int dc_vae_next_strip(const dc_vae_config *c, int h, int rows);
-dc_tensor dc_vae_decode_strips(const dc_vae *m, dc_run *r, dc_tensor latent, int rows);
-dc_vae_moments dc_vae_encode_strips(const dc_vae *m, dc_run *r, dc_tensor picture, int rows);
+/* The same bytes in less memory: in strips of rows, one picture at a time (N = 1). */
+typedef struct dc_vae_strips {
+    int rows;   /* latent rows of a strip; 0 (also when somebody taps): the picture as a whole */
+    bool again; /* part of what could be kept is computed again: a third more work in decoding, a seventh in encoding */
+} dc_vae_strips;
+/* *s as it takes the next less memory (first {0}), for latents of h rows. False: there is none; none at all for AutoencoderTiny. */
+bool dc_vae_next_strips(const dc_vae_config *c, int h, bool encode, dc_vae_strips *s);
+dc_tensor dc_vae_decode_strips(const dc_vae *m, dc_run *r, dc_tensor latent, dc_vae_strips how);
+dc_vae_moments dc_vae_encode_strips(const dc_vae *m, dc_run *r, dc_tensor picture, dc_vae_strips how);
 
 #endif

@@ -201,9 +201,10 @@ static void print_plan_json(const diffc_plan *p)
 {
     json_t *stages = json_array();
     for (int i = 0; i < p->n_stages; i++)
-        json_array_append_new(stages, json_pack("{s:s,s:I,s:I,s:f,s:i,s:i}", "stage", p->stage[i].name, "weights", (json_int_t)p->stage[i].weights,
-                                                "buffers", (json_int_t)p->stage[i].buffers, "gflop", p->stage[i].gflop, "passes", p->stage[i].passes,
-                                                "strip_rows", p->stage[i].strip));
+        json_array_append_new(stages,
+                              json_pack("{s:s,s:I,s:I,s:f,s:i,s:i,s:b}", "stage", p->stage[i].name, "weights", (json_int_t)p->stage[i].weights,
+                                        "buffers", (json_int_t)p->stage[i].buffers, "gflop", p->stage[i].gflop, "passes", p->stage[i].passes,
+                                        "strip_rows", p->stage[i].strip, "again", p->stage[i].again));
     json_t *o = json_pack("{s:i,s:i,s:i,s:i,s:s,s:s,s:I,s:I,s:I,s:o}", "width", p->width, "height", p->height, "steps", p->steps, "passes", p->rows,
                           "sampler", p->sampler, "scheduler", p->schedule ? p->schedule : "model", "peak_bytes", (json_int_t)p->peak, "mapped_bytes",
                           (json_int_t)p->mapped, "available_bytes", (json_int_t)p->available, "stages", stages);
@@ -228,7 +229,9 @@ static int dry_run(diffc_model *m, const diffc_request *q, bool json)
         printf("%-16s %12.1f %12.1f %12.1f %8d\n", p.stage[i].name, mb(p.stage[i].weights), mb(p.stage[i].buffers), p.stage[i].gflop,
                p.stage[i].passes);
     for (int i = 0; i < p.n_stages; i++)
-        if (p.stage[i].strip) printf("\n%s: in strips of %d rows, to fit into --max-memory", p.stage[i].name, p.stage[i].strip);
+        if (p.stage[i].strip)
+            printf("\n%s: in strips of %d rows%s, to fit into --max-memory", p.stage[i].name, p.stage[i].strip,
+                   p.stage[i].again ? ", some computed twice" : "");
     printf("\npeak memory %.1f MB (%llu bytes); model files mapped %.1f MB; available %.1f MB\n", mb(p.peak), (unsigned long long)p.peak,
            mb(p.mapped), mb(p.available));
     return 0;
