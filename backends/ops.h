@@ -96,6 +96,7 @@ typedef struct dc_param_desc {
     int out, in, kh, kw;  /* kh = kw = 1 but for convolutions; in = 1 for norms          */
     bool geglu;           /* LINEAR: rows [0,out/2) are values, the others their gates   */
     bool transposed;      /* LINEAR: stored as [in,out]; then n_weight == 1              */
+    bool int8;            /* at precision int8 weights and inputs may be rounded so far  */
     int n_weight, n_bias; /* parts, stacked along `out`; n_bias 0: no bias               */
     dc_source weight[DC_MAX_PARTS], bias[DC_MAX_PARTS];
 } dc_param_desc;

@@ -230,11 +230,13 @@ typedef struct diffc_layer {
 } diffc_layer;
 
 /* Times one part on the model's weights with random input: what is "unet", "vae", "taesd", "clip-text". Warm-up, then rounds until
- * `seconds` have passed (at least 3; 1 when they are 0). out: seconds of each round, in a new array. */
+ * `seconds` have passed (at least 3; 1 when they are 0). out: seconds of each round, in a new array; gflop: of a direct pass that makes
+ * everything, also what is made once. */
 typedef struct diffc_bench {
     double *seconds;
     int n;
     double best, median, gflop;
+    double once; /* seconds of what comes once before all rounds (UNet: keys and values of the text); 0: nothing */
     uint64_t weight_bytes, buffer_bytes;
     char *profile;
     diffc_layer *layer; /* of diffc_bench_plan */

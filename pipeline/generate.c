@@ -121,6 +121,7 @@ static void fill_plan(const job *j, diffc_plan *p)
         tell_strips(j, p, j->encode_strips);
     }
     add_stage(p, "unet", dc_unet_params(m->unet), j->unet_run, (j->count + j->batch - 1) / j->batch * j->plan.n_rows);
+    p->stage[p->n_stages - 1].buffers += dc_run_bytes(j->unet_text_run);
     add_stage(p, "vae decoder", dc_vae_params(m->vae), j->decode_run, j->count);
     tell_strips(j, p, j->decode_strips);
     if (j->finish_run) p->stage[p->n_stages - 1].buffers += dc_run_bytes(j->finish_run);
@@ -263,6 +264,7 @@ static dc_status sample_and_decode(job *j)
         if (first == 0) job_progress(j, DIFFC_STAGE_SAMPLE, "unet", 0, 0);
         s = sample_run(j, first, n, latents);
         dc_run_release(j->unet_run);
+        dc_run_release(j->unet_text_run);
         if (first + n >= j->count) job_drop(j, unet);
         if (!s) s = decode_batch(j, first, n, latents);
     }
@@ -291,9 +293,9 @@ static void keep_profile(diffc_model *m, const job *j)
     const struct {
         const char *name;
         const dc_run *r;
-    } part[] = {{"unet", j->unet_run}, {"vae decoder", j->decode_run}};
+    } part[] = {{"unet, once for the text", j->unet_text_run}, {"unet", j->unet_run}, {"vae decoder", j->decode_run}};
     dc_text_free(&m->profile);
-    for (size_t i = 0; j->q->profile && i < 2; i++)
+    for (size_t i = 0; j->q->profile && i < sizeof part / sizeof *part; i++)
         if (part[i].r) profile_table(&m->profile, part[i].name, part[i].r);
 }
 

@@ -86,6 +86,8 @@ typedef struct job {
     } moments, masked_moments; /* [h,w,C], VAE units (TAESD: latent units, no logvar) */
     conditioning cond;
     dc_run *text_run[MAX_TEXT], *unet_run, *encode_run, *decode_run, *finish_run; /* finish: tiles to pixels */
+    dc_run *unet_text_run;                                                        /* once a batch, for all steps: fills */
+    dc_tensor *unet_text;                                                         /* [dc_unet_texts], in that run's buffer */
     int32_t *ids[MAX_TEXT];                                                       /* [cond.n, length] */
     dc_vae_strips encode_strips, decode_strips;                                   /* of the VAE, where memory asks for them */
     double began;                                                                 /* of the stage, for progress */
@@ -112,8 +114,8 @@ dc_status job_cancelled(job *j); /* CANCELLED (and a message) when it is time to
 dc_status text_plan(job *j); /* prompt.c: tokenises, plans the text encoders' passes */
 dc_status text_run(job *j);  /* fills j->cond */
 
-dc_status sample_plan(job *j); /* sample.c: plans the UNet pass for j->batch pictures */
-/* Samples pictures first .. first+n-1 (n <= batch): latents [n][h,w,C] channels-last, scaled. */
+dc_status sample_plan(job *j); /* sample.c: plans the UNet's passes for j->batch pictures */
+/* Samples pictures first .. first+n-1 (n <= batch): latents [n][h,w,C] channels-last, scaled. Leaves the UNet's buffers reserved. */
 dc_status sample_run(job *j, int first, int n, float *latents);
 
 /* Plans the VAE's passes, also once more with other strips. */

@@ -240,6 +240,8 @@ void job_end(job *j)
         free(j->ids[i]);
     }
     dc_run_free(j->unet_run);
+    dc_run_free(j->unet_text_run);
+    free(j->unet_text);
     dc_run_free(j->encode_run);
     dc_run_free(j->decode_run);
     dc_run_free(j->finish_run);

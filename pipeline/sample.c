@@ -15,7 +15,7 @@ typedef struct step {
     bool uses[DC_REGS];
     const float *start; /* [n,h,w,C] X of the first row */
     const float *noise; /* [n,h,w,C] Z of this row */
-    const float *context, *pooled, *time_ids, *extra;
+    const float *pooled, *time_ids, *extra;
     float t, lcm_w;
     float *latent; /* [n,h,w,C] X after this row */
     dc_stats *stats;
@@ -36,7 +36,7 @@ static dc_tensor guided_output(const step *s, dc_run *r, dc_tensor X)
 
     dc_tensor scaled = dc_new(r, DC_F32, 4, (int64_t[4]){N, j->h, j->w, j->latent_channels});
     for (int half = 0; half < halves; half++) dc_lincomb_into(r, dc_view_batch(scaled, half * n, n), &(dc_term){(float)s->row->c_in, X}, 1);
-    dc_unet_in in = {.x = scaled, .timestep = upload(r, 1, 1, 0, 0, 0, &s->t), .context = upload(r, 3, N, c->tokens, c->width, 0, s->context)};
+    dc_unet_in in = {.x = scaled, .timestep = upload(r, 1, 1, 0, 0, 0, &s->t), .text = j->unet_text};
     int extra = u->in_channels - u->out_channels;
     if (extra) in.extra = upload(r, 4, N, j->h, j->w, extra, s->extra);
     if (u->text_time) {
@@ -51,6 +51,20 @@ static dc_tensor guided_output(const step *s, dc_run *r, dc_tensor X)
     float g = (float)j->guidance;
     dc_tensor mixed = dc_lincomb(r, (dc_term[]){{1.0f - g, negative}, {g, positive}}, 2);
     return j->rescale > 0 ? dc_rescale_std(r, mixed, positive, (float)j->rescale) : mixed;
+}
+
+/* What the text alone decides, for all rows of a batch. context: [N,T,width], NULL while planning. */
+typedef struct text_part {
+    const job *j;
+    int n;
+    const float *context;
+} text_part;
+
+static void run_text_part(void *ctx, dc_run *r)
+{
+    const text_part *p = ctx;
+    const conditioning *c = &p->j->cond;
+    dc_unet_text_forward(p->j->m->unet, r, upload(r, 3, (int64_t)p->n * c->n, c->tokens, c->width, 0, p->context), p->j->unet_text);
 }
 
 /* One row: M = model(X); O = kx X + km M; X' and S' from all old registers; H[slot] = O. */
@@ -110,20 +124,31 @@ static void find_uses(step *s, const dc_plan *p)
 static const dc_row every_term = {
     .t = 500, .c_in = 1, .kx = 1, .km = 1, .x = {1, 1, 1, 1, 1, 1, 1}, .s = {1, 1, 1, 1, 1, 1, 1}, .slot = 0, .save = true, .draw = true};
 
-static dc_status plan_batch(job *j, dc_run *r, int n)
+/* The pass of a row, to r. It reads what the text's pass makes, which is planned before. */
+static dc_status plan_rows(job *j, dc_run *r, int n)
 {
     step s = {.j = j, .row = &every_term, .n = n, .first = 0.5f};
     find_uses(&s, &j->plan);
     return dc_run_plan(r, run_step, &s, j->e);
 }
 
+static dc_status plan_batch(job *j, int n)
+{
+    text_part text = {.j = j, .n = n};
+    dc_status s = dc_run_plan(j->unet_text_run, run_text_part, &text, j->e);
+    return s ? s : plan_rows(j, j->unet_run, n);
+}
+
 dc_status sample_plan(job *j)
 {
     j->unet_run = dc_run_new(j->m->device);
-    if (!j->unet_run) return dc_fail_memory(j->e, "a pass", 0);
+    j->unet_text_run = dc_run_new(j->m->device);
+    j->unet_text = dc_calloc((size_t)dc_unet_texts(j->m->unet) + 1, sizeof *j->unet_text);
+    if (!j->unet_run || !j->unet_text_run || !j->unet_text) return dc_fail_memory(j->e, "a pass", 0);
     trace_attach(j, j->unet_run);
     dc_run_set_profile(j->unet_run, j->q->profile);
-    return plan_batch(j, j->unet_run, j->batch);
+    dc_run_set_profile(j->unet_text_run, j->q->profile);
+    return plan_batch(j, j->batch);
 }
 
 /* ---- host side of a batch --------------------------------------------------------------------------------- */
@@ -260,7 +285,7 @@ static dc_status not_finite(job *j, step *s, const float *before, int row)
     if (r) {
         dc_run_set_tap(r, look_for_culprit, &c);
         dc_error ignored = {0};
-        if (plan_batch(j, r, s->n) == DC_OK && dc_run_reserve(r, &ignored) == DC_OK) dc_run_pass(r, run_step, s, &ignored);
+        if (plan_rows(j, r, s->n) == DC_OK && dc_run_reserve(r, &ignored) == DC_OK) dc_run_pass(r, run_step, s, &ignored);
         dc_run_free(r);
     }
     dc_status status = dc_fail(j->e, DC_INTERNAL, "%s: UNet: found non-finite values in row %d of %d (timestep %.6g), first in %s", j->m->folder,
@@ -274,14 +299,15 @@ dc_status sample_run(job *j, int first, int n, float *latents)
     batch b;
     dc_stats stats = {0};
     dc_status s = batch_make(j, &b, first, n);
-    if (!s && n != j->batch) s = plan_batch(j, j->unet_run, n);
+    if (!s && n != j->batch) s = plan_batch(j, n);
+    if (!s) s = dc_run_reserve(j->unet_text_run, j->e);
     if (!s) s = dc_run_reserve(j->unet_run, j->e);
+    if (!s) s = dc_run_pass(j->unet_text_run, run_text_part, &(text_part){.j = j, .n = n, .context = b.context}, j->e);
 
     step st = {.j = j,
                .n = n,
                .start = b.start,
                .noise = b.noise,
-               .context = b.context,
                .pooled = b.pooled,
                .time_ids = b.time_ids,
                .extra = b.extra,

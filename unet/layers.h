@@ -8,8 +8,9 @@
 typedef struct unet_pass {
     dc_run *r;
     const dc_unet_config *c;
-    dc_tensor temb;    /* [N,time_dim] or [1,time_dim], already SiLU'd: every resnet begins with that */
-    dc_tensor context; /* [N,T,context]                                                             */
+    dc_tensor temb;        /* [N,time_dim] or [1,time_dim], already SiLU'd: every resnet begins with that */
+    dc_tensor context;     /* [N,T,context], or                                                         */
+    const dc_tensor *text; /* keys and values made of it before                                     */
 } unet_pass;
 
 /* ---- time.c ---- */
@@ -41,6 +42,7 @@ typedef struct unet_layer {
     dc_param *norm1, *qkv1, *q1, *kv1, *out1;
     dc_param *norm2, *q2, *kv2, *out2;
     dc_param *norm3, *ff1, *ff2;
+    int text; /* place of kv2's result among all keys and values of the text; kv1's has the next */
 } unet_layer;
 typedef struct unet_transformer {
     dc_param *norm, *proj_in, *proj_out;
@@ -52,6 +54,10 @@ typedef struct unet_transformer {
 bool unet_transformer_bind(unet_transformer *m, dc_binder *b, const dc_unet_config *c, const dc_unet_block *block, const char *prefix, int index,
                            int width);
 void unet_transformer_free(unet_transformer *m);
+/* Gives the layers' keys and values of the text places from `first` on; the first place behind them. */
+int unet_transformer_number(unet_transformer *m, int first);
+/* Those keys and values, [N,T,2 C] each, to their places in `text`. */
+void unet_transformer_text_forward(const unet_transformer *m, dc_run *r, dc_tensor context, dc_tensor *text);
 /* x [N,H,W,C] -> [N,H,W,C]. Ref: diffusers Transformer2DModel (continuous input). */
 dc_tensor unet_transformer_forward(const unet_transformer *m, const unet_pass *p, dc_tensor x);
 

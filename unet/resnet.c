@@ -8,7 +8,7 @@ static const dc_bind resnet_binds[] = {
     {"time_emb_proj", offsetof(unet_resnet, time), "O T", 0},
     {"norm2", offsetof(unet_resnet, norm2), "O", 0},
     {"conv2", offsetof(unet_resnet, conv2), "O O 3 3", 0},
-    {"conv_shortcut", offsetof(unet_resnet, shortcut), "O I 1 1", DC_BIND_AS_LINEAR}, /* only if I != O */
+    {"conv_shortcut", offsetof(unet_resnet, shortcut), "O I 1 1", DC_BIND_AS_LINEAR | DC_BIND_INT8}, /* only if I != O */
 };
 
 void unet_resnet_bind(unet_resnet *m, dc_binder *b, const dc_unet_config *c, const char *prefix, int index, int in, int out)

@@ -8,26 +8,26 @@ static const float GROUP_EPS = 1e-6f, LAYER_EPS = 1e-5f; /* fixed in Transformer
 /* C: width; stored as [C,C] or [C,C,1,1], whatever use_linear_projection says. */
 static const dc_bind transformer_binds[] = {
     {"norm", offsetof(unet_transformer, norm), "C", 0},
-    {"proj_in", offsetof(unet_transformer, proj_in), "C C", DC_BIND_AS_LINEAR},
-    {"proj_out", offsetof(unet_transformer, proj_out), "C C", DC_BIND_AS_LINEAR},
+    {"proj_in", offsetof(unet_transformer, proj_in), "C C", DC_BIND_AS_LINEAR | DC_BIND_INT8},
+    {"proj_out", offsetof(unet_transformer, proj_out), "C C", DC_BIND_AS_LINEAR | DC_BIND_INT8},
 };
 /* C: width, D: 2 C, X: text width, F: 4 C, G: 2 F (values and gates), Q: 3 C. */
 static const dc_bind layer_binds[] = {
     {"norm1", offsetof(unet_layer, norm1), "C", 0},
-    {"attn1.to_out.0", offsetof(unet_layer, out1), "C C", 0},
+    {"attn1.to_out.0", offsetof(unet_layer, out1), "C C", DC_BIND_INT8},
     {"norm2", offsetof(unet_layer, norm2), "C", 0},
-    {"attn2.to_q", offsetof(unet_layer, q2), "C C", DC_BIND_NO_BIAS},
+    {"attn2.to_q", offsetof(unet_layer, q2), "C C", DC_BIND_NO_BIAS | DC_BIND_INT8},
     {"attn2.to_k|attn2.to_v", offsetof(unet_layer, kv2), "D X", DC_BIND_NO_BIAS},
-    {"attn2.to_out.0", offsetof(unet_layer, out2), "C C", 0},
+    {"attn2.to_out.0", offsetof(unet_layer, out2), "C C", DC_BIND_INT8},
     {"norm3", offsetof(unet_layer, norm3), "C", 0},
-    {"ff.net.0.proj", offsetof(unet_layer, ff1), "G C", DC_BIND_GEGLU},
-    {"ff.net.2", offsetof(unet_layer, ff2), "C F", 0},
+    {"ff.net.0.proj", offsetof(unet_layer, ff1), "G C", DC_BIND_GEGLU | DC_BIND_INT8},
+    {"ff.net.2", offsetof(unet_layer, ff2), "C F", DC_BIND_INT8},
 };
 static const dc_bind self_binds[] = {
-    {"attn1.to_q|attn1.to_k|attn1.to_v", offsetof(unet_layer, qkv1), "Q C", DC_BIND_NO_BIAS},
+    {"attn1.to_q|attn1.to_k|attn1.to_v", offsetof(unet_layer, qkv1), "Q C", DC_BIND_NO_BIAS | DC_BIND_INT8},
 };
 static const dc_bind only_cross_binds[] = {
-    {"attn1.to_q", offsetof(unet_layer, q1), "C C", DC_BIND_NO_BIAS},
+    {"attn1.to_q", offsetof(unet_layer, q1), "C C", DC_BIND_NO_BIAS | DC_BIND_INT8},
     {"attn1.to_k|attn1.to_v", offsetof(unet_layer, kv1), "D X", DC_BIND_NO_BIAS},
 };
 #define ROWS(table) table, (int)(sizeof table / sizeof *table)
@@ -52,6 +52,26 @@ bool unet_transformer_bind(unet_transformer *m, dc_binder *b, const dc_unet_conf
 
 void unet_transformer_free(unet_transformer *m) { free(m->layers); }
 
+int unet_transformer_number(unet_transformer *m, int first)
+{
+    for (int i = 0; i < m->depth; i++) {
+        m->layers[i].text = first;
+        first += m->layers[i].kv1 ? 2 : 1;
+    }
+    return first;
+}
+
+/* ---- forward -------------------------------------------------------------------------------------------------------- */
+
+void unet_transformer_text_forward(const unet_transformer *m, dc_run *r, dc_tensor context, dc_tensor *text)
+{
+    for (int i = 0; i < m->depth; i++) {
+        const unet_layer *layer = &m->layers[i];
+        text[layer->text] = dc_linear(r, context, layer->kv2, (dc_linear_opt){0});
+        if (layer->kv1) text[layer->text + 1] = dc_linear(r, context, layer->kv1, (dc_linear_opt){0});
+    }
+}
+
 /* x W' + bias + residual. The name is that of the module that ends with this layer; diffusers adds the residual outside of
  * it, so its tap has not got it. */
 static dc_tensor add_branch(dc_run *r, dc_tensor residual, dc_tensor x, const dc_param *k, const char *name)
@@ -62,12 +82,13 @@ static dc_tensor add_branch(dc_run *r, dc_tensor residual, dc_tensor x, const dc
     return dc_lincomb(r, (dc_term[]){{1, branch}, {1, residual}}, 2);
 }
 
-/* Queries from the picture, keys and values from the text. */
-static dc_tensor cross_attention(dc_run *r, dc_tensor x, dc_tensor context, const dc_param *q, const dc_param *kv, int heads)
+/* Queries from the picture; keys and values from the text, if they were not made before. */
+static dc_tensor cross_attention(const unet_pass *p, dc_tensor x, const dc_param *q, const dc_param *kv, int place, int heads)
 {
-    dc_tensor queries = dc_linear(r, x, q, (dc_linear_opt){0}), both = dc_linear(r, context, kv, (dc_linear_opt){0});
+    dc_tensor queries = dc_linear(p->r, x, q, (dc_linear_opt){0});
+    dc_tensor text = p->text ? p->text[place] : dc_linear(p->r, p->context, kv, (dc_linear_opt){0});
     int64_t C = dc_param_out(q);
-    return dc_attention(r, queries, dc_view_channels(both, 0, C), dc_view_channels(both, C, C), (dc_attention_opt){.heads = heads});
+    return dc_attention(p->r, queries, dc_view_channels(text, 0, C), dc_view_channels(text, C, C), (dc_attention_opt){.heads = heads});
 }
 
 static dc_tensor self_attention(dc_run *r, dc_tensor x, const dc_param *qkv, int heads)
@@ -83,11 +104,11 @@ static dc_tensor layer_forward(const unet_layer *m, const unet_pass *p, dc_tenso
 {
     dc_run *r = p->r;
     dc_tensor h = dc_layer_norm(r, x, m->norm1, LAYER_EPS);
-    h = m->qkv1 ? self_attention(r, h, m->qkv1, heads) : cross_attention(r, h, p->context, m->q1, m->kv1, heads);
+    h = m->qkv1 ? self_attention(r, h, m->qkv1, heads) : cross_attention(p, h, m->q1, m->kv1, m->text + 1, heads);
     x = add_branch(r, x, h, m->out1, "attn1");
 
     h = dc_layer_norm(r, x, m->norm2, LAYER_EPS);
-    h = cross_attention(r, h, p->context, m->q2, m->kv2, heads);
+    h = cross_attention(p, h, m->q2, m->kv2, m->text, heads);
     x = add_branch(r, x, h, m->out2, "attn2");
 
     h = dc_layer_norm(r, x, m->norm3, LAYER_EPS);

@@ -12,12 +12,20 @@ typedef struct unet_stage {
     dc_param *sampler; /* downsampler or upsampler; the last level of each direction has none */
 } unet_stage;
 
+enum { STAGES = 2 * DC_UNET_LEVELS + 1 };
+
 struct dc_unet {
     dc_unet_config c;
     dc_params *params;
     unet_time time;
     dc_param *conv_in, *conv_norm_out, *conv_out;
-    unet_stage down[DC_UNET_LEVELS], mid, up[DC_UNET_LEVELS];
+    union {
+        unet_stage all[STAGES]; /* those below, for what is done to each of them */
+        struct {
+            unet_stage down[DC_UNET_LEVELS], mid, up[DC_UNET_LEVELS];
+        };
+    };
+    int texts; /* keys and values of the text */
 };
 
 /* ---- open and close ---------------------------------------------------------------------------------------------- */
@@ -87,6 +95,12 @@ static bool bind_all(dc_unet *m, dc_binder *b)
     return fine;
 }
 
+static void number_texts(dc_unet *m)
+{
+    for (int i = 0; i < STAGES; i++)
+        for (int j = 0; j < DC_UNET_LAYERS; j++) m->texts = unet_transformer_number(&m->all[i].attentions[j], m->texts);
+}
+
 dc_status dc_unet_open(dc_unet **out, const dc_unet_config *c, const dc_weights *w, dc_device *d, const dc_log *log, dc_error *e)
 {
     *out = NULL;
@@ -101,27 +115,37 @@ dc_status dc_unet_open(dc_unet **out, const dc_unet_config *c, const dc_weights 
         dc_status bound = dc_binder_finish(b, log, e); /* frees b, so always */
         if (!s) s = bound;
     }
+    if (!s) number_texts(m);
     if (!s) *out = m;
     else dc_unet_close(m);
     return s;
 }
 
-static void free_stage(unet_stage *s)
-{
-    for (int j = 0; j < DC_UNET_LAYERS; j++) unet_transformer_free(&s->attentions[j]);
-}
-
 void dc_unet_close(dc_unet *m)
 {
     if (!m) return;
-    for (int i = 0; i < DC_UNET_LEVELS; i++) free_stage(&m->down[i]), free_stage(&m->up[i]);
-    free_stage(&m->mid);
+    for (int i = 0; i < STAGES; i++)
+        for (int j = 0; j < DC_UNET_LAYERS; j++) unet_transformer_free(&m->all[i].attentions[j]);
     dc_params_free(m->params);
     free(m);
 }
 
 dc_params *dc_unet_params(dc_unet *m) { return m->params; }
 const dc_unet_config *dc_unet_configuration(const dc_unet *m) { return &m->c; }
+
+/* ---- the text's part, once a prompt ------------------------------------------------------------------------------- */
+
+int dc_unet_texts(const dc_unet *m) { return m->texts; }
+
+void dc_unet_text_forward(const dc_unet *m, dc_run *r, dc_tensor context, dc_tensor *text)
+{
+    for (int i = 0; i < STAGES; i++)
+        for (int j = 0; j < DC_UNET_LAYERS; j++) unet_transformer_text_forward(&m->all[i].attentions[j], r, context, text);
+    for (int i = 0; i < m->texts; i++) {
+        dc_keep(r, text[i]);
+        text[i] = dc_borrow(text[i]);
+    }
+}
 
 /* ---- forward -------------------------------------------------------------------------------------------------------- */
 
@@ -214,7 +238,7 @@ static dc_tensor up_forward(const dc_unet *m, const unet_pass *p, int i, dc_tens
 dc_tensor dc_unet_forward(const dc_unet *m, dc_run *r, dc_unet_in in)
 {
     const dc_unet_config *c = &m->c;
-    unet_pass p = {.r = r, .c = c, .context = in.context};
+    unet_pass p = {.r = r, .c = c, .context = in.context, .text = in.text};
     skips skip = {.n = 0};
     p.temb = unet_time_forward(&m->time, r, c, &in);
 

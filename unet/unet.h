@@ -46,14 +46,20 @@ void dc_unet_close(dc_unet *m);
 dc_params *dc_unet_params(dc_unet *m);
 const dc_unet_config *dc_unet_configuration(const dc_unet *m);
 
+/* Keys and values of the text for every cross-attention, which are the same in every step: dc_unet_texts of them. Made from context
+ * [N,T,context] and kept (dc_keep) in r, whose buffer they need as long as passes of other runs read them. */
+int dc_unet_texts(const dc_unet *m);
+void dc_unet_text_forward(const dc_unet *m, dc_run *r, dc_tensor context, dc_tensor *text);
+
 typedef struct dc_unet_in {
-    dc_tensor x;        /* [N,h,w,C] noisy latent                                                      */
-    dc_tensor extra;    /* [N,h,w,in_channels-C]: mask and masked latent of inpaint models; or DC_NONE */
-    dc_tensor timestep; /* [N] or [1] F32                                                              */
-    dc_tensor context;  /* [N,T,context], or [1,T,context] for all                                     */
-    dc_tensor pooled;   /* [N,P] and                                                                   */
-    dc_tensor time_ids; /* [N,6] (text_time): original h, w, crop top, left, target h, w               */
-    dc_tensor guidance; /* [N] or [1] F32, w of LCM's guidance embedding (time_cond); or DC_NONE       */
+    dc_tensor x;           /* [N,h,w,C] noisy latent                                                      */
+    dc_tensor extra;       /* [N,h,w,in_channels-C]: mask and masked latent of inpaint models; or DC_NONE */
+    dc_tensor timestep;    /* [N] or [1] F32                                                              */
+    dc_tensor context;     /* [N,T,context], or [1,T,context] for all; or                                 */
+    const dc_tensor *text; /* what dc_unet_text_forward made of it                                     */
+    dc_tensor pooled;      /* [N,P] and                                                                   */
+    dc_tensor time_ids;    /* [N,6] (text_time): original h, w, crop top, left, target h, w               */
+    dc_tensor guidance;    /* [N] or [1] F32, w of LCM's guidance embedding (time_cond); or DC_NONE       */
 } dc_unet_in;
 /* -> [N,h,w,out_channels]. Taps are named as diffusers names its modules. */
 dc_tensor dc_unet_forward(const dc_unet *m, dc_run *r, dc_unet_in in);

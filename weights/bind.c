@@ -171,7 +171,8 @@ static void bind_layer(dc_binder *b, void *layer, const dc_bind *row, const dc_d
                        .kh = want.rank > 2 ? want.dim[2] : 1,
                        .kw = want.rank > 3 ? want.dim[3] : 1,
                        .geglu = row->flags & DC_BIND_GEGLU,
-                       .transposed = (row->flags & DC_BIND_TRANSPOSED) != 0};
+                       .transposed = (row->flags & DC_BIND_TRANSPOSED) != 0,
+                       .int8 = (row->flags & DC_BIND_INT8) != 0};
     d.n_weight = find_parts(b, prefix, row, bare ? "" : ".weight", want, row->flags & DC_BIND_AS_LINEAR, optional, d.weight, &file);
     bool biased = !bare && !(row->flags & DC_BIND_NO_BIAS);
     if (optional && !d.n_weight) biased = false; /* the whole layer is missing */

@@ -59,12 +59,13 @@ static int tell_plan(const settings *s, diffc_model *m, const diffc_bench *b)
 static int tell_times(const settings *s, diffc_model *m, const diffc_bench *b)
 {
     if (s->json)
-        return print_json(json_pack("{s:s,s:s,s:f,s:f,s:i,s:f,s:I,s:I,s:o}", "what", s->word[0], "device", diffc_device_summary(m), "seconds",
-                                    b->best, "median", b->median, "rounds", b->n, "gflop", b->gflop, "weight_bytes", (json_int_t)b->weight_bytes,
-                                    "buffer_bytes", (json_int_t)b->buffer_bytes, "all", json_reals(b->seconds, b->n)));
+        return print_json(json_pack("{s:s,s:s,s:f,s:f,s:i,s:f,s:f,s:I,s:I,s:o}", "what", s->word[0], "device", diffc_device_summary(m), "seconds",
+                                    b->best, "median", b->median, "rounds", b->n, "gflop", b->gflop, "once", b->once, "weight_bytes",
+                                    (json_int_t)b->weight_bytes, "buffer_bytes", (json_int_t)b->buffer_bytes, "all", json_reals(b->seconds, b->n)));
     printf("%s on %s: best %.4f s, median %.4f s of %d; %.1f GFLOP, %.1f GFLOP/s; weights %.1f MB, buffers %.1f MB\n", s->word[0],
            diffc_device_summary(m), b->best, b->median, b->n, b->gflop, b->gflop / b->best, (double)b->weight_bytes / 1e6,
            (double)b->buffer_bytes / 1e6);
+    if (b->once > 0) printf("once before, for all passes with the same text: %.4f s\n", b->once);
     if (b->profile) printf("%s", b->profile);
     return 0;
 }

@@ -88,7 +88,8 @@ static void attention_task(void *ctx, int64_t i, int thread)
 void cpu_attention_choice(dc_device *d, const dc_attention_args *a, dc_choice *out)
 {
     const plan p = plan_of(d, a);
-    dc_choose(out, "streaming f32", "%lld queries at a time, %lld keys a step", (long long)p.queries, (long long)p.step);
+    dc_choose(out, cpu_of(d)->bf16 ? "streaming bf16" : "streaming f32", "%lld queries at a time, %lld keys a step", (long long)p.queries,
+              (long long)p.step);
 }
 
 dc_status cpu_attention(dc_device *d, const dc_attention_args *a, void *scratch)

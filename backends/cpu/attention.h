@@ -20,10 +20,10 @@ typedef struct cpu_attn_tile {
     int64_t step;  /* keys a step, at most CPU_ATTN_KEYS; bytes depend on it, so it follows from the number of keys alone */
     int64_t first; /* number of the first query, for the causal mask */
     int d;         /* channels of the head */
-    float scale;   /* softmax scale times log2(e): scores are exponents of 2 */
+    float scale;   /* softmax scale times log2(e): scores times it are exponents of 2 */
     bool causal;
     const atomic_int *cancel; /* may be NULL; polled between steps, the tile is then left unfinished */
-    float *q_tile, *o_tile;   /* [queries / group][d][group] */
+    float *q_tile, *o_tile;   /* [queries / group][d][group]; pairs of bf16 need less than the room given here */
     float *state;             /* [queries / group][3][group] */
     float *k_tile, *v_tile;   /* [step][ld] */
     float *s_tile;            /* [step][group] */
@@ -31,6 +31,6 @@ typedef struct cpu_attn_tile {
 } cpu_attn_tile;
 
 typedef void cpu_attn_fn(const cpu_attn_tile *t);
-cpu_attn_fn cpu_attn_portable, cpu_attn_avx2, cpu_attn_avx512;
+cpu_attn_fn cpu_attn_portable, cpu_attn_avx2, cpu_attn_avx512, cpu_attn_bf16_avx512;
 
 #endif

@@ -16,7 +16,8 @@ typedef struct conv_job {
     int parts;     /* of a tile's panels, a task each */
     float *shared; /* the patches of all tiles, when there are few tiles and their parts share them; else each thread has one */
     char *scratch; /* of thread 0 */
-    uint64_t patch_bytes, thread_bytes;
+    int pixel;     /* floats of a pixel in a patch: its channels, or its places when a 1x1 kernel is narrow */
+    uint64_t patch_bytes, product_bytes, thread_bytes; /* of a thread: product, then a row of a narrow patch as floats */
 } conv_job;
 
 /* Tiles of equal size, wide rather than high (rows of a patch are contiguous). The size depends on the shape of one image only. */
@@ -31,7 +32,7 @@ static void choose_tile(conv_job *j)
         j->down = cpu_pieces(H, most);
         j->th = cpu_pieces(H, j->down);
         j->ph = (j->th - 1) * a->o.stride + a->k->desc.kh;
-        j->patch_bytes = sizeof(float) * (uint64_t)j->ph * (uint64_t)j->pw * (uint64_t)a->k->desc.in;
+        j->patch_bytes = sizeof(float) * (uint64_t)j->ph * (uint64_t)j->pw * (uint64_t)j->pixel;
         if (most == 1 || j->patch_bytes <= CPU_TILE_BYTES) break;
     }
     j->images = 1;
@@ -48,11 +49,14 @@ static void choose_tile(conv_job *j)
 static conv_job conv_job_of(dc_device *d, const dc_conv_args *a)
 {
     conv_job j = {.a = a};
+    const cpu_gemm *g = cpu_gemm_of(cpu_of(d), &a->k->desc);
+    j.pixel = cpu_row_places(g, a->k->desc.in);
     choose_tile(&j);
-    const cpu_gemm *g = cpu_of(d)->gemm;
     const int threads = cpu_of(d)->threads;
     j.parts = cpu_panel_parts(j.tiles, cpu_pieces(a->k->desc.out, g->panel), threads, j.tiles > threads);
-    j.thread_bytes = cpu_round64(cpu_product_scratch(g, &a->k->desc, j.th * j.tw * j.images));
+    j.product.g = g;
+    j.product_bytes = cpu_round64(cpu_product_scratch(g, &a->k->desc, j.th * j.tw * j.images));
+    j.thread_bytes = j.product_bytes + (g->per > 1 ? cpu_round64(sizeof(float) * (uint64_t)j.pw * (uint64_t)a->k->desc.in) : 0);
     return j;
 }
 
@@ -87,7 +91,10 @@ void cpu_conv2d_choice(dc_device *d, const dc_conv_args *a, dc_choice *out)
     } else if (cost > 0) {
         dc_choose(out, "direct f32", "winograd takes %.2f times as many", cost);
     } else {
-        dc_choose(out, "direct f32", "%s", d->exact ? "exact" : a->o.stride > 1 ? "winograd takes no stride" : "winograd takes 3x3 only");
+        dc_choose(out, cpu_gemm_of(cpu_of(d), &a->k->desc)->per > 1 ? "direct narrow" : "direct f32", "%s",
+                  d->exact          ? "exact"
+                  : a->o.stride > 1 ? "winograd takes no stride"
+                                    : "winograd takes 3x3 only");
     }
 }
 
@@ -152,37 +159,39 @@ static place place_of(const conv_job *j, int64_t tile)
     return p;
 }
 
-/* Row y of the tile's patch: [images][ph][pw][channels]. */
-static void fill_patch_row(const conv_job *j, const place *p, int y, float *patch)
+/* Row y of the tile's patch: [images][ph][pw][pixel]. staged: pw pixels as floats, for narrow ones. */
+static void fill_patch_row(const conv_job *j, const place *p, int y, float *staged, float *patch)
 {
-    const int S = j->a->o.stride;
-    const int64_t row = (int64_t)j->pw * j->a->k->desc.in;
+    const int S = j->a->o.stride, I = j->a->k->desc.in;
     if (y >= (p->h - 1) * S + j->a->k->desc.kh) return; /* a tile at the lower edge */
-    for (int n = 0; n < p->images; n++)
-        cpu_conv_fill_row(j->a, &j->pre, p->image + n, p->y0 * S - j->a->o.pad[0] + y, p->x0 * S - j->a->o.pad[1], j->pw,
-                          patch + (n * j->ph + y) * row);
+    for (int n = 0; n < p->images; n++) {
+        const bool narrow = j->product.g->per > 1;
+        float *row = patch + (int64_t)(n * j->ph + y) * j->pw * j->pixel, *to = narrow ? staged : row;
+        cpu_conv_fill_row(j->a, &j->pre, p->image + n, p->y0 * S - j->a->o.pad[0] + y, p->x0 * S - j->a->o.pad[1], j->pw, to);
+        for (int x = 0; narrow && x < j->pw; x++) j->product.g->narrow(staged + (int64_t)x * I, I, row + (int64_t)x * j->pixel);
+    }
 }
 
 static float *shared_patch(const conv_job *j, int64_t tile) { return j->shared + (uint64_t)tile * (j->patch_bytes / sizeof(float)); }
 
 static void fill_shared(void *ctx, int64_t i, int thread)
 {
-    (void)thread;
     const conv_job *j = ctx;
     place p = place_of(j, i / j->ph);
-    fill_patch_row(j, &p, (int)(i % j->ph), shared_patch(j, i / j->ph));
+    fill_patch_row(j, &p, (int)(i % j->ph), (float *)(j->scratch + (uint64_t)thread * j->thread_bytes + j->product_bytes),
+                   shared_patch(j, i / j->ph));
 }
 
 static void run_tile(void *ctx, int64_t i, int thread)
 {
     const conv_job *j = ctx;
     const dc_conv_args *a = j->a;
-    const int64_t I = a->k->desc.in, H = a->y.dim[1], W = a->y.dim[2], S = a->o.stride;
+    const int64_t I = j->pixel, H = a->y.dim[1], W = a->y.dim[2], S = a->o.stride;
     char *scratch = j->scratch + (uint64_t)thread * (j->thread_bytes + (j->shared ? 0 : j->patch_bytes));
     float *patch = j->shared ? shared_patch(j, i / j->parts) : (float *)(scratch + j->thread_bytes);
     const place p = place_of(j, i / j->parts);
     if (!j->shared)
-        for (int y = 0; y < j->ph; y++) fill_patch_row(j, &p, y, patch);
+        for (int y = 0; y < j->ph; y++) fill_patch_row(j, &p, y, (float *)(scratch + j->product_bytes), patch);
 
     cpu_tile t = {.rows = 0, .add_rows = p.h * p.w, .add_stride = a->o.add.dim[0] == 1 ? 0 : a->o.add.stride};
     if (!dc_is_none(a->o.add)) t.add = (const float *)a->o.add.data + p.image * t.add_stride;
@@ -204,9 +213,9 @@ static cpu_product product_of(const conv_job *j, const cpu_gemm *g)
     cpu_product p = {.g = g, .w = a->k->form, .y = a->y, .residual = a->o.residual, .act = a->o.act};
     p.taps_across = k->in < CPU_BLOCK_K / 2 ? 1 : k->kw;
     p.taps = k->kh * p.taps_across;
-    p.per_tap = k->in * k->kw / p.taps_across;
-    p.down = (int64_t)j->pw * k->in;
-    p.across = k->in;
+    p.per_tap = p.w->k / p.taps;
+    p.down = (int64_t)j->pw * j->pixel;
+    p.across = j->pixel;
     return p;
 }
 
@@ -219,7 +228,7 @@ dc_status cpu_conv2d(dc_device *d, const dc_conv_args *a, void *scratch)
     if (cpu_wino_suits(d, a)) return cpu_wino_conv2d(d, a, scratch);
     conv_job j = conv_job_of(d, a);
     dc_status s = cpu_pre_begin(&j.pre, d, a->x, &a->o.pre, scratch);
-    j.product = product_of(&j, cpu_of(d)->gemm);
+    j.product = product_of(&j, j.product.g);
     j.scratch = (char *)scratch + cpu_round64(cpu_pre_scratch(d, a->x, &a->o.pre));
     if (!s && is_shared(d, &j)) {
         j.shared = (float *)(j.scratch + j.thread_bytes * (uint64_t)cpu_of(d)->threads);

@@ -29,10 +29,14 @@ static void take_kernels(cpu_device *c, dc_precision precision)
     static const cpu_wino *const wino[] = {&cpu_wino_portable, &cpu_wino_avx2, &cpu_wino_avx512, &cpu_wino_avx512, &cpu_wino_avx512};
     static cpu_attn_fn *const attend[] = {cpu_attn_portable, cpu_attn_avx2, cpu_attn_avx512, cpu_attn_avx512, cpu_attn_avx512};
     c->gemm = gemm[c->level];
-    if (precision == DC_PRECISION_BF16 && c->level == CPU_AVX512BF16) c->narrow = &cpu_gemm_bf16_avx512;
     c->rows = rows[c->level];
     c->wino = wino[c->level];
     c->attend = attend[c->level];
+    if ((precision == DC_PRECISION_BF16 || precision == DC_PRECISION_INT8) && c->level == CPU_AVX512BF16) {
+        c->bf16 = &cpu_gemm_bf16_avx512;
+        c->attend = cpu_attn_bf16_avx512;
+    }
+    if (precision == DC_PRECISION_INT8 && c->level >= CPU_AVX512VNNI) c->int8 = &cpu_gemm_int8_avx512;
 }
 #else
 static cpu_level best_level(void) { return CPU_PORTABLE; }
@@ -61,11 +65,14 @@ static dc_status choose_level(cpu_device *c, const char *wanted, dc_error *e)
     return dc_fail(e, DC_USAGE, "cpu level: found %s, expected auto, portable, avx2, avx512, avx512vnni or avx512bf16", wanted);
 }
 
-/* bf16: the linear layers of a level that has it; the rest, and other levels, are more exact than asked for. */
+/* bf16: the linear layers and attention of a level that has it; the rest, and other levels, are more exact than asked for. int8: the layers
+ * that are marked for it, and only with the instructions; the rest as in bf16. */
 static dc_status choose_precision(dc_device *d, dc_error *e)
 {
+    const bool int8 = cpu_of(d)->level >= CPU_AVX512VNNI;
     if (d->precision == DC_PRECISION_AUTO) d->precision = DC_PRECISION_F32;
-    return d->precision <= DC_PRECISION_BF16 ? DC_OK : dc_refuse_precision(d, "auto, f32 or bf16", e);
+    if (d->precision <= DC_PRECISION_BF16 || (d->precision == DC_PRECISION_INT8 && int8)) return DC_OK;
+    return dc_refuse_precision(d, int8 ? "auto, f32, bf16 or int8" : "auto, f32 or bf16 (int8 needs AVX512-VNNI)", e);
 }
 
 /* ---- device and memory --------------------------------------------------------------------------------------------- */
@@ -91,7 +98,7 @@ static dc_status cpu_open(dc_device *d, const dc_device_options *o, dc_error *e)
     }
     c->threads = dc_pool_threads(c->pool);
     take_kernels(c, d->precision);
-    if (d->precision == DC_PRECISION_BF16 && !c->narrow)
+    if (d->precision == DC_PRECISION_BF16 && !c->bf16)
         dc_log_write(d->log, DC_LOG_NOTE, "cpu %s has no bf16 arithmetic: computing in f32", level_names[c->level]);
     if (c->level == CPU_PORTABLE) cpu_gemm_portable_begin();
     snprintf(d->summary, sizeof d->summary, "cpu %s, %d thread%s, %s", level_names[c->level], c->threads, c->threads == 1 ? "" : "s",

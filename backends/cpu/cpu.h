@@ -11,17 +11,26 @@
 /* Instruction sets, in rising order. Kernel files are compiled once for each, with its flags (levels.cmake). */
 typedef enum cpu_level { CPU_PORTABLE, CPU_AVX2, CPU_AVX512, CPU_AVX512VNNI, CPU_AVX512BF16, CPU_LEVELS } cpu_level;
 
+enum { CPU_MOST_INT8 = 1 << 16 }; /* channels whose sum in int8 is sure to fit in 32 bits: 2^31 / (255 * 127) */
+
 typedef struct cpu_device {
     dc_pool *pool;
     int threads;
     cpu_level level;
     const cpu_gemm *gemm;
-    const cpu_gemm *narrow; /* linear layers by pairs of bf16, or NULL */
+    const cpu_gemm *bf16, *int8; /* for the layers that these precisions are meant for, or NULL */
     const cpu_rows *rows;
     const cpu_wino *wino;
     cpu_attn_fn *attend;
 } cpu_device;
 static inline cpu_device *cpu_of(dc_device *d) { return d->impl; }
+/* The kernels that a layer's weights are packed for: linear layers and 1x1 convolutions may be narrow. */
+static inline const cpu_gemm *cpu_gemm_of(const cpu_device *c, const dc_param_desc *k)
+{
+    if (k->kh * k->kw > 1) return c->gemm;
+    if (c->int8 && k->int8 && k->in <= CPU_MOST_INT8) return c->int8;
+    return c->bf16 ? c->bf16 : c->gemm;
+}
 
 /* task(ctx, i, thread) on the device's threads; CANCELLED when the cancel flag came up. */
 static inline dc_status cpu_for(dc_device *d, int64_t n, dc_task *task, void *ctx)

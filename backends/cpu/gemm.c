@@ -1,6 +1,5 @@
 /* gemm.c - the driver of the matrix kernels: one tile of rows against a range of panels. */
 #include "backends/cpu/gemm.h"
-#include "base/half.h"
 #include <string.h>
 
 int cpu_panel_outs(const cpu_panels *w, int p)
@@ -25,45 +24,66 @@ int cpu_panel_parts(int64_t tiles, int panels, int threads, bool copied)
 uint64_t cpu_product_scratch(const cpu_gemm *g, const dc_param_desc *k, int most_rows)
 {
     const int parts = k->geglu ? 2 : 1, width = parts * ((k->out / parts + g->lanes - 1) / g->lanes * g->lanes); /* if it is one panel */
-    return sizeof(float) * (uint64_t)(width < g->panel ? width : g->panel) * (uint64_t)(most_rows + CPU_BLOCK_K);
+    return sizeof(float) * (uint64_t)(width < g->panel ? width : g->panel) * (uint64_t)(most_rows + 2 * CPU_BLOCK_K);
 }
 
 static size_t element(dc_dtype t) { return t == DC_F32 ? 4 : 2; }
 
-/* n (from an even one on) of a panel's channels, from pairs to float: for a 1x1 convolution that is no linear layer. */
-static void widen_pairs(const char *from, int n, int width, float *to)
+/* A panel in memory. */
+typedef struct packed {
+    const char *data;
+    int width;
+    size_t line; /* bytes of a row */
+} packed;
+
+static packed panel_of(const cpu_product *p, int i)
 {
-    for (int k = 0; k < n; k++)
-        for (int i = 0; i < width; i++) {
-            uint16_t v;
-            memcpy(&v, from + ((size_t)(k / 2 * width + i) * 2 + (size_t)(k % 2)) * sizeof v, sizeof v);
-            to[k * width + i] = dc_bf16_to_f32(v);
-        }
+    const int width = cpu_panel_width(p->w, p->g, i);
+    const size_t size = element(p->w->type), each = (size_t)p->w->k * (size_t)p->g->panel * size;
+    return (packed){(const char *)p->w->data + (size_t)i * each, width, (size_t)width * size};
+}
+
+/* Blocks of panels on their way to float: one in use, one that is filled beside it. */
+typedef struct widening {
+    float *block[2];
+    int turn;
+    bool ready; /* block[turn] holds what the next step wants */
+} widening;
+
+static int first_stretch(int left) { return left < CPU_BLOCK_K ? left : CPU_BLOCK_K; }
+
+/* Sets what the step multiplies by and what it prepares: the block at `from` and the one at s->next. */
+static void take_block(const cpu_product *p, widening *w, const char *from, int width, cpu_block *s)
+{
+    const dc_dtype type = p->w->type;
+    s->b = (const float *)from;
+    s->widened = NULL;
+    if (type != DC_F32) {
+        if (!w->ready) p->g->widen(from, type, (int64_t)s->k * width, w->block[w->turn]);
+        s->b = w->block[w->turn];
+        w->ready = s->next;
+        w->turn ^= 1;
+        s->next_type = type;
+        if (s->next) s->widened = w->block[w->turn];
+    }
 }
 
 /* All sums of one panel for all rows of the tile: acc [rows][width]. A stretch of channels runs through all taps before the next one, so that
  * its part of a patch stays in the cache. after: the panel that comes next, or NULL. */
-static void sum_panel(const cpu_product *p, const cpu_tile *t, const char *panel, const char *after, int width, float *acc, float *block)
+static void sum_panel(const cpu_product *p, const cpu_tile *t, const packed *b, const packed *after, float *acc, widening *w)
 {
-    const bool split = p->w->pairs && !p->g->narrow;
-    const size_t line = (size_t)width * (split ? 2 : element(p->w->type)); /* bytes of a row of the panel */
-    cpu_block s = {.row = t->row, .rows = t->rows, .width = width, .acc = acc};
+    cpu_block s = {.row = t->row, .rows = t->rows, .width = b->width, .acc = acc};
     for (int k = 0; k < p->per_tap; k += CPU_BLOCK_K) {
-        s.k = p->per_tap - k < CPU_BLOCK_K ? p->per_tap - k : CPU_BLOCK_K;
+        s.k = first_stretch(p->per_tap - k);
         for (int tap = 0; tap < p->taps; tap++, s.add = true) {
-            const char *from = panel + (size_t)(tap * p->per_tap + k) * line;
-            if (tap + 1 < p->taps) s.next = from + (size_t)p->per_tap * line;
-            else s.next = k + s.k < p->per_tap ? panel + (size_t)(k + s.k) * line : after;
-            s.next_bytes = s.next ? (size_t)s.k * line : 0; /* about: the step after a stretch may be shorter, or of another width */
+            const char *from = b->data + (size_t)(tap * p->per_tap + k) * b->line;
+            int next_k = s.k;
+            if (tap + 1 < p->taps) s.next = from + (size_t)p->per_tap * b->line;
+            else if (k + s.k < p->per_tap) s.next = b->data + (size_t)(k + s.k) * b->line, next_k = first_stretch(p->per_tap - k - s.k);
+            else s.next = after ? after->data : NULL, next_k = first_stretch(p->per_tap);
+            s.next_bytes = s.next ? (size_t)next_k * (tap + 1 == p->taps && k + s.k == p->per_tap ? after->line : b->line) : 0;
             s.offset = tap / p->taps_across * p->down + tap % p->taps_across * p->across + k;
-            s.b = (const float *)from;
-            if (split) {
-                widen_pairs(from, s.k, width, block);
-                s.b = block;
-            } else if (p->w->type != DC_F32) {
-                p->g->widen(from, p->w->type, (int64_t)s.k * width, block);
-                s.b = block;
-            }
+            take_block(p, w, from, b->width, &s);
             p->g->block(&s);
         }
     }
@@ -72,7 +92,15 @@ static void sum_panel(const cpu_product *p, const cpu_tile *t, const char *panel
 /* Rows of y lie far apart: each is fetched for writing this many rows before its turn. */
 enum { FINISH_AHEAD = 16 };
 
-static void finish_panel(const cpu_product *p, const cpu_tile *t, int panel, int width, const float *acc)
+/* Sums of integers to floats, of one row. */
+static void settle_row(const cpu_product *p, float factor, int first, int outs, int width, float *acc)
+{
+    const cpu_panels *w = p->w;
+    p->g->settle(acc, outs, factor, w->scale + first, w->offset + first);
+    if (w->geglu) p->g->settle(acc + width / 2, outs, factor, w->scale + w->outs + first, w->offset + w->outs + first);
+}
+
+static void finish_panel(const cpu_product *p, const cpu_tile *t, int panel, int width, float *acc)
 {
     const cpu_panels *w = p->w;
     int outs = cpu_panel_outs(w, panel), first = panel * w->full;
@@ -82,6 +110,7 @@ static void finish_panel(const cpu_product *p, const cpu_tile *t, int panel, int
             const float *later = (const float *)p->y.data + t->to[r + FINISH_AHEAD] * p->y.stride + first;
             for (int i = 0; i < outs; i += 16) __builtin_prefetch(later + i, 1);
         }
+        if (p->g->settle) settle_row(p, t->row[r][w->k], first, outs, width, acc);
         float *y = (float *)p->y.data + t->to[r] * p->y.stride + first;
         const float *residual = dc_is_none(p->residual) ? NULL : (const float *)p->residual.data + t->to[r] * p->residual.stride + first;
         if (w->geglu) p->g->finish_geglu(y, acc, acc + width / 2, bias, bias ? bias + w->outs : NULL, residual, outs, p->act);
@@ -91,12 +120,13 @@ static void finish_panel(const cpu_product *p, const cpu_tile *t, int panel, int
 
 void cpu_product_tile(const cpu_product *p, const cpu_tile *t, int from, int to, void *scratch)
 {
-    float *acc = scratch, *block = acc + t->rows * cpu_panel_width(p->w, p->g, from); /* no later panel is wider */
-    size_t each = (size_t)p->w->k * (size_t)p->g->panel * element(p->w->type);
-    for (int panel = from; panel < to; panel++) {
-        int width = cpu_panel_width(p->w, p->g, panel);
-        const char *data = (const char *)p->w->data + (size_t)panel * each;
-        sum_panel(p, t, data, panel + 1 < to ? data + each : NULL, width, acc, block);
-        finish_panel(p, t, panel, width, acc);
+    float *acc = scratch;
+    packed b = panel_of(p, from);
+    widening w = {{acc + t->rows * b.width, acc + (t->rows + CPU_BLOCK_K) * b.width}, 0, false}; /* no later panel is wider */
+    for (int i = from; i < to; i++) {
+        const packed after = panel_of(p, i + 1 < to ? i + 1 : i);
+        sum_panel(p, t, &b, i + 1 < to ? &after : NULL, acc, &w);
+        finish_panel(p, t, i, b.width, acc);
+        b = after;
     }
 }

@@ -2,7 +2,7 @@
  *
  * y[row][o] = epilogue(sum over k of A[row][k] W[o][k]). Rows of A are given by pointers, so that tokens and the pixels of a padded
  * patch are the same thing; a convolution's taps are offsets to all of them. Weights lie in panels [K][width] of neighbouring outputs,
- * in their storage type; a block of a panel is widened to float once and used for all rows of a tile. */
+ * in their storage type; a block of a panel is widened to float once, beside the block before it, and used for all rows of a tile. */
 #ifndef DC_BACKENDS_CPU_GEMM_H
 #define DC_BACKENDS_CPU_GEMM_H
 #include "backends/backend.h"
@@ -15,7 +15,8 @@ enum {
 };
 
 /* One step: acc [rows][width] (+)= A[rows][k] B[k][width]. A's row r begins at row[r] + offset; add: acc has earlier sums; width <= panel,
- * a multiple of lanes; next: bytes of a panel that the step after this one will read, fetched meanwhile. */
+ * a multiple of lanes. next: what the step after this one will read; meanwhile its bytes are fetched, or, of a narrow type, its numbers
+ * widened to `widened`: between the multiplications that costs nothing. */
 typedef struct cpu_block {
     const float *const *row;
     int64_t offset;
@@ -24,7 +25,9 @@ typedef struct cpu_block {
     float *acc;
     bool add;
     const char *next;
-    size_t next_bytes;
+    size_t next_bytes;  /* widened: a multiple of 2 * lanes */
+    dc_dtype next_type; /* F16 or BF16, with */
+    float *widened;     /* or NULL */
 } cpu_block;
 
 typedef struct cpu_gemm {
@@ -37,24 +40,34 @@ typedef struct cpu_gemm {
     /* y[i] = (value[i] + bias[i]) * gelu(gate[i] + gate_bias[i]) + residual[i], then act. */
     void (*finish_geglu)(float *y, const float *value, const float *gate, const float *bias, const float *gate_bias, const float *residual, int n,
                          dc_act act);
-    /* NULL, or this table multiplies pairs: n floats of a row of A to (n + 1) / 2 pairs of bf16, each in the place of a float. */
+    /* The following are NULL for floats. n floats of a row of A to (n + per - 1) / per places (the last one filled up with zero), and with
+     * `settle` the row's factor in one more. */
     void (*narrow)(const float *from, int64_t n, float *to);
+    /* The same for n weights, which are divided by `factor` where that is for integers; to: as narrow, without the factor. */
+    void (*narrow_weights)(const float *from, int64_t n, float factor, float *to);
+    /* Sums of integers in acc to floats: (acc[i] - offset[i]) * factor * scale[i]. */
+    void (*settle)(float *acc, int n, float factor, const float *scale, const int32_t *offset);
+    int per; /* neighbouring channels in the place of a float, in A and in panels: 1, 2 in bf16, 4 in int8 */
 } cpu_gemm;
-extern const cpu_gemm cpu_gemm_portable, cpu_gemm_avx2, cpu_gemm_avx512, cpu_gemm_bf16_avx512;
+extern const cpu_gemm cpu_gemm_portable, cpu_gemm_avx2, cpu_gemm_avx512, cpu_gemm_bf16_avx512, cpu_gemm_int8_avx512;
 void cpu_gemm_portable_begin(void); /* before the portable one is used: one BLAS thread, for the whole process */
 
 /* A layer's weights in panels. */
 typedef struct cpu_panels {
     dc_dtype type; /* F32, F16 or BF16 */
-    bool pairs;    /* type F32 stands for two neighbouring channels in bf16; a last odd one is filled up with zero */
-    int k;         /* in * kh * kw, ordered (ky, kx, channel); with pairs half of it, rounded up */
+    int k;         /* places of a column: in * kh * kw, ordered (ky, kx, channel); in / per, rounded up, where the kernel takes several in one
+                      (type F32 then stands for all of them) */
     int outs;      /* of y: half of the weight's rows with geglu */
     int full;      /* outputs in a full panel */
     int count;
-    bool geglu;        /* a panel holds the values of its outputs, then their gates */
-    const float *bias; /* [all rows of the weight] or NULL */
-    const void *data;  /* panel p begins at element p * k * panel width */
+    bool geglu;            /* a panel holds the values of its outputs, then their gates */
+    const float *bias;     /* [all rows of the weight] or NULL */
+    const float *scale;    /* int8, the same: what 1 stands for in this row */
+    const int32_t *offset; /* and the sum that a row of zeros gives: they are stored as 128 */
+    const void *data;      /* panel p begins at element p * k * panel width */
 } cpu_panels;
+/* Floats of a row of A of `in` channels. */
+static inline int cpu_row_places(const cpu_gemm *g, int in) { return (in + g->per - 1) / g->per + (g->settle ? 1 : 0); }
 /* Columns of panel p, and how many outputs they are. */
 int cpu_panel_width(const cpu_panels *w, const cpu_gemm *g, int p);
 int cpu_panel_outs(const cpu_panels *w, int p);

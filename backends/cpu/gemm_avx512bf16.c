@@ -4,7 +4,7 @@
 #include <immintrin.h>
 #define VEC_FMA(a, b, c) _mm512_dpbf16_ps(c, (__m512bh)(a), (__m512bh)(b))
 #define GEMM_NAME        cpu_gemm_bf16_avx512
-#define GEMM_NARROW      narrow_row
+#define GEMM_NARROW      narrow_row, narrow_weights, NULL, 2
 #include "backends/cpu/gemm_avx512.h"
 
 /* n floats to (n + 1) / 2 pairs, rounded to nearest even; the last one is filled up with zero. */
@@ -17,6 +17,12 @@ static void narrow_row(const float *from, int64_t n, float *to)
         const __m256i v = (__m256i)_mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(here, from + i));
         _mm256_mask_storeu_epi16(at + i * 2, there, v);
     }
+}
+
+static void narrow_weights(const float *from, int64_t n, float factor, float *to)
+{
+    (void)factor;
+    narrow_row(from, n, to);
 }
 
 #include "backends/cpu/gemm_kernel.h"

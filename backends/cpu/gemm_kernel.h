@@ -11,12 +11,24 @@
 #define UNROLL _Pragma("GCC unroll 16")
 #endif
 
-/* Rows r .. r + rows of the step, ROWS x VECS accumulators. Rows that are not there repeat the last one and are not stored. Meanwhile `lines`
- * cache lines from `ahead` on are fetched, one with each row of B: in a burst they would hold up the loads. */
-INLINE void micro(const cpu_block *s, int r, int rows, const char *ahead, int lines, const int ROWS, const int VECS)
+/* A vector of narrow numbers to float. */
+INLINE void widen_one(const char *from, dc_dtype t, float *to) { VEC_STORE(to, t == DC_F16 ? VEC_FROM_F16(from) : VEC_FROM_BF16(from)); }
+
+/* A share of what the next step reads: `count` cache lines to fetch, or vectors of numbers to widen. */
+typedef struct ahead {
+    const char *from;
+    float *to; /* or NULL: fetch */
+    dc_dtype type;
+    int count;
+} ahead;
+
+/* Rows r .. r + rows of the step, ROWS x VECS accumulators. Rows that are not there repeat the last one and are not stored. Of `next` one is done
+ * with each row of B: in a burst they would hold up the loads. */
+INLINE void micro(const cpu_block *s, int r, int rows, const ahead *next, const int ROWS, const int VECS)
 {
     VEC c[GEMM_MOST_ROWS][GEMM_MOST_VECS];
     const float *a[GEMM_MOST_ROWS], *b = s->b;
+    const ahead n = *next;
     const int width = VECS * LANES, k = s->k;
     float *acc = s->acc + (size_t)r * (size_t)width;
     UNROLL for (int i = 0; i < ROWS; i++)
@@ -26,7 +38,10 @@ INLINE void micro(const cpu_block *s, int r, int rows, const char *ahead, int li
     }
     for (int q = 0; q < k; q++, b += width) {
         VEC w[GEMM_MOST_VECS];
-        if (q < lines) _mm_prefetch(ahead + (size_t)q * 64, _MM_HINT_T1);
+        if (q < n.count) {
+            if (n.to) widen_one(n.from + (size_t)q * 2 * LANES, n.type, n.to + (size_t)q * LANES);
+            else _mm_prefetch(n.from + (size_t)q * 64, _MM_HINT_T1);
+        }
         UNROLL for (int v = 0; v < VECS; v++) w[v] = VEC_LOAD(b + v * LANES);
         UNROLL for (int i = 0; i < ROWS; i++)
         {
@@ -39,20 +54,24 @@ INLINE void micro(const cpu_block *s, int r, int rows, const char *ahead, int li
         if (i >= rows) break;
         UNROLL for (int v = 0; v < VECS; v++) VEC_STORE(acc + i * width + v * LANES, c[i][v]);
     }
+    for (int q = k; n.to && q < n.count; q++) widen_one(n.from + (size_t)q * 2 * LANES, n.type, n.to + (size_t)q * LANES);
 }
 
-/* All rows, ROWS at a time; the last ones with as few accumulators as they need. Each fetches its share of what the next step reads. */
+/* All rows, ROWS at a time; the last ones with as few accumulators as they need. Each call takes its share of what comes next. */
 INLINE void all_rows(const cpu_block *s, const int ROWS, const int VECS)
 {
-    const int calls = (s->rows + ROWS - 1) / ROWS, lines = ((int)(s->next_bytes / 64) + calls - 1) / calls;
-    const char *ahead = s->next;
-    for (int r = 0; r < s->rows; r += ROWS) {
+    const int each = s->widened ? 2 * LANES : 64, all = (int)(s->next_bytes / (size_t)each), calls = (s->rows + ROWS - 1) / ROWS;
+    const int share = (all + calls - 1) / calls;
+    ahead next = {s->next, s->widened, s->next_type, share};
+    for (int r = 0, done = 0; r < s->rows; r += ROWS, done += share) {
         const int left = s->rows - r;
-        if (left >= ROWS) micro(s, r, ROWS, ahead, lines, ROWS, VECS);
-        else if (left <= ROWS / 3) micro(s, r, left, ahead, lines, ROWS / 3, VECS);
-        else if (left <= ROWS / 3 * 2) micro(s, r, left, ahead, lines, ROWS / 3 * 2, VECS);
-        else micro(s, r, left, ahead, lines, ROWS, VECS);
-        if (lines) ahead += (size_t)lines * 64; /* NULL stays as it is */
+        if (next.count > all - done) next.count = all > done ? all - done : 0;
+        if (left >= ROWS) micro(s, r, ROWS, &next, ROWS, VECS);
+        else if (left <= ROWS / 3) micro(s, r, left, &next, ROWS / 3, VECS);
+        else if (left <= ROWS / 3 * 2) micro(s, r, left, &next, ROWS / 3 * 2, VECS);
+        else micro(s, r, left, &next, ROWS, VECS);
+        if (share) next.from += (size_t)share * (size_t)each; /* NULL stays as it is */
+        if (next.to) next.to += (size_t)share * LANES;
     }
 }
 
@@ -85,6 +104,6 @@ static void gemm_widen(const void *from, dc_dtype t, int64_t n, float *to)
 #include "backends/cpu/gemm_finish.h"
 
 #ifndef GEMM_NARROW
-#define GEMM_NARROW NULL
+#define GEMM_NARROW NULL, NULL, NULL, 1
 #endif
 const cpu_gemm GEMM_NAME = {LANES, GEMM_MOST_VECS *LANES, gemm_block, gemm_widen, gemm_finish, gemm_finish_geglu, GEMM_NARROW};

@@ -7,18 +7,6 @@
 
 #define INLINE static inline
 
-static void gemm_block(const cpu_block *s)
-{
-    enum { GATHER = 128 };
-    float a[GATHER][CPU_BLOCK_K];
-    for (int r = 0; r < s->rows; r += GATHER) {
-        int n = s->rows - r < GATHER ? s->rows - r : GATHER;
-        for (int i = 0; i < n; i++) memcpy(a[i], s->row[r + i] + s->offset, (size_t)s->k * sizeof(float));
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, n, s->width, s->k, 1.0f, a[0], CPU_BLOCK_K, s->b, s->width, s->add ? 1.0f : 0.0f,
-                    s->acc + (size_t)r * (size_t)s->width, s->width);
-    }
-}
-
 /* As dc_f16_to_f32 for finite numbers (others are refused before), without branches, so that the loop below becomes vector code. */
 INLINE float widen_f16(uint32_t h)
 {
@@ -37,9 +25,22 @@ static void gemm_widen(const void *from, dc_dtype t, int64_t n, float *to)
     else memcpy(to, from, (size_t)n * sizeof(float));
 }
 
+static void gemm_block(const cpu_block *s)
+{
+    enum { GATHER = 128 };
+    float a[GATHER][CPU_BLOCK_K];
+    for (int r = 0; r < s->rows; r += GATHER) {
+        int n = s->rows - r < GATHER ? s->rows - r : GATHER;
+        for (int i = 0; i < n; i++) memcpy(a[i], s->row[r + i] + s->offset, (size_t)s->k * sizeof(float));
+        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, n, s->width, s->k, 1.0f, a[0], CPU_BLOCK_K, s->b, s->width, s->add ? 1.0f : 0.0f,
+                    s->acc + (size_t)r * (size_t)s->width, s->width);
+    }
+    if (s->widened) gemm_widen(s->next, s->next_type, (int64_t)(s->next_bytes / 2), s->widened);
+}
+
 #include "backends/cpu/gemm_finish.h"
 
 /* Products come from several threads already. Left alone, OpenBLAS would put its own behind each: slower by half, and its threads take turns. */
 void cpu_gemm_portable_begin(void) { openblas_set_num_threads(1); }
 
-const cpu_gemm cpu_gemm_portable = {16, CPU_PANEL, gemm_block, gemm_widen, gemm_finish, gemm_finish_geglu, NULL};
+const cpu_gemm cpu_gemm_portable = {16, CPU_PANEL, gemm_block, gemm_widen, gemm_finish, gemm_finish_geglu, NULL, NULL, NULL, 1};

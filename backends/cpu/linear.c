@@ -2,80 +2,103 @@
 #include "backends/cpu/pre.h"
 #include <string.h>
 
-/* Rows of a tile: as many as a tile takes, but copied rows of a wide input stay within CPU_TILE_BYTES; all tiles about alike. Tiles do not cross
- * images when the prologue differs from image to image. */
-static int tile_rows(const dc_linear_args *a, bool copied, bool narrow)
-{
-    int64_t most = CPU_TILE_ROWS, each = (narrow ? 2 : 4) * (int64_t)a->k->desc.in,
-            rows = copied && a->x.rank > 2 ? dc_rows(a->x) / a->x.dim[0] : dc_rows(a->x);
-    if ((copied || narrow) && most * each > CPU_TILE_BYTES) most = CPU_TILE_BYTES / each / 24 * 24;
-    if (most < 24) most = 24;
-    int64_t tiles = (rows + most - 1) / most;
-    return (int)((rows + tiles - 1) / tiles);
-}
+enum { STRETCH = 8 }; /* rows prepared at once */
 
 typedef struct linear_job {
     cpu_product product;
     cpu_pre pre;
     bool copied; /* the prologue applied */
-    int pairs;   /* of a row rounded to bf16, or 0 */
+    int places;  /* of a prepared row (copied, or rounded for narrow products); 0: rows are read where they are */
     int tile, parts;
-    int64_t per_image, tiles_per_image; /* rows and tiles of an image (of everything when rows are not copied) */
-    char *scratch;                      /* of thread 0 */
-    uint64_t product_bytes, thread_bytes;
+    int64_t rows, per_image, tiles_per_image, tiles; /* rows in all, rows and tiles of an image (of everything when no prologue differs) */
+    float *shared;                                   /* all prepared rows, when there are few tiles and their parts share them; else NULL */
+    char *scratch;                                   /* of thread 0 */
+    uint64_t shared_bytes, product_bytes, staged_bytes, thread_bytes;
 } linear_job;
 
-/* A layer whose weights are pairs of bf16 is multiplied by the kernels of those. */
-static const cpu_gemm *narrow_of(dc_device *d, const dc_linear_args *a) { return a->k->desc.kh * a->k->desc.kw == 1 ? cpu_of(d)->narrow : NULL; }
-
-static uint64_t product_scratch(dc_device *d, const dc_linear_args *a, bool copied)
+/* Rows of a tile: as many as a tile takes, but prepared rows of a wide input stay within CPU_TILE_BYTES; all tiles about alike. Tiles do not
+ * cross images when the prologue differs from image to image. */
+static int tile_rows(const linear_job *j)
 {
-    return cpu_round64(cpu_product_scratch(cpu_of(d)->gemm, &a->k->desc, tile_rows(a, copied, narrow_of(d, a))));
+    int64_t most = CPU_TILE_ROWS, each = (int64_t)sizeof(float) * j->places;
+    if (most * each > CPU_TILE_BYTES) most = CPU_TILE_BYTES / each / 24 * 24;
+    if (most < 24) most = 24;
+    const int64_t tiles = (j->per_image + most - 1) / most;
+    return (int)((j->per_image + tiles - 1) / tiles);
 }
 
-enum { NARROW_ROWS = 8 }; /* rows that the prologue is applied to at once before they are rounded */
-
-static uint64_t thread_scratch(dc_device *d, const dc_linear_args *a, bool copied)
+/* How the work is cut, and what scratch it takes. Rows are prepared once for all, by all threads, when there are so few tiles that each is cut
+ * into parts; else by the thread that takes their tile. */
+static linear_job linear_job_of(dc_device *d, const dc_linear_args *a)
 {
-    const bool narrow = narrow_of(d, a);
-    const uint64_t in = (uint64_t)a->k->desc.in, rows = (uint64_t)tile_rows(a, copied, narrow);
-    const uint64_t floats = copied ? in * (narrow ? NARROW_ROWS : rows) : 0, pairs = narrow ? (in + 1) / 2 * rows : 0;
-    return product_scratch(d, a, copied) + cpu_round64(sizeof(float) * floats) + cpu_round64(sizeof(float) * pairs);
+    const cpu_device *c = cpu_of(d);
+    const dc_param_desc *k = &a->k->desc;
+    linear_job j = {.copied = cpu_pre_needed(&a->o.pre), .rows = dc_rows(a->x)};
+    j.product.g = cpu_gemm_of(c, k);
+    const bool narrow = j.product.g->per > 1;
+    j.places = narrow ? cpu_row_places(j.product.g, k->in) : j.copied ? k->in : 0;
+    j.per_image = j.copied && a->x.rank > 2 ? j.rows / a->x.dim[0] : j.rows;
+    j.tile = tile_rows(&j);
+    j.tiles_per_image = (j.per_image + j.tile - 1) / j.tile;
+    j.tiles = j.tiles_per_image * (j.rows / j.per_image);
+    const bool few = j.tiles <= c->threads;
+    const int outs = k->geglu ? k->out / 2 : k->out, full = k->geglu ? j.product.g->panel / 2 : j.product.g->panel;
+    j.parts = cpu_panel_parts(j.tiles, (outs + full - 1) / full, c->threads, j.places && !few);
+    const uint64_t row = sizeof(float) * (uint64_t)j.places;
+    j.shared_bytes = few && j.parts > 1 ? cpu_round64(row * (uint64_t)j.rows) : 0;
+    j.product_bytes = cpu_round64(cpu_product_scratch(j.product.g, k, j.tile));
+    j.staged_bytes = narrow && j.copied ? cpu_round64(sizeof(float) * STRETCH * (uint64_t)k->in) : 0;
+    j.thread_bytes = j.product_bytes + j.staged_bytes + (j.shared_bytes ? 0 : cpu_round64(row * (uint64_t)j.tile));
+    return j;
 }
 
 uint64_t cpu_linear_scratch(dc_device *d, const dc_linear_args *a)
 {
-    return cpu_round64(cpu_pre_scratch(d, a->x, &a->o.pre)) + thread_scratch(d, a, cpu_pre_needed(&a->o.pre)) * (uint64_t)cpu_of(d)->threads;
+    const linear_job j = linear_job_of(d, a);
+    return cpu_round64(cpu_pre_scratch(d, a->x, &a->o.pre)) + j.shared_bytes + j.thread_bytes * (uint64_t)cpu_of(d)->threads;
 }
 
-/* Rows of a tile as pairs of bf16, to `pairs` [n][j->pairs]; staged: NARROW_ROWS rows of floats. */
-static void narrow_rows(const linear_job *j, int64_t image, int64_t from, int n, float *staged, float *pairs)
+/* Rows [from, from + n) of all, of one image: the prologue applied and rounded, to `to` [n][places]. staged: STRETCH rows of floats. */
+static void prepare_rows(const linear_job *j, int64_t image, int64_t from, int n, float *staged, float *to)
 {
-    const float *x = (const float *)j->pre.x.data + from * j->pre.x.stride;
-    for (int r = 0; r < n; r++) {
-        const float *row = j->copied ? staged + (int64_t)(r % NARROW_ROWS) * j->pre.channels : x + r * j->pre.x.stride;
-        if (j->copied && r % NARROW_ROWS == 0) cpu_pre_rows(&j->pre, image, from + r, n - r < NARROW_ROWS ? n - r : NARROW_ROWS, staged);
-        j->product.g->narrow(row, j->pre.channels, pairs + (int64_t)r * j->pairs);
+    const cpu_gemm *g = j->product.g;
+    if (g->per == 1) {
+        cpu_pre_rows(&j->pre, image, from, n, to);
+        return;
     }
+    const float *x = (const float *)j->pre.x.data + from * j->pre.x.stride;
+    for (int r = 0; r < n; r++, to += j->places) {
+        const float *row = j->copied ? staged + (int64_t)(r % STRETCH) * j->pre.channels : x + r * j->pre.x.stride;
+        if (j->copied && r % STRETCH == 0) cpu_pre_rows(&j->pre, image, from + r, n - r < STRETCH ? n - r : STRETCH, staged);
+        g->narrow(row, j->pre.channels, to);
+    }
+}
+
+static char *scratch_of(const linear_job *j, int thread) { return j->scratch + (uint64_t)thread * j->thread_bytes; }
+
+/* A stretch of rows of one image. */
+static void share_rows(void *ctx, int64_t i, int thread)
+{
+    const linear_job *j = ctx;
+    const int64_t stretches = (j->per_image + STRETCH - 1) / STRETCH, image = i / stretches, first = i % stretches * STRETCH;
+    const int64_t left = j->per_image - first, from = image * j->per_image + first;
+    prepare_rows(j, image, from, (int)(left < STRETCH ? left : STRETCH), (float *)(scratch_of(j, thread) + j->product_bytes),
+                 j->shared + from * j->places);
 }
 
 static void run_tile(void *ctx, int64_t i, int thread)
 {
     const linear_job *j = ctx;
-    char *scratch = j->scratch + (uint64_t)thread * j->thread_bytes;
-    float *rows = (float *)(scratch + j->product_bytes);
-    int64_t tile = i / j->parts, image = tile / j->tiles_per_image, first = tile % j->tiles_per_image * j->tile;
-    int part = (int)(i % j->parts), panels = j->product.w->count;
-    cpu_tile t;
-    int64_t left = j->per_image - first, from = image * j->per_image + first;
-    t.rows = (int)(left < j->tile ? left : j->tile);
-    t.add = NULL;
-    float *pairs = rows + (j->copied ? cpu_round64(sizeof(float) * NARROW_ROWS * (uint64_t)j->pre.channels) / sizeof(float) : 0);
-    if (j->pairs) narrow_rows(j, image, from, t.rows, rows, pairs);
-    else if (j->copied) cpu_pre_rows(&j->pre, image, from, t.rows, rows);
-    for (int r = 0; r < t.rows; r++) {
-        if (j->pairs) t.row[r] = pairs + (int64_t)r * j->pairs;
-        else t.row[r] = j->copied ? rows + (int64_t)r * j->pre.channels : (const float *)j->pre.x.data + (from + r) * j->pre.x.stride;
+    char *scratch = scratch_of(j, thread);
+    const int64_t tile = i / j->parts, image = tile / j->tiles_per_image, first = tile % j->tiles_per_image * j->tile;
+    const int64_t left = j->per_image - first, from = image * j->per_image + first;
+    const int part = (int)(i % j->parts), panels = j->product.w->count;
+    cpu_tile t = {.rows = (int)(left < j->tile ? left : j->tile)};
+    float *own = (float *)(scratch + j->product_bytes + j->staged_bytes);
+    const float *row = j->shared ? j->shared + from * j->places : j->places ? own : (const float *)j->pre.x.data + from * j->pre.x.stride;
+    if (j->places && !j->shared) prepare_rows(j, image, from, t.rows, (float *)(scratch + j->product_bytes), own);
+    for (int r = 0; r < t.rows; r++, row += j->places ? j->places : j->pre.x.stride) {
+        t.row[r] = row;
         t.to[r] = from + r;
     }
     cpu_product_tile(&j->product, &t, part * panels / j->parts, (part + 1) * panels / j->parts, scratch);
@@ -83,33 +106,23 @@ static void run_tile(void *ctx, int64_t i, int thread)
 
 void cpu_linear_choice(dc_device *d, const dc_linear_args *a, dc_choice *out)
 {
-    const bool narrow = narrow_of(d, a), copied = cpu_pre_needed(&a->o.pre);
-    dc_choose(out, narrow ? "gemm bf16" : "gemm f32", "%d rows a tile%s", tile_rows(a, copied, narrow), copied ? ", prologue on a copy" : "");
+    const linear_job j = linear_job_of(d, a);
+    static const char *const names[] = {[1] = "gemm f32", [2] = "gemm bf16", [4] = "gemm int8"};
+    dc_choose(out, names[j.product.g->per], "%d rows a tile%s", j.tile, j.copied ? ", prologue on a copy" : "");
 }
 
 dc_status cpu_linear(dc_device *d, const dc_linear_args *a, void *scratch)
 {
     const cpu_panels *w = a->k->form;
-    linear_job j = {.copied = cpu_pre_needed(&a->o.pre)};
+    linear_job j = linear_job_of(d, a);
     dc_status s = cpu_pre_begin(&j.pre, d, a->x, &a->o.pre, scratch);
-    if (s) return s;
-    const cpu_gemm *narrow = narrow_of(d, a);
-    j.pairs = narrow ? w->k : 0;
-    j.product = (cpu_product){.g = narrow ? narrow : cpu_of(d)->gemm,
-                              .w = w,
-                              .taps = 1,
-                              .taps_across = 1,
-                              .per_tap = w->k,
-                              .y = a->y,
-                              .residual = a->o.residual,
-                              .act = a->o.act};
-    j.tile = tile_rows(a, j.copied, narrow);
-    j.per_image = j.copied && a->x.rank > 2 ? dc_rows(a->x) / a->x.dim[0] : dc_rows(a->x);
-    j.tiles_per_image = (j.per_image + j.tile - 1) / j.tile;
-    int64_t tiles = j.tiles_per_image * (dc_rows(a->x) / j.per_image);
-    j.parts = cpu_panel_parts(tiles, w->count, cpu_of(d)->threads, j.copied || narrow);
-    j.scratch = (char *)scratch + cpu_round64(cpu_pre_scratch(d, a->x, &a->o.pre));
-    j.product_bytes = product_scratch(d, a, j.copied);
-    j.thread_bytes = thread_scratch(d, a, j.copied);
-    return cpu_for(d, tiles * j.parts, run_tile, &j);
+    j.product =
+        (cpu_product){.g = j.product.g, .w = w, .taps = 1, .taps_across = 1, .per_tap = w->k, .y = a->y, .residual = a->o.residual, .act = a->o.act};
+    char *rest = (char *)scratch + cpu_round64(cpu_pre_scratch(d, a->x, &a->o.pre));
+    j.scratch = rest + j.shared_bytes;
+    if (!s && j.shared_bytes) {
+        j.shared = (float *)rest;
+        s = cpu_for(d, (j.per_image + STRETCH - 1) / STRETCH * (j.rows / j.per_image), share_rows, &j);
+    }
+    return s ? s : cpu_for(d, j.tiles * j.parts, run_tile, &j);
 }

@@ -1,6 +1,7 @@
 /* pack.c - parameters as the CPU uses them: weights in panels in their storage type, norms as floats, tables left in the file. */
 #include "backends/cpu/cpu.h"
 #include "base/half.h"
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -40,13 +41,10 @@ static dc_dtype panel_type(const dc_param_desc *d)
 static cpu_panels layout(const cpu_device *c, const dc_param *p)
 {
     const dc_param_desc *d = &p->desc;
-    cpu_panels w = {.type = panel_type(d), .k = d->in * d->kh * d->kw, .outs = d->geglu ? d->out / 2 : d->out, .geglu = d->geglu};
-    if (c->narrow && d->kh * d->kw == 1) {
-        w.pairs = true;
-        w.type = DC_F32;
-        w.k = (d->in + 1) / 2;
-    }
-    w.full = d->geglu ? c->gemm->panel / 2 : c->gemm->panel;
+    const cpu_gemm *g = cpu_gemm_of(c, d);
+    cpu_panels w = {.type = g->per > 1 ? DC_F32 : panel_type(d), .outs = d->geglu ? d->out / 2 : d->out, .geglu = d->geglu};
+    w.k = (d->in * d->kh * d->kw + g->per - 1) / g->per;
+    w.full = d->geglu ? g->panel / 2 : g->panel;
     w.count = (w.outs + w.full - 1) / w.full;
     return w;
 }
@@ -60,13 +58,17 @@ static uint64_t panel_bytes(const cpu_panels *w, const cpu_gemm *g)
 static uint64_t round64(uint64_t n) { return (n + 63) / 64 * 64; }
 static bool is_matrix(const dc_param *p) { return p->desc.kind == DC_PARAM_LINEAR || p->desc.kind == DC_PARAM_CONV; }
 
-/* header, bias, panels */
+/* Bytes of one number for each row of the weight. */
+static uint64_t column_bytes(const dc_param *p) { return round64(sizeof(float) * (uint64_t)p->desc.out); }
+
+/* header, bias, in int8 scales and offsets, panels */
 uint64_t cpu_param_bytes(dc_device *d, const dc_param *p)
 {
     if (p->desc.kind == DC_PARAM_TABLE) return 0;
     if (p->desc.kind == DC_PARAM_NORM) return 2 * sizeof(float) * (uint64_t)p->desc.out;
     cpu_panels w = layout(cpu_of(d), p);
-    return round64(sizeof(cpu_panels)) + (p->desc.n_bias ? round64(sizeof(float) * (uint64_t)p->desc.out) : 0) + panel_bytes(&w, cpu_of(d)->gemm);
+    const cpu_gemm *g = cpu_gemm_of(cpu_of(d), &p->desc);
+    return round64(sizeof(cpu_panels)) + (p->desc.n_bias ? column_bytes(p) : 0) + (g->settle ? 2 * column_bytes(p) : 0) + panel_bytes(&w, g);
 }
 
 void cpu_param_drop(dc_device *d, dc_param *p)
@@ -83,6 +85,8 @@ typedef struct packing {
     const dc_param *p;
     const cpu_panels *w;
     const cpu_gemm *g;
+    float *scale; /* or NULL */
+    int32_t *offset;
     char *data;
 } packing;
 
@@ -134,18 +138,68 @@ static void pack_column(const packing *k, char *panel, int width, int column, in
     }
 }
 
-/* The same as pairs of bf16, rounded to nearest even. `from` and 64 are even, so that no pair is cut. */
-static void pack_pairs(const packing *k, char *panel, int width, int column, int64_t row, int from, int n)
+/* n channels of a row of the weight as floats. */
+static void read_row(const packing *k, int64_t row, int from, int n, float *to)
 {
     const dc_param_desc *d = &k->p->desc;
     const dc_source *s = d->transposed ? &d->weight[0] : find_row(d, &row);
-    float v[PACK_CHANNELS];
-    if (!d->transposed) dc_source_floats(s, row * d->in + from, n, v);
-    for (int i = 0; i < n; i++) {
-        if (d->transposed) v[i] = dc_source_value(s, (int64_t)(from + i) * d->out + row);
-        const int at = from + i;
-        ((uint16_t *)panel)[((size_t)(at / 2) * (size_t)width + (size_t)column) * 2 + (size_t)(at % 2)] = dc_f32_to_bf16(v[i]);
+    if (d->transposed) {
+        for (int i = 0; i < n; i++) to[i] = dc_source_value(s, (int64_t)(from + i) * d->out + row);
+    } else if (s->dtype == DC_F16 || s->dtype == DC_BF16 || s->dtype == DC_F32) {
+        k->g->widen((const char *)s->data + (size_t)(row * d->in + from) * dc_dtype_size(s->dtype), s->dtype, n, to);
+    } else {
+        dc_source_floats(s, row * d->in + from, n, to);
     }
+}
+
+/* In int8: what 1 stands for in a row, the largest factor of its stretches. */
+static void scale_row(const packing *k, int64_t row)
+{
+    float v[PACK_CHANNELS], place[PACK_CHANNELS + 1], most = 0;
+    for (int from = 0; from < k->p->desc.in; from += PACK_CHANNELS) {
+        const int n = k->p->desc.in - from < PACK_CHANNELS ? k->p->desc.in - from : PACK_CHANNELS;
+        read_row(k, row, from, n, v);
+        k->g->narrow(v, n, place);
+        most = fmaxf(most, place[cpu_row_places(k->g, n) - 1]);
+    }
+    k->scale[row] = most;
+}
+
+/* In int8: what a row of zeros of A comes to, by multiplying one. */
+static void find_offsets(const packing *k, const char *panel, int width, int outs, int64_t first)
+{
+    const float none[CPU_BLOCK_K] = {0}, *zeros;
+    float rounded[CPU_BLOCK_K + 1], sum[CPU_PANEL];
+    zeros = rounded;
+    for (int i = 0; i < CPU_BLOCK_K; i += CPU_BLOCK_K / k->g->per) k->g->narrow(none, CPU_BLOCK_K, rounded + i);
+    cpu_block s = {.row = &zeros, .rows = 1, .width = width, .acc = sum, .b = (const float *)panel};
+    for (int at = 0; at < k->w->k; at += CPU_BLOCK_K, s.add = true, s.b += (size_t)CPU_BLOCK_K * (size_t)width) {
+        s.k = k->w->k - at < CPU_BLOCK_K ? k->w->k - at : CPU_BLOCK_K;
+        k->g->block(&s);
+    }
+    memcpy(k->offset + first, sum, sizeof *sum * (size_t)outs);
+    if (k->w->geglu) memcpy(k->offset + k->w->outs + first, sum + width / 2, sizeof *sum * (size_t)outs);
+}
+
+/* A stretch of channels of `n` rows of the weight, from `row` on, as columns of places from `column` on. Via rows of places, so that both the
+ * file and the panel are touched line by line. */
+static void pack_places(const packing *k, char *panel, int width, int column, int64_t row, int rows, int from, int n)
+{
+    float v[PACK_CHANNELS], place[PACK_CHANNELS / 2];
+    const int places = (n + k->g->per - 1) / k->g->per;
+    uint32_t *to = (uint32_t *)panel + (size_t)(from / k->g->per) * (size_t)width + (size_t)column;
+    for (int r = 0; r < rows; r++) {
+        read_row(k, row + r, from, n, v);
+        k->g->narrow_weights(v, n, k->scale ? k->scale[row + r] : 1, place);
+        for (int i = 0; i < places; i++) memcpy(&to[(size_t)i * (size_t)width + (size_t)r], &place[i], sizeof *to);
+    }
+}
+
+static void pack_rows(const packing *k, char *panel, int width, int column, int64_t row, int rows, int from, int n)
+{
+    if (k->g->per > 1) pack_places(k, panel, width, column, row, rows, from, n);
+    else
+        for (int c = 0; c < rows; c++) pack_column(k, panel, width, column + c, row + c, from, n);
 }
 
 static void pack_panel(void *ctx, int64_t p, int thread)
@@ -153,18 +207,20 @@ static void pack_panel(void *ctx, int64_t p, int thread)
     (void)thread;
     const packing *k = ctx;
     const cpu_panels *w = k->w;
-    int width = cpu_panel_width(w, k->g, (int)p), outs = cpu_panel_outs(w, (int)p), half = w->geglu ? width / 2 : width;
+    const int width = cpu_panel_width(w, k->g, (int)p), outs = cpu_panel_outs(w, (int)p), half = w->geglu ? width / 2 : width;
+    const int64_t first = p * w->full;
     char *panel = k->data + (size_t)p * (size_t)w->k * (size_t)k->g->panel * dc_dtype_size(w->type);
-    void (*pack)(const packing *, char *, int, int, int64_t, int, int) = w->pairs ? pack_pairs : pack_column;
-    if (outs < half || (w->pairs && k->p->desc.in % 2)) memset(panel, 0, (size_t)w->k * (size_t)width * dc_dtype_size(w->type));
-    for (int from = 0; from < k->p->desc.in; from += PACK_CHANNELS) {
-        int n = k->p->desc.in - from < PACK_CHANNELS ? k->p->desc.in - from : PACK_CHANNELS;
-        for (int c = 0; c < outs; c++) {
-            int64_t row = p * w->full + c;
-            pack(k, panel, width, c, row, from, n);
-            if (w->geglu) pack(k, panel, width, half + c, w->outs + row, from, n);
-        }
+    if (outs < half) memset(panel, 0, (size_t)w->k * (size_t)width * dc_dtype_size(w->type));
+    for (int c = 0; k->scale && c < outs; c++) {
+        scale_row(k, first + c);
+        if (w->geglu) scale_row(k, w->outs + first + c);
     }
+    for (int from = 0; from < k->p->desc.in; from += PACK_CHANNELS) {
+        const int n = k->p->desc.in - from < PACK_CHANNELS ? k->p->desc.in - from : PACK_CHANNELS;
+        pack_rows(k, panel, width, 0, first, outs, from, n);
+        if (w->geglu) pack_rows(k, panel, width, half, w->outs + first, outs, from, n);
+    }
+    if (k->scale) find_offsets(k, panel, width, outs, first);
 }
 
 static void read_parts(const dc_source *part, int n, float *out)
@@ -192,10 +248,15 @@ dc_status cpu_param_prepare(dc_device *d, dc_param *p, dc_error *e)
     if (k->n_bias) {
         read_parts(k->bias, k->n_bias, (float *)form);
         w->bias = (const float *)form;
-        form += round64(sizeof(float) * (uint64_t)k->out);
+        form += column_bytes(p);
     }
-    w->data = form;
-    packing job = {p, w, cpu_of(d)->gemm, form};
+    packing job = {.p = p, .w = w, .g = cpu_gemm_of(cpu_of(d), k)};
+    if (job.g->settle) {
+        w->scale = job.scale = (float *)form;
+        w->offset = job.offset = (int32_t *)(form + column_bytes(p));
+        form += 2 * column_bytes(p);
+    }
+    w->data = job.data = form;
     if (cpu_for(d, w->count, pack_panel, &job)) return dc_fail(e, DC_CANCELLED, "stopped");
     return DC_OK;
 }

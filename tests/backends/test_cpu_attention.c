@@ -1,5 +1,19 @@
 /* test_cpu_attention.c - attention at every instruction set of this machine against softmax in double. */
+#include "base/half.h"
 #include "cpu_cases.h"
+
+/* Levels, and whether by pairs of bf16. */
+static const struct kernel {
+    const char *level, *precision;
+} kernels[] = {{"portable", "f32"}, {"avx2", "f32"}, {"avx512", "f32"}, {"avx512bf16", "bf16"}};
+enum { KERNELS = sizeof kernels / sizeof *kernels };
+
+static dc_device *open_kernel(int i, int threads, const atomic_int *cancel)
+{
+    return cpu_open_with(
+        &(dc_device_options){.name = "cpu", .threads = threads, .cpu_level = kernels[i].level, .precision = kernels[i].precision, .cancel = cancel});
+}
+static bool is_bf16(int i) { return kernels[i].precision[0] == 'b'; }
 
 typedef struct attn_case {
     const char *name;
@@ -71,8 +85,22 @@ static void attend(void *ctx, dc_run *r)
     dc_download(r, dc_attention(r, q, k, v, o), a->y);
 }
 
-/* -> the largest |score| */
-static double expected_row(const attn_data *a, int64_t n, int64_t h, int64_t i, double *out)
+static void round_to_bf16(float *x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) x[i] = dc_bf16_to_f32(dc_f32_to_bf16(x[i]));
+}
+
+/* Queries, keys and values as bf16 can hold them. */
+static void round_inputs(attn_data *a)
+{
+    const attn_case *c = a->c;
+    round_to_bf16(a->q, c->n * c->tq * width(c));
+    round_to_bf16(a->k, c->kn * c->tk * width(c));
+    round_to_bf16(a->v, c->kn * c->tk * width(c));
+}
+
+/* What a query's result is, and what bounds its error: the largest |score|; for each channel the mean of |v - out| under the weights. */
+static double expected_row(const attn_data *a, int64_t n, int64_t h, int64_t i, double *out, double *spread)
 {
     const attn_case *c = a->c;
     const int64_t w = width(c), kn = c->kn == 1 ? 0 : n, from = c->extra + h * c->d;
@@ -91,49 +119,71 @@ static double expected_row(const attn_data *a, int64_t n, int64_t h, int64_t i, 
     for (int64_t e = 0; e < c->d; e++) {
         out[e] = 0;
         for (int64_t j = 0; j < keys; j++) out[e] += p[j] / sum * a->v[(kn * c->tk + j) * w + from + e];
+        spread[e] = 0;
+        for (int64_t j = 0; j < keys; j++) spread[e] += p[j] / sum * fabs(a->v[(kn * c->tk + j) * w + from + e] - out[e]);
     }
     free(p);
     return size;
 }
 
-/* Every query of every head. A score s is a float sum, so it is known to about |s| * 2^-22; errors of the weights follow. */
-static void check_case(const attn_data *a, const char *level)
+/* Every query of every head. A score s is a float sum, so it is known to about |s| * 2^-22; errors of the weights follow. Weights rounded to
+ * bf16 are off by up to 2^-8 of themselves (their exponential by 8e-5 before): that moves a result by no more than its spread times so much. */
+static void check_case(const attn_data *a, const char *level, bool bf16)
 {
     const attn_case *c = a->c;
-    double out[1024];
+    double out[1024], spread[1024];
     char what[160];
     for (int64_t n = 0; n < c->n; n++)
         for (int64_t h = 0; h < c->heads; h++)
             for (int64_t i = 0; i < c->tq; i++) {
-                const double size = expected_row(a, n, h, i, out);
+                const double size = expected_row(a, n, h, i, out, spread);
+                const float *y = a->y + ((n * c->tq + i) * c->heads + h) * c->d;
                 snprintf(what, sizeof what, "%s, %s, image %d head %d query %d", level, c->name, (int)n, (int)h, (int)i);
-                check_close(what, a->y + ((n * c->tq + i) * c->heads + h) * c->d, out, c->d, 0, 5e-7 + 2.5e-7 * size);
+                for (int64_t e = 0; e < c->d; e++)
+                    check_close(what, y + e, out + e, 1, 0, 5e-7 + 2.5e-7 * size + (bf16 ? (0x1p-8 + 8e-5) * spread[e] : 0));
             }
 }
 
 static void test_values(void **state)
 {
     (void)state;
-    for (int l = 0; l < 3; l++) {
-        dc_device *d = cpu_open(cpu_levels[l], 2, NULL);
+    for (int l = 0; l < KERNELS; l++) {
+        dc_device *d = open_kernel(l, 2, NULL);
         if (!d) continue;
         for (int i = 0; i < CASES; i++) {
             attn_data a = make(&cases[i]);
+            if (is_bf16(l)) round_inputs(&a);
             assert_int_equal(run_once(d, attend, &a), DC_OK);
-            check_case(&a, cpu_levels[l]);
+            check_case(&a, kernels[l].level, is_bf16(l));
             drop(&a);
         }
         dc_device_close(d);
     }
 }
 
+/* bf16 rounds its inputs to nearest even and is exact about what it then multiplies: rounding them before changes no byte. */
+static void test_rounding(void **state)
+{
+    (void)state;
+    dc_device *d = open_kernel(KERNELS - 1, 2, NULL);
+    for (int i = 0; d && i < CASES; i++) {
+        attn_data a = make(&cases[i]), b = make(&cases[i]);
+        round_inputs(&b);
+        assert_int_equal(run_once(d, attend, &a), DC_OK);
+        assert_int_equal(run_once(d, attend, &b), DC_OK);
+        assert_memory_equal(a.y, b.y, sizeof(float) * (size_t)(cases[i].n * cases[i].tq * cases[i].heads * cases[i].d));
+        drop(&a), drop(&b);
+    }
+    if (d) dc_device_close(d);
+}
+
 /* The bytes do not depend on the number of threads (nor, with it, on the size of the query tiles). */
 static void test_threads(void **state)
 {
     (void)state;
-    for (int l = 0; l < 3; l++)
+    for (int l = 0; l < KERNELS; l++)
         for (int i = 0; i < CASES; i++) {
-            dc_device *one = cpu_open(cpu_levels[l], 1, NULL), *many = cpu_open(cpu_levels[l], 5, NULL);
+            dc_device *one = open_kernel(l, 1, NULL), *many = open_kernel(l, 5, NULL);
             if (!one) continue;
             attn_data a = make(&cases[i]), b = make(&cases[i]);
             assert_int_equal(run_once(one, attend, &a), DC_OK);
@@ -149,8 +199,8 @@ static void test_nan_shows(void **state)
 {
     (void)state;
     static const attn_case c = {"NaN", 1, 60, 150, 1, 16, 1, 0, true, 0, 0, 1};
-    for (int l = 0; l < 3; l++) {
-        dc_device *d = cpu_open(cpu_levels[l], 1, NULL);
+    for (int l = 0; l < KERNELS; l++) {
+        dc_device *d = open_kernel(l, 1, NULL);
         if (!d) continue;
         attn_data a = make(&c);
         a.k[20 * 16 + 3] = NAN;
@@ -177,10 +227,8 @@ static void test_cancel(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_values),
-        cmocka_unit_test(test_threads),
-        cmocka_unit_test(test_nan_shows),
-        cmocka_unit_test(test_cancel),
+        cmocka_unit_test(test_values),    cmocka_unit_test(test_rounding), cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_nan_shows), cmocka_unit_test(test_cancel),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -38,8 +38,8 @@ static const matrix_case convolutions[] = {
     {.n = 1, .h = 16, .w = 16, .c = 3400, .out = 5, .k = 3, .stride = 1, .pad = 1, .pre = true, .type = DC_F32},
 };
 
-/* By pairs of bf16: odd inputs, one output, gates, prologue, residual; and 1x1 convolutions that are a linear layer, and that are not. */
-static const matrix_case bf16_layers[] = {
+/* By pairs of bf16 or fours of int8: odd inputs, one output, gates, prologue, residual; and 1x1 convolutions that are a linear layer, and that are not. */
+static const matrix_case narrow_layers[] = {
     {.n = 1, .h = 1, .w = 9, .c = 1, .out = 3, .type = DC_F16},
     {.n = 1, .h = 1, .w = 1, .c = 320, .out = 1280, .act = DC_ACT_SILU, .type = DC_F16},
     {.n = 2, .h = 1, .w = 1, .c = 129, .out = 63, .rest = true, .type = DC_F32},
@@ -75,7 +75,7 @@ static const matrix_case linears[] = {
 enum {
     CONVOLUTIONS = sizeof convolutions / sizeof *convolutions,
     LINEARS = sizeof linears / sizeof *linears,
-    NARROW = sizeof bf16_layers / sizeof *bf16_layers
+    NARROW = sizeof narrow_layers / sizeof *narrow_layers
 };
 
 static int inputs(const matrix_case *c) { return c->c + c->c2; }
@@ -147,6 +147,7 @@ static dc_params *make_params(dc_device *device, matrix_data *d, uint64_t *form_
                                                       .kh = k,
                                                       .kw = k,
                                                       .geglu = c->geglu,
+                                                      .int8 = true,
                                                       .n_weight = 1,
                                                       .n_bias = 1,
                                                       .weight = {{d->stored, c->type, c->out}},
@@ -282,15 +283,15 @@ static void check_cases(const matrix_case *cases, int n)
     }
 }
 
-/* A device of precision bf16, or NULL when this machine has none that computes in it. */
-static dc_device *bf16_open(const char *level, int threads)
+/* A device of precision bf16 or int8, or NULL when this machine has none that computes in it. */
+static dc_device *narrow_open(const char *precision, const char *level, int threads)
 {
     dc_device *d = NULL;
     dc_error e = {0};
-    dc_status s = dc_device_open(&d, &(dc_device_options){.name = "cpu", .threads = threads, .cpu_level = level, .precision = "bf16"}, &e);
+    dc_status s = dc_device_open(&d, &(dc_device_options){.name = "cpu", .threads = threads, .cpu_level = level, .precision = precision}, &e);
     if (s == DC_UNAVAILABLE) return NULL;
     assert_int_equal(s, DC_OK);
-    assert_non_null(strstr(dc_device_summary(d), ", bf16"));
+    assert_non_null(strstr(dc_device_summary(d), precision));
     return d;
 }
 
@@ -310,41 +311,98 @@ static double relative_error(const float *y, const double *expected, int64_t n)
     return sqrt(error / square);
 }
 
+/* The error on random numbers beside `allowed` of the RMS, and the same bytes at any number of threads. */
+static void check_narrow(const char *precision, const char *level, int at, matrix_data *d, double allowed)
+{
+    static const int threads[] = {1, 2, 3, 16};
+    const int64_t n = out_rows(d->c) * outputs(d->c);
+    double *expected = expected_of(d);
+    float *first = malloc(sizeof(float) * (size_t)n);
+    for (int t = 0; t < 4; t++) {
+        dc_device *device = narrow_open(precision, level, threads[t]);
+        if (!device) continue;
+        run_case(device, d);
+        if (t) assert_memory_equal(first, d->y, sizeof(float) * (size_t)n);
+        memcpy(first, d->y, sizeof(float) * (size_t)n);
+        const double error = relative_error(d->y, expected, n);
+        if (!(error <= allowed)) fail_msg("%s, case %d: error %.3g, allowed %.3g", precision, at, error, allowed);
+        dc_device_close(device);
+    }
+    free(first), free(expected);
+}
+
+/* Where rounding changes no input, what is left is that of sums in float, or in int8 of a whole number to float. */
+static void check_exact_inputs(const char *precision, const char *level, int at, const matrix_data *d)
+{
+    dc_device *device = narrow_open(precision, level, 2);
+    if (!device) return;
+    double *expected = expected_of(d);
+    run_case(device, (matrix_data *)d);
+    check_values(precision, true, at, d, expected);
+    free(expected);
+    dc_device_close(device);
+}
+
 /* The weights are of 8 bits, so that only inputs are rounded: at most 2^-8 / 2 of each, evenly spread, and the errors of a sum are as
- * independent as its terms. Both are allowed for in full: 2^-9 of each factor, and a gate is a second sum. Without a prologue the inputs can
- * be rounded beforehand, and what is left is the rounding of sums in float. */
+ * independent as its terms. Both are allowed for in full: 2^-9 of each factor, and a gate is a second sum. */
 static void test_bf16(void **state)
 {
     (void)state;
-    static const int threads[] = {1, 2, 3, 16};
     for (int i = 0; i < NARROW; i++) {
-        const matrix_case *c = &bf16_layers[i];
-        const int64_t n = out_rows(c) * outputs(c), rows = (int64_t)c->n * c->h * c->w;
+        const matrix_case *c = &narrow_layers[i];
         matrix_data d = make_data(c);
-        double *expected = expected_of(&d);
-        float *first = malloc(sizeof(float) * (size_t)n);
-        for (int t = 0; t < 4; t++) {
-            dc_device *device = bf16_open("avx512bf16", threads[t]);
-            if (!device) continue;
-            run_case(device, &d);
-            if (t) assert_memory_equal(first, d.y, sizeof(float) * (size_t)n);
-            memcpy(first, d.y, sizeof(float) * (size_t)n);
-            const double error = relative_error(d.y, expected, n), allowed = (c->geglu ? 2 : 1) * 2 * 0x1p-9;
-            if (!(error <= allowed)) fail_msg("bf16, case %d: error %.3g, allowed %.3g", i, error, allowed);
-            dc_device_close(device);
-        }
-        dc_device *device = c->pre || (c->k && (c->rest || c->stride > 1)) ? NULL : bf16_open("avx512bf16", 2);
-        if (device) {
-            round_all(d.x, rows * c->c), round_all(d.x2, rows * c->c2);
-            free(expected);
-            expected = expected_of(&d);
-            run_case(device, &d);
-            check_values("bf16, inputs rounded", true, i, &d, expected);
-            dc_device_close(device);
-        }
-        free(first), free(expected);
+        check_narrow("bf16", "avx512bf16", i, &d, (c->geglu ? 2 : 1) * 2 * 0x1p-9);
+        round_all(d.x, (int64_t)c->n * c->h * c->w * c->c), round_all(d.x2, (int64_t)c->n * c->h * c->w * c->c2);
+        if (!c->pre) check_exact_inputs("bf16", "avx512bf16", i, &d);
         free_data(&d);
     }
+}
+
+/* Whole numbers up to 127, which the first of each row of `per` is. */
+static void make_whole(float *x, int64_t n, int64_t per)
+{
+    for (int64_t i = 0; i < n; i++) x[i] = i % per ? rintf(x[i] * 100) : 127;
+}
+
+/* A number of a row is off by up to half of 1/127 of its largest: evenly spread, with numbers even in [-1, 1), by 1/127 / 2 of the RMS; so both of
+ * inputs and of weights, together 5.6e-3. Half as much again for shorter tails (SiLU) and bad luck; a gate is a second sum. */
+static void test_int8(void **state)
+{
+    (void)state;
+    for (int i = 0; i < NARROW; i++) {
+        const matrix_case *c = &narrow_layers[i];
+        matrix_data d = make_data(c);
+        check_narrow("int8", "avx512vnni", i, &d, (c->geglu ? 2 : 1) * 1.5 * 5.6e-3);
+        make_whole(d.x, (int64_t)c->n * c->h * c->w * c->c, c->c);
+        for (int64_t o = 0; o < c->out; o++) {
+            d.weight[o * terms(c)] = 127.0f / 64;
+            if (c->type == DC_F32) ((float *)d.stored)[o * terms(c)] = 127.0f / 64;
+            else ((uint16_t *)d.stored)[o * terms(c)] = c->type == DC_F16 ? dc_f32_to_f16(127.0f / 64) : dc_f32_to_bf16(127.0f / 64);
+        }
+        for (int64_t k = 0; k < (int64_t)c->n * c->h * c->w * c->c2; k++) d.x2[k] = rintf(d.x2[k] * 100);
+        if (!c->pre) check_exact_inputs("int8", "avx512vnni", i, &d);
+        free_data(&d);
+    }
+}
+
+/* A number that is not finite shows in its row, and only there; a row of zeros gives the bias. */
+static void test_int8_rows(void **state)
+{
+    (void)state;
+    static const matrix_case c = {.n = 1, .h = 1, .w = 4, .c = 70, .out = 40, .type = DC_F16};
+    dc_device *device = narrow_open("int8", "avx512vnni", 1);
+    if (!device) return;
+    matrix_data d = make_data(&c);
+    d.x[3] = NAN, d.x[70 + 69] = -INFINITY;
+    memset(d.x + 2 * 70, 0, sizeof(float) * 70);
+    run_case(device, &d);
+    for (int i = 0; i < 40; i++) {
+        assert_true(isnan(d.y[i]) && isnan(d.y[40 + i]));
+        assert_true(d.y[80 + i] == d.bias[i]);
+        assert_true(isfinite(d.y[120 + i]));
+    }
+    free_data(&d);
+    dc_device_close(device);
 }
 
 /* Two bytes a weight whatever the file has; levels without bf16 arithmetic compute in float. */
@@ -352,8 +410,8 @@ static void test_bf16_forms(void **state)
 {
     (void)state;
     for (int i = 0; i < NARROW; i++) {
-        dc_device *device = bf16_open("avx512bf16", 1), *other = bf16_open("portable", 1);
-        matrix_data d = make_data(&bf16_layers[i]);
+        dc_device *device = narrow_open("bf16", "avx512bf16", 1), *other = narrow_open("bf16", "portable", 1);
+        matrix_data d = make_data(&narrow_layers[i]);
         const uint64_t row = (uint64_t)(terms(d.c) + 1) / 2 * 4, outs = (uint64_t)d.c->out;
         uint64_t bytes;
         if (device) {
@@ -468,8 +526,9 @@ static void test_scratch(void **state) { (void)state, check_scratch(true), check
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_convolutions), cmocka_unit_test(test_linears), cmocka_unit_test(test_bf16),    cmocka_unit_test(test_bf16_forms),
-        cmocka_unit_test(test_stopped),      cmocka_unit_test(test_bytes),   cmocka_unit_test(test_scratch),
+        cmocka_unit_test(test_convolutions), cmocka_unit_test(test_linears),   cmocka_unit_test(test_bf16),
+        cmocka_unit_test(test_int8),         cmocka_unit_test(test_int8_rows), cmocka_unit_test(test_bf16_forms),
+        cmocka_unit_test(test_stopped),      cmocka_unit_test(test_bytes),     cmocka_unit_test(test_scratch),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

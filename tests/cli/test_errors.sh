@@ -25,7 +25,8 @@ refused 64 "found nothing after it" txt2img house --steps
 refused 64 "WIDTHxHEIGHT" $t --size 64
 refused 64 "device: found abacus" $t --device abacus
 refused 69 "cuda" $t --device cuda
-refused 69 "precision int8" $t --precision int8
+refused 69 "precision int8" $t --precision int8 --cpu portable
+refused 69 "precision f16" $t --precision f16
 refused 64 "precision" $t --precision f7
 refused 64 "cpu level" $t --cpu mmx
 refused 64 "command: found txt2igm" txt2igm house

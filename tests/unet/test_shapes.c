@@ -47,6 +47,13 @@ static void step(void *ctx, dc_run *r)
     dc_unet_forward(ctx, r, in);
 }
 
+static void text(void *ctx, dc_run *r)
+{
+    dc_tensor keys[64];
+    assert_true(dc_unet_texts(ctx) <= 64);
+    dc_unet_text_forward(ctx, r, dc_upload(r, DC_F32, 3, (int64_t[4]){1, 77, 768}, NULL), keys);
+}
+
 static void memory(void **state)
 {
     dc_error e = {0};
@@ -64,6 +71,10 @@ static void memory(void **state)
     print_message("SD 1.5 at 512x512: %.1f MB, %.1f GFLOP\n", (double)dc_run_bytes(r) * 1e-6, (double)dc_run_flops(r) * 1e-9);
     assert_true(dc_run_bytes(r) <= 90000000u);
     assert_true(dc_run_flops(r) > 670e9 && dc_run_flops(r) < 830e9); /* 2 x 339 to 410 GMAC, as published counters put it */
+    /* Keys and values of the text: 2 x 12480 channels of 77 tokens, the text itself and what else the layers need. */
+    must(dc_run_plan(r, text, u, &e), &e);
+    print_message("keys and values of the text: %.1f MB\n", (double)dc_run_bytes(r) * 1e-6);
+    assert_true(dc_run_bytes(r) >= 77u * 24960u * 4u && dc_run_bytes(r) <= 9000000u);
     dc_run_free(r);
     dc_unet_close(u);
     dc_weights_close(w);
