@@ -110,7 +110,7 @@ static void finish_panel(const cpu_product *p, const cpu_tile *t, int panel, int
             const float *later = (const float *)p->y.data + t->to[r + FINISH_AHEAD] * p->y.stride + first;
             for (int i = 0; i < outs; i += 16) __builtin_prefetch(later + i, 1);
         }
-        if (p->g->settle) settle_row(p, t->row[r][w->k], first, outs, width, acc);
+        if (p->g->settle) settle_row(p, t->factor[r], first, outs, width, acc);
         float *y = (float *)p->y.data + t->to[r] * p->y.stride + first;
         const float *residual = dc_is_none(p->residual) ? NULL : (const float *)p->residual.data + t->to[r] * p->residual.stride + first;
         if (w->geglu) p->g->finish_geglu(y, acc, acc + width / 2, bias, bias ? bias + w->outs : NULL, residual, outs, p->act);

@@ -104,6 +104,6 @@ static void gemm_widen(const void *from, dc_dtype t, int64_t n, float *to)
 #include "backends/cpu/gemm_finish.h"
 
 #ifndef GEMM_NARROW
-#define GEMM_NARROW NULL, NULL, NULL, 1
+#define GEMM_NARROW NULL, NULL, NULL, NULL, 1
 #endif
 const cpu_gemm GEMM_NAME = {LANES, GEMM_MOST_VECS *LANES, gemm_block, gemm_widen, gemm_finish, gemm_finish_geglu, GEMM_NARROW};

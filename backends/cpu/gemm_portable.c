@@ -43,4 +43,4 @@ static void gemm_block(const cpu_block *s)
 /* Products come from several threads already. Left alone, OpenBLAS would put its own behind each: slower by half, and its threads take turns. */
 void cpu_gemm_portable_begin(void) { openblas_set_num_threads(1); }
 
-const cpu_gemm cpu_gemm_portable = {16, CPU_PANEL, gemm_block, gemm_widen, gemm_finish, gemm_finish_geglu, NULL, NULL, NULL, 1};
+const cpu_gemm cpu_gemm_portable = {16, CPU_PANEL, gemm_block, gemm_widen, gemm_finish, gemm_finish_geglu, NULL, NULL, NULL, NULL, 1};
