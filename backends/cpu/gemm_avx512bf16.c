@@ -4,7 +4,7 @@
 #include <immintrin.h>
 #define VEC_FMA(a, b, c) _mm512_dpbf16_ps(c, (__m512bh)(a), (__m512bh)(b))
 #define GEMM_NAME        cpu_gemm_bf16_avx512
-#define GEMM_NARROW      one, narrow_row, narrow_row, NULL, 2
+#define GEMM_NARROW      one, narrow_row, narrow_row, false, 2
 #include "backends/cpu/gemm_avx512.h"
 
 static float one(const float *from, int64_t n) { return (void)from, (void)n, 1; }

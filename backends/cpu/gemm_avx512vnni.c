@@ -5,7 +5,8 @@
 #include <immintrin.h>
 #define VEC_FMA(a, b, c) _mm512_castsi512_ps(_mm512_dpbusd_epi32(_mm512_castps_si512(c), _mm512_castps_si512(a), _mm512_castps_si512(b)))
 #define GEMM_NAME        cpu_gemm_int8_avx512
-#define GEMM_NARROW      factor_of, narrow_row, narrow_weights, settle, 4
+#define GEMM_NARROW      factor_of, narrow_row, narrow_weights, true, 4
+#define GEMM_WHOLE
 #include "backends/cpu/gemm_avx512.h"
 #include <stdint.h>
 #include <string.h>
@@ -47,16 +48,6 @@ static void narrow_weights(const float *from, int64_t n, float factor, float *to
         const __m512 v = _mm512_mul_ps(_mm512_maskz_loadu_ps(first_lanes(n - i), from + i), inverse);
         const __m512i q = _mm512_cvtps_epi32(_mm512_max_ps(_mm512_min_ps(v, most), _mm512_sub_ps(_mm512_setzero_ps(), most)));
         _mm_mask_storeu_epi8(at + i, first_lanes((n - i + 3) / 4 * 4), _mm512_cvtepi32_epi8(q));
-    }
-}
-
-static void settle(float *acc, int n, float factor, const float *scale, const int32_t *offset)
-{
-    for (int i = 0; i < n; i += 16) {
-        const __mmask16 here = first_lanes(n - i);
-        const __m512i sum = _mm512_sub_epi32(_mm512_maskz_loadu_epi32(here, acc + i), _mm512_maskz_loadu_epi32(here, offset + i));
-        const __m512 each = _mm512_mul_ps(_mm512_set1_ps(factor), _mm512_maskz_loadu_ps(here, scale + i));
-        _mm512_mask_storeu_ps(acc + i, here, _mm512_mul_ps(_mm512_cvtepi32_ps(sum), each));
     }
 }
 

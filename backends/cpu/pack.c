@@ -68,7 +68,7 @@ uint64_t cpu_param_bytes(dc_device *d, const dc_param *p)
     if (p->desc.kind == DC_PARAM_NORM) return 2 * sizeof(float) * (uint64_t)p->desc.out;
     cpu_panels w = layout(cpu_of(d), p);
     const cpu_gemm *g = cpu_gemm_of(cpu_of(d), &p->desc);
-    return round64(sizeof(cpu_panels)) + (p->desc.n_bias ? column_bytes(p) : 0) + (g->settle ? 2 * column_bytes(p) : 0) + panel_bytes(&w, g);
+    return round64(sizeof(cpu_panels)) + (p->desc.n_bias ? column_bytes(p) : 0) + (g->whole ? 2 * column_bytes(p) : 0) + panel_bytes(&w, g);
 }
 
 void cpu_param_drop(dc_device *d, dc_param *p)
@@ -254,7 +254,7 @@ dc_status cpu_param_prepare(dc_device *d, dc_param *p, dc_error *e)
         form += column_bytes(p);
     }
     packing job = {.p = p, .w = w, .g = cpu_gemm_of(cpu_of(d), k)};
-    if (job.g->settle) {
+    if (job.g->whole) {
         w->scale = job.scale = (float *)form;
         w->offset = job.offset = (int32_t *)(form + column_bytes(p));
         form += 2 * column_bytes(p);
