@@ -39,8 +39,9 @@ int dc_cpu_count(void)
 /* ---- the pool -------------------------------------------------------------------------------------------------- */
 
 /* A job is published by raising `round`; workers take indices from `next` until they run out and then count themselves
- * out in `busy`. Waiting is a short spin, then sleep on a condition: ops follow each other closely in a pass. */
-#define SPINS 2000
+ * out in `busy`. Waiting is a spin of a third of a millisecond, then sleep on a condition: ops follow each other closely in a pass, and
+ * waking up takes longer than many of them. */
+#define SPINS 20000
 
 struct dc_pool {
     int threads;

@@ -418,10 +418,11 @@ void ATTN_NAME(const cpu_attn_tile *t)
         for (int64_t g = 0; g < groups; g++) {
             const int64_t lag = t->first + g * GROUP - j, left = t->queries - g * GROUP;
             float *state = t->state + g * 3 * GROUP, *q = t->q_tile + g * GROUP * d, *o = t->o_tile + g * GROUP * d;
-            if (t->causal && lag + GROUP <= 0) continue; /* all keys come after all queries */
-            if (left > 2 * LANES) group_step3(t, state, q, o, n, lag);
-            else if (left > LANES) group_step2(t, state, q, o, n, lag);
-            else group_step1(t, state, q, o, n, lag);
+            if (t->causal && lag + GROUP <= 0) continue;                        /* all keys come after all queries */
+            const int64_t met = t->causal && lag + GROUP < n ? lag + GROUP : n; /* not those after the last query */
+            if (left > 2 * LANES) group_step3(t, state, q, o, met, lag);
+            else if (left > LANES) group_step2(t, state, q, o, met, lag);
+            else group_step1(t, state, q, o, met, lag);
         }
     }
     for (int64_t g = 0; g < groups; g++) {

@@ -49,6 +49,8 @@ void cpu_memory_free(void *p, uint64_t bytes);
 uint64_t cpu_param_bytes(dc_device *d, const dc_param *p);
 dc_status cpu_param_prepare(dc_device *d, dc_param *p, dc_error *e);
 void cpu_param_drop(dc_device *d, dc_param *p);
+/* Numbers [from, from + n) of a source as floats: dc_source_floats with this level's vectors. */
+void cpu_source_floats(const cpu_gemm *g, const dc_source *s, int64_t from, int64_t n, float *out);
 /* Scale [C] and shift [C] of a norm. */
 static inline const float *cpu_norm_scale(const dc_param *p) { return p->form; }
 static inline const float *cpu_norm_shift(const dc_param *p) { return (const float *)p->form + p->desc.out; }

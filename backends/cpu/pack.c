@@ -23,6 +23,12 @@ void cpu_memory_free(void *p, uint64_t bytes)
     else if (p) munmap(p, bytes);
 }
 
+void cpu_source_floats(const cpu_gemm *g, const dc_source *s, int64_t from, int64_t n, float *out)
+{
+    if (s->dtype != DC_F16 && s->dtype != DC_BF16 && s->dtype != DC_F32) dc_source_floats(s, from, n, out);
+    else g->widen((const char *)s->data + (size_t)from * dc_dtype_size(s->dtype), s->dtype, n, out);
+}
+
 /* ---- layout ------------------------------------------------------------------------------------------------------ */
 
 /* The narrowest of our three types that holds all parts exactly. */
@@ -144,13 +150,9 @@ static void read_row(const packing *k, int64_t row, int from, int n, float *to)
     const dc_param_desc *d = &k->p->desc;
     const dc_source *s = d->transposed ? &d->weight[0] : find_row(d, &row);
     const int64_t taps = d->kh * d->kw, at = (row * d->in + from) * taps;
-    if (d->transposed) {
+    if (!d->transposed) cpu_source_floats(k->g, s, at, n * taps, to);
+    else
         for (int i = 0; i < n; i++) to[i] = dc_source_value(s, (int64_t)(from + i) * d->out + row);
-    } else if (s->dtype == DC_F16 || s->dtype == DC_BF16 || s->dtype == DC_F32) {
-        k->g->widen((const char *)s->data + (size_t)at * dc_dtype_size(s->dtype), s->dtype, n * taps, to);
-    } else {
-        dc_source_floats(s, at, n * taps, to);
-    }
 }
 
 /* In int8: what 1 stands for in a row, the largest factor of its stretches. */
