@@ -108,6 +108,7 @@ static const layer layers[] = {
     {"vae conv 512 64x64", 1, 64, 64, 512, 512, 3, 1, false, true, true, 0, 1},
     {"vae conv 256 256x256", 1, 256, 256, 256, 256, 3, 1, false, true, true, 0, 1},
     {"vae conv 128 512x512", 1, 512, 512, 128, 128, 3, 1, false, true, true, 0, 1},
+    {"taesd conv 64 512x512", 1, 512, 512, 64, 64, 3, 1, false, false, true, 0, 1},
     {"vae conv 128 to 3", 1, 512, 512, 128, 3, 3, 1, false, true, false, 0, 1},
     {"linear 4096x320 to 320", 1, 64, 64, 320, 320, 0, 1, false, false, true, 0, 1},
     {"linear 4096x320 to 960", 1, 64, 64, 320, 960, 0, 1, false, false, false, 0, 1},
