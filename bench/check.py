@@ -2,6 +2,7 @@
 
 The inputs are those of `diffc bench`: torch's random numbers of fixed seeds, written by `diffc noise`, and fixed token ids.
 """
+import json
 import os
 import subprocess
 import sys
@@ -12,8 +13,9 @@ import numpy as np
 PEERS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "peers.py")
 VOCABULARY, LENGTH, WIDTH = 49408, 77, 768
 
-# Largest relative error (root of the squares' sums) of one pass; about 2.5 times the largest seen, torch's own bfloat16 among them.
-TOLERANCE = {"f32": 1e-3, "f16": 5e-2, "bf16": 5e-2, "int8": 0.2}
+# Largest relative error (root of the squares' sums) of one pass; about 2.5 times the largest seen, torch's own bfloat16 among them. In float32
+# it leaves room for constants that an export keeps in fp16, such as the frequencies of the time embedding.
+TOLERANCE = {"f32": 7e-3, "bf16": 3e-2, "int8": 5e-2}
 # A whole picture, in levels of 255 (mean of the absolute differences): random weights make errors grow from step to step.
 LEVELS = {"f32": 0.1, "f16": 2, "bf16": 4, "int8": 10}
 
@@ -33,6 +35,9 @@ def make_inputs(a, folder):
         xs = [noise(a, 1, (1, 4, h, w), folder)]
     else:
         xs = [noise(a, 1, (a.batch, h, w, 4), folder).transpose(0, 3, 1, 2)]
+    if a.what == "vae":  # diffc's decoder divides by itself
+        with open(os.path.join(a.model, "vae", "config.json")) as f:
+            xs[0] = (xs[0] / json.load(f).get("scaling_factor", 0.18215)).astype(np.float32)
     if a.what == "unet":
         if a.batch % 2 == 0:  # guidance: the same latents in both halves
             xs[0] = np.concatenate(2 * [xs[0][:a.batch // 2]])

@@ -19,7 +19,7 @@ import time
 import check
 import sides
 
-CALM_PEAK, CALM_OTHERS = 0.95, 0.05  # of the best peak of the run, at least; of the CPU time of a turn taken by others, at most
+CALM_PEAK, CALM_OTHERS = 0.95, 0.08  # of the best peak of the run, at least; of the CPU time of a turn taken by others, at most
 
 
 def interval(values, draws=2000):
@@ -51,7 +51,7 @@ def one_turn(side):
 
 def measure(a, ours, peer, expected):
     """Pairs in the order A B B A: what drifts slowly meets both alike. The peak is taken around every turn, and the CPU time of others in it:
-    a pair with less than 95 % of the run's best float32 peak beside it, or more than 5 % taken by others, was disturbed and does not count,
+    a pair with less than 95 % of the run's best float32 peak beside it, or more than 8 % taken by others, was disturbed and does not count,
     unless all were."""
     pairs, peaks, errors = [], [peak_now(a)], {}
     for i in range(a.first, a.first + a.pairs):

@@ -82,11 +82,17 @@ class Peer(Side):
                 return json.loads(line)
         sys.exit("the peer has ended; its error is above")
 
+    def used(self):
+        with open(f"/proc/{self.p.pid}/stat") as f:
+            user, system = f.read().rpartition(")")[2].split()[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
     def time(self):
+        used = self.used()
         self.p.stdin.write("go\n")
         self.p.stdin.flush()
         d = self.line()
-        self.peak_gib, self.cpu_seconds = max(self.peak_gib, d["peak_gib"]), d["cpu_seconds"]
+        self.peak_gib, self.cpu_seconds = max(self.peak_gib, d["peak_gib"]), self.used() - used
         return d["seconds"]
 
 
