@@ -4,10 +4,10 @@
 /* I: in (both inputs), O: out, T: time embedding. */
 static const dc_bind resnet_binds[] = {
     {"norm1", offsetof(unet_resnet, norm1), "I", 0},
-    {"conv1", offsetof(unet_resnet, conv1), "O I 3 3", 0},
+    {"conv1", offsetof(unet_resnet, conv1), "O I 3 3", DC_BIND_INT8},
     {"time_emb_proj", offsetof(unet_resnet, time), "O T", 0},
     {"norm2", offsetof(unet_resnet, norm2), "O", 0},
-    {"conv2", offsetof(unet_resnet, conv2), "O O 3 3", 0},
+    {"conv2", offsetof(unet_resnet, conv2), "O O 3 3", DC_BIND_INT8},
     {"conv_shortcut", offsetof(unet_resnet, shortcut), "O I 1 1", DC_BIND_AS_LINEAR | DC_BIND_INT8}, /* only if I != O */
 };
 

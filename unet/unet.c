@@ -36,8 +36,8 @@ static const dc_bind outer_binds[] = {
     {"conv_norm_out", offsetof(dc_unet, conv_norm_out), "T", 0},
     {"conv_out", offsetof(dc_unet, conv_out), "O T L L", 0},
 };
-static const dc_bind downsampler_bind = {"downsamplers.0.conv", offsetof(unet_stage, sampler), "C C 3 3", 0};
-static const dc_bind upsampler_bind = {"upsamplers.0.conv", offsetof(unet_stage, sampler), "C C 3 3", 0};
+static const dc_bind downsampler_bind = {"downsamplers.0.conv", offsetof(unet_stage, sampler), "C C 3 3", DC_BIND_INT8};
+static const dc_bind upsampler_bind = {"upsamplers.0.conv", offsetof(unet_stage, sampler), "C C 3 3", DC_BIND_INT8};
 
 static bool bind_down(dc_unet *m, dc_binder *b, int i)
 {

@@ -8,10 +8,12 @@ typedef struct plan {
     int64_t queries;        /* of a tile */
     int64_t tiles;          /* of one head of one image */
     int64_t step;           /* keys: equal steps, so that the last one is not a few keys only */
-    int64_t ld;             /* floats from key to key in a packed tile: a multiple of 16 but not of 64, so rows do not share cache sets */
+    int64_t k_ld, v_ld;     /* floats from key (or pair of them) to key in a packed tile */
     size_t q, state, kv, s; /* floats of the scratch's parts */
     size_t thread;          /* floats of all of them */
 } plan;
+
+enum { TILE_FLOATS = 32 << 10 }; /* of a tile's queries, and of its results */
 
 static int64_t pieces(int64_t n, int64_t size) { return (n + size - 1) / size; }
 static int64_t round_up(int64_t n, int64_t to) { return pieces(n, to) * to; }
@@ -20,16 +22,22 @@ static plan plan_of(dc_device *d, const dc_attention_args *a)
 {
     const int64_t smallest = 48, T = a->q.dim[1];
     plan p = {.head = (int)(dc_channels(a->q) / a->o.heads)};
-    p.queries = p.head <= 512 ? CPU_ATTN_QUERIES : smallest;
-    while (p.queries > smallest && a->q.dim[0] * a->o.heads * pieces(T, p.queries) < 4 * cpu_of(d)->threads) p.queries /= 2;
-    if (p.queries > T) p.queries = round_up(T, smallest);
+    /* Every tile packs all keys, so many queries; they and their results stay in the second-level cache. */
+    int64_t fit = TILE_FLOATS / p.head / smallest * smallest;
+    if (fit > CPU_ATTN_QUERIES) fit = CPU_ATTN_QUERIES;
+    while (fit > smallest && a->q.dim[0] * a->o.heads * pieces(T, fit) < 4 * cpu_of(d)->threads) fit = fit / 2 / smallest * smallest;
+    if (fit < smallest) fit = smallest;
+    p.queries = round_up(pieces(T, pieces(T, fit)), smallest);
     p.tiles = pieces(T, p.queries);
     const int64_t most = p.head <= 160 ? CPU_ATTN_KEYS : CPU_ATTN_KEYS / 2; /* K and V of a step stay in the second-level cache */
     p.step = round_up(pieces(a->o.keys, pieces(a->o.keys, most)), 8);
-    p.ld = round_up(p.head, 16) + (round_up(p.head, 16) % 64 ? 0 : 16);
+    /* Floats lie in rows of vectors, but not of four, that would share cache sets; pairs lie densely. */
+    const int64_t row = round_up(p.head, 16) + (round_up(p.head, 16) % 64 ? 0 : 16);
+    p.k_ld = cpu_of(d)->bf16 ? round_up(p.head, 2) / 2 : row;
+    p.v_ld = cpu_of(d)->bf16 ? p.head : row;
     p.q = (size_t)p.queries * (size_t)p.head;
     p.state = 3 * (size_t)p.queries;
-    p.kv = (size_t)p.step * (size_t)p.ld;
+    p.kv = (size_t)p.step * (size_t)row;
     p.s = (size_t)p.step * (size_t)smallest;
     p.thread = 2 * p.q + p.state + 2 * p.kv + p.s;
     return p;
@@ -74,7 +82,8 @@ static void attention_task(void *ctx, int64_t i, int thread)
         .scale = (float)(a->o.scale * 1.4426950408889634),
         .causal = a->o.causal,
         .cancel = j->d->cancel,
-        .ld = p->ld,
+        .k_ld = p->k_ld,
+        .v_ld = p->v_ld,
     };
     t.k_tile = s;
     t.v_tile = t.k_tile + p->kv;

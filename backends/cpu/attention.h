@@ -7,7 +7,7 @@
 #include <stdint.h>
 
 enum {
-    CPU_ATTN_QUERIES = 192, /* at most, in a tile; a multiple of every level's group (48, 24, 12) */
+    CPU_ATTN_QUERIES = 576, /* at most, in a tile; a multiple of every level's group (48, 24, 12) */
     CPU_ATTN_KEYS = 128     /* at most, in a step: their scores for one group stay in the first-level cache */
 };
 
@@ -25,9 +25,9 @@ typedef struct cpu_attn_tile {
     const atomic_int *cancel; /* may be NULL; polled between steps, the tile is then left unfinished */
     float *q_tile, *o_tile;   /* [queries / group][d][group]; pairs of bf16 need less than the room given here */
     float *state;             /* [queries / group][3][group] */
-    float *k_tile, *v_tile;   /* [step][ld] */
+    float *k_tile, *v_tile;   /* [step][k_ld], [step][v_ld] */
     float *s_tile;            /* [step][group] */
-    int64_t ld;
+    int64_t k_ld, v_ld;
 } cpu_attn_tile;
 
 typedef void cpu_attn_fn(const cpu_attn_tile *t);

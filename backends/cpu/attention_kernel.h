@@ -225,7 +225,8 @@ static void pack_keys(float *to, int64_t ld, const float *from, int64_t stride, 
     for (int64_t j = 0; j < n; j++, to += ld, from += stride)
         for (int c = 0; c < d; c += 16) {
             const __mmask16 here = (__mmask16)(d - c < 16 ? (1 << (d - c)) - 1 : -1);
-            _mm256_storeu_si256((__m256i *)(to + c / 2), (__m256i)_mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(here, from + c)));
+            const __mmask16 there = (__mmask16)(d - c < 16 ? (1 << ((d - c + 1) / 2 * 2)) - 1 : -1);
+            _mm256_mask_storeu_epi16((uint16_t *)(to + c / 2), there, (__m256i)_mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(here, from + c)));
         }
 }
 
@@ -235,7 +236,8 @@ static void pack_values(float *to, int64_t ld, const float *from, int64_t stride
     for (int64_t j = 0; j < n; j += 2, to += ld, from += 2 * stride)
         for (int c = 0; c < d; c += 16) {
             const __mmask16 here = (__mmask16)(d - c < 16 ? (1 << (d - c)) - 1 : -1), there = j + 1 < n ? here : 0;
-            store(to + c, pair_vec((vec)_mm512_maskz_loadu_ps(here, from + c), (vec)_mm512_maskz_loadu_ps(there, from + stride + c)));
+            const vec pair = pair_vec((vec)_mm512_maskz_loadu_ps(here, from + c), (vec)_mm512_maskz_loadu_ps(there, from + stride + c));
+            _mm512_mask_storeu_ps(to + c, here, (__m512)pair);
         }
 }
 
@@ -380,10 +382,10 @@ INLINE void softmax_of(float *s, int64_t n, float scale, float *m, float *sum, f
 /* One group of queries (state: maximum, sum, alpha; q and o: [d][GROUP]) meets n keys; v vectors of it are used. */
 INLINE void group_step(const cpu_attn_tile *t, float *state, const float *q, float *o, int64_t n, int64_t lag, const int v)
 {
-    scores_of(t->s_tile, t->k_tile, t->ld, q, n, (int)units(t->d), v);
+    scores_of(t->s_tile, t->k_tile, t->k_ld, q, n, (int)units(t->d), v);
     if (t->causal && n - 1 > lag) mask_later_keys(t->s_tile, n, lag);
     softmax_of(t->s_tile, n, t->scale, state, state + GROUP, state + 2 * GROUP, v);
-    output_of(o, state + 2 * GROUP, t->v_tile, t->ld, t->s_tile, units(n), t->d, v);
+    output_of(o, state + 2 * GROUP, t->v_tile, t->v_ld, t->s_tile, units(n), t->d, v);
 }
 #define STEP(name, v)                                                                                                                                \
     static __attribute__((noinline)) void name(const cpu_attn_tile *t, float *state, const float *q, float *o, int64_t n, int64_t lag)               \
@@ -411,8 +413,8 @@ void ATTN_NAME(const cpu_attn_tile *t)
     for (int64_t j = 0; j < keys; j += t->step) {
         const int64_t n = keys - j < t->step ? keys - j : t->step;
         if (t->cancel && atomic_load_explicit(t->cancel, memory_order_relaxed)) return;
-        pack_keys(t->k_tile, t->ld, t->k + j * t->k_stride, t->k_stride, n, d);
-        pack_values(t->v_tile, t->ld, t->v + j * t->v_stride, t->v_stride, n, d);
+        pack_keys(t->k_tile, t->k_ld, t->k + j * t->k_stride, t->k_stride, n, d);
+        pack_values(t->v_tile, t->v_ld, t->v + j * t->v_stride, t->v_stride, n, d);
         for (int64_t g = 0; g < groups; g++) {
             const int64_t lag = t->first + g * GROUP - j, left = t->queries - g * GROUP;
             float *state = t->state + g * 3 * GROUP, *q = t->q_tile + g * GROUP * d, *o = t->o_tile + g * GROUP * d;

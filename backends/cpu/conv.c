@@ -16,9 +16,12 @@ typedef struct conv_job {
     int parts;     /* of a tile's panels, a task each */
     float *shared; /* the patches of all tiles, when there are few tiles and their parts share them; else each thread has one */
     char *scratch; /* of thread 0 */
-    int pixel;     /* floats of a pixel in a patch: its channels, or its places when a 1x1 kernel is narrow */
-    uint64_t patch_bytes, product_bytes, thread_bytes; /* of a thread: product, then a row of a narrow patch as floats */
+    int pixel;     /* floats of a pixel in a patch: its channels, or its places when the kernel is narrow; one factor for an image's part then */
+    uint64_t patch_bytes, product_bytes, thread_bytes; /* of a thread: product, then an image's part of a narrow patch as floats */
 } conv_job;
+
+/* Of all images' parts; their factors come after them. */
+static uint64_t patch_floats(const conv_job *j) { return (uint64_t)j->images * (uint64_t)j->ph * (uint64_t)j->pw * (uint64_t)j->pixel; }
 
 /* Tiles of equal size, wide rather than high (rows of a patch are contiguous). The size depends on the shape of one image only. */
 static void choose_tile(conv_job *j)
@@ -32,7 +35,7 @@ static void choose_tile(conv_job *j)
         j->down = cpu_pieces(H, most);
         j->th = cpu_pieces(H, j->down);
         j->ph = (j->th - 1) * a->o.stride + a->k->desc.kh;
-        j->patch_bytes = sizeof(float) * (uint64_t)j->ph * (uint64_t)j->pw * (uint64_t)j->pixel;
+        j->patch_bytes = sizeof(float) * (uint64_t)j->ph * (uint64_t)j->pw * (uint64_t)a->k->desc.in;
         if (most == 1 || j->patch_bytes <= CPU_TILE_BYTES) break;
     }
     j->images = 1;
@@ -42,7 +45,7 @@ static void choose_tile(conv_job *j)
         if (fit > N) fit = N;
         if (fit > 1) j->images = (int)fit;
     }
-    j->patch_bytes = cpu_round64(j->patch_bytes * (uint64_t)j->images);
+    j->patch_bytes = cpu_round64(sizeof(float) * (patch_floats(j) + (uint64_t)j->images));
     j->tiles = (int64_t)cpu_pieces(N, j->images) * j->down * j->across;
 }
 
@@ -50,13 +53,14 @@ static conv_job conv_job_of(dc_device *d, const dc_conv_args *a)
 {
     conv_job j = {.a = a};
     const cpu_gemm *g = cpu_gemm_of(cpu_of(d), &a->k->desc);
-    j.pixel = cpu_row_places(g, a->k->desc.in);
+    j.pixel = cpu_places(g, a->k->desc.in);
     choose_tile(&j);
     const int threads = cpu_of(d)->threads;
     j.parts = cpu_panel_parts(j.tiles, cpu_pieces(a->k->desc.out, g->panel), threads, j.tiles > threads);
     j.product.g = g;
     j.product_bytes = cpu_round64(cpu_product_scratch(g, &a->k->desc, j.th * j.tw * j.images));
-    j.thread_bytes = j.product_bytes + (g->per > 1 ? cpu_round64(sizeof(float) * (uint64_t)j.pw * (uint64_t)a->k->desc.in) : 0);
+    const uint64_t floats = (uint64_t)j.ph * (uint64_t)j.pw * (uint64_t)a->k->desc.in;
+    j.thread_bytes = j.product_bytes + (g->per > 1 ? cpu_round64(sizeof(float) * floats) : 0);
     return j;
 }
 
@@ -83,6 +87,7 @@ static dc_linear_args as_linear(const dc_conv_args *a)
 void cpu_conv2d_choice(dc_device *d, const dc_conv_args *a, dc_choice *out)
 {
     const double cost = cpu_wino_cost(d, a);
+    const bool narrow = cpu_gemm_of(cpu_of(d), &a->k->desc)->per > 1;
     if (is_linear(a)) {
         dc_linear_args l = as_linear(a);
         cpu_linear_choice(d, &l, out);
@@ -90,11 +95,10 @@ void cpu_conv2d_choice(dc_device *d, const dc_conv_args *a, dc_choice *out)
         dc_choose(out, "winograd f4x4 f32", "%.2f of the plain multiply-adds", cost);
     } else if (cost > 0) {
         dc_choose(out, "direct f32", "winograd takes %.2f times as many", cost);
+    } else if (narrow) {
+        dc_choose(out, cpu_gemm_of(cpu_of(d), &a->k->desc)->per == 4 ? "direct int8" : "direct bf16", "the precision asked for");
     } else {
-        dc_choose(out, cpu_gemm_of(cpu_of(d), &a->k->desc)->per > 1 ? "direct narrow" : "direct f32", "%s",
-                  d->exact          ? "exact"
-                  : a->o.stride > 1 ? "winograd takes no stride"
-                                    : "winograd takes 3x3 only");
+        dc_choose(out, "direct f32", "%s", d->exact ? "exact" : a->o.stride > 1 ? "winograd takes no stride" : "winograd takes 3x3 only");
     }
 }
 
@@ -159,17 +163,30 @@ static place place_of(const conv_job *j, int64_t tile)
     return p;
 }
 
-/* Row y of the tile's patch: [images][ph][pw][pixel]. staged: pw pixels as floats, for narrow ones. */
-static void fill_patch_row(const conv_job *j, const place *p, int y, float *staged, float *patch)
+/* Row y of image n's part of the tile's patch. */
+static void fill_row(const conv_job *j, const place *p, int n, int y, float *to)
 {
-    const int S = j->a->o.stride, I = j->a->k->desc.in;
-    if (y >= (p->h - 1) * S + j->a->k->desc.kh) return; /* a tile at the lower edge */
-    for (int n = 0; n < p->images; n++) {
-        const bool narrow = j->product.g->per > 1;
-        float *row = patch + (int64_t)(n * j->ph + y) * j->pw * j->pixel, *to = narrow ? staged : row;
-        cpu_conv_fill_row(j->a, &j->pre, p->image + n, p->y0 * S - j->a->o.pad[0] + y, p->x0 * S - j->a->o.pad[1], j->pw, to);
-        for (int x = 0; narrow && x < j->pw; x++) j->product.g->narrow(staged + (int64_t)x * I, I, row + (int64_t)x * j->pixel);
+    const int S = j->a->o.stride;
+    cpu_conv_fill_row(j->a, &j->pre, p->image + n, p->y0 * S - j->a->o.pad[0] + y, p->x0 * S - j->a->o.pad[1], j->pw, to);
+}
+
+/* The tile's patch [images][ph][pw][pixel] is filled row by row (of all images), or, when it is narrow, image by image. */
+static int fills_of(const conv_job *j) { return j->product.g->per > 1 ? j->images : j->ph; }
+
+/* staged: an image's part as floats, for narrow patches. */
+static void fill_part(const conv_job *j, const place *p, int part, float *staged, float *patch)
+{
+    const cpu_gemm *g = j->product.g;
+    const int64_t I = j->a->k->desc.in, pixels = (int64_t)j->ph * j->pw;
+    const int rows = (p->h - 1) * j->a->o.stride + j->a->k->desc.kh; /* fewer than ph in a tile at the lower edge */
+    if (g->per == 1) {
+        for (int n = 0; n < p->images && part < rows; n++) fill_row(j, p, n, part, patch + (n * j->ph + part) * j->pw * I);
+        return;
     }
+    if (part >= p->images) return;
+    for (int y = 0; y < rows; y++) fill_row(j, p, part, y, staged + y * j->pw * I);
+    const float factor = patch[patch_floats(j) + (uint64_t)part] = g->factor(staged, rows * j->pw * I);
+    for (int64_t i = 0; i < (int64_t)rows * j->pw; i++) g->narrow(staged + i * I, I, factor, patch + (part * pixels + i) * j->pixel);
 }
 
 static float *shared_patch(const conv_job *j, int64_t tile) { return j->shared + (uint64_t)tile * (j->patch_bytes / sizeof(float)); }
@@ -177,9 +194,9 @@ static float *shared_patch(const conv_job *j, int64_t tile) { return j->shared +
 static void fill_shared(void *ctx, int64_t i, int thread)
 {
     const conv_job *j = ctx;
-    place p = place_of(j, i / j->ph);
-    fill_patch_row(j, &p, (int)(i % j->ph), (float *)(j->scratch + (uint64_t)thread * j->thread_bytes + j->product_bytes),
-                   shared_patch(j, i / j->ph));
+    const int64_t tile = i / fills_of(j);
+    place p = place_of(j, tile);
+    fill_part(j, &p, (int)(i % fills_of(j)), (float *)(j->scratch + (uint64_t)thread * j->thread_bytes + j->product_bytes), shared_patch(j, tile));
 }
 
 static void run_tile(void *ctx, int64_t i, int thread)
@@ -191,13 +208,15 @@ static void run_tile(void *ctx, int64_t i, int thread)
     float *patch = j->shared ? shared_patch(j, i / j->parts) : (float *)(scratch + j->thread_bytes);
     const place p = place_of(j, i / j->parts);
     if (!j->shared)
-        for (int y = 0; y < j->ph; y++) fill_patch_row(j, &p, y, (float *)(scratch + j->product_bytes), patch);
+        for (int k = 0; k < fills_of(j); k++) fill_part(j, &p, k, (float *)(scratch + j->product_bytes), patch);
 
+    const float *factor = patch + patch_floats(j);
     cpu_tile t = {.rows = 0, .add_rows = p.h * p.w, .add_stride = a->o.add.dim[0] == 1 ? 0 : a->o.add.stride};
     if (!dc_is_none(a->o.add)) t.add = (const float *)a->o.add.data + p.image * t.add_stride;
     for (int n = 0; n < p.images; n++)
         for (int y = 0; y < p.h; y++)
             for (int x = 0; x < p.w; x++, t.rows++) {
+                t.factor[t.rows] = j->product.g->per > 1 ? factor[n] : 1;
                 t.row[t.rows] = patch + ((n * j->ph + y * S) * j->pw + x * S) * I;
                 t.to[t.rows] = ((p.image + n) * H + p.y0 + y) * W + p.x0 + x;
             }
@@ -232,7 +251,7 @@ dc_status cpu_conv2d(dc_device *d, const dc_conv_args *a, void *scratch)
     j.scratch = (char *)scratch + cpu_round64(cpu_pre_scratch(d, a->x, &a->o.pre));
     if (!s && is_shared(d, &j)) {
         j.shared = (float *)(j.scratch + j.thread_bytes * (uint64_t)cpu_of(d)->threads);
-        s = cpu_for(d, j.tiles * j.ph, fill_shared, &j);
+        s = cpu_for(d, j.tiles * fills_of(&j), fill_shared, &j);
     }
     return s ? s : cpu_for(d, j.tiles * j.parts, run_tile, &j);
 }

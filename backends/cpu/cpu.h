@@ -11,7 +11,10 @@
 /* Instruction sets, in rising order. Kernel files are compiled once for each, with its flags (levels.cmake). */
 typedef enum cpu_level { CPU_PORTABLE, CPU_AVX2, CPU_AVX512, CPU_AVX512VNNI, CPU_AVX512BF16, CPU_LEVELS } cpu_level;
 
-enum { CPU_MOST_INT8 = 1 << 16 }; /* channels whose sum in int8 is sure to fit in 32 bits: 2^31 / (255 * 127) */
+enum {
+    CPU_MOST_INT8 = 1 << 16, /* products whose sum in int8 is sure to fit in 32 bits: 2^31 / (255 * 127) */
+    CPU_MOST_TAPS = 9        /* of a kernel in int8 */
+};
 
 typedef struct cpu_device {
     dc_pool *pool;
@@ -24,12 +27,11 @@ typedef struct cpu_device {
     cpu_attn_fn *attend;
 } cpu_device;
 static inline cpu_device *cpu_of(dc_device *d) { return d->impl; }
-/* The kernels that a layer's weights are packed for: linear layers and 1x1 convolutions may be narrow. */
+/* The kernels that a layer's weights are packed for. In bf16 those of linear layers and 1x1 convolutions: larger ones are faster by Winograd. */
 static inline const cpu_gemm *cpu_gemm_of(const cpu_device *c, const dc_param_desc *k)
 {
-    if (k->kh * k->kw > 1) return c->gemm;
-    if (c->int8 && k->int8 && k->in <= CPU_MOST_INT8) return c->int8;
-    return c->bf16 ? c->bf16 : c->gemm;
+    if (c->int8 && k->int8 && k->kh * k->kw <= CPU_MOST_TAPS && (int64_t)k->in * k->kh * k->kw <= CPU_MOST_INT8) return c->int8;
+    return c->bf16 && k->kh * k->kw == 1 ? c->bf16 : c->gemm;
 }
 
 /* task(ctx, i, thread) on the device's threads; CANCELLED when the cancel flag came up. */

@@ -89,33 +89,23 @@ static void sum_panel(const cpu_product *p, const cpu_tile *t, const packed *b, 
     }
 }
 
-/* Rows of y lie far apart: each is fetched for writing this many rows before its turn. */
-enum { FINISH_AHEAD = 16 };
-
-/* Sums of integers to floats, of one row. */
-static void settle_row(const cpu_product *p, float factor, int first, int outs, int width, float *acc)
+static void finish_panel(const cpu_product *p, const cpu_tile *t, int panel, int width, const float *acc)
 {
     const cpu_panels *w = p->w;
-    p->g->settle(acc, outs, factor, w->scale + first, w->offset + first);
-    if (w->geglu) p->g->settle(acc + width / 2, outs, factor, w->scale + w->outs + first, w->offset + w->outs + first);
-}
-
-static void finish_panel(const cpu_product *p, const cpu_tile *t, int panel, int width, float *acc)
-{
-    const cpu_panels *w = p->w;
-    int outs = cpu_panel_outs(w, panel), first = panel * w->full;
-    const float *bias = w->bias ? w->bias + first : NULL;
-    for (int r = 0; r < t->rows; r++, acc += width) {
-        if (r + FINISH_AHEAD < t->rows) {
-            const float *later = (const float *)p->y.data + t->to[r + FINISH_AHEAD] * p->y.stride + first;
-            for (int i = 0; i < outs; i += 16) __builtin_prefetch(later + i, 1);
-        }
-        if (p->g->settle) settle_row(p, t->row[r][w->k], first, outs, width, acc);
-        float *y = (float *)p->y.data + t->to[r] * p->y.stride + first;
-        const float *residual = dc_is_none(p->residual) ? NULL : (const float *)p->residual.data + t->to[r] * p->residual.stride + first;
-        if (w->geglu) p->g->finish_geglu(y, acc, acc + width / 2, bias, bias ? bias + w->outs : NULL, residual, outs, p->act);
-        else p->g->finish(y, acc, bias, t->add ? t->add + r / t->add_rows * t->add_stride + first : NULL, residual, outs, p->act);
+    const int first = panel * w->full;
+    cpu_outputs o = {.acc = acc, .rows = t->rows, .width = width, .outs = cpu_panel_outs(w, panel), .act = p->act, .geglu = w->geglu};
+    for (int half = 0; half < (w->geglu ? 2 : 1); half++) {
+        const int row = half * w->outs + first;
+        if (w->bias) o.bias[half] = w->bias + row;
+        if (w->scale) o.scale[half] = w->scale + row, o.offset[half] = w->offset + row;
     }
+    o.factor = t->factor;
+    o.to = t->to;
+    o.y = (float *)p->y.data + first;
+    o.y_stride = p->y.stride;
+    if (!dc_is_none(p->residual)) o.residual = (const float *)p->residual.data + first, o.residual_stride = p->residual.stride;
+    if (t->add) o.add = t->add + first, o.add_rows = t->add_rows, o.add_stride = t->add_stride;
+    p->g->finish(&o);
 }
 
 void cpu_product_tile(const cpu_product *p, const cpu_tile *t, int from, int to, void *scratch)

@@ -30,24 +30,39 @@ typedef struct cpu_block {
     float *widened;     /* or NULL */
 } cpu_block;
 
+/* What becomes of the sums of one panel: y[i] = act(sum[i] + bias[i] + add[i] + residual[i]) for all rows, with gates
+ * act((sum[i] + bias[i]) * gelu(gate[i] + gate bias[i]) + residual[i]). Whole sums are (sum[i] - offset[i]) * factor * scale[i] first. */
+typedef struct cpu_outputs {
+    const float *acc; /* [rows][width]; the gates are the second half of a row */
+    int rows, width, outs;
+    dc_act act;
+    bool geglu;
+    const float *bias[2]; /* [outs] or NULL; of values and of gates */
+    const float *scale[2];
+    const int32_t *offset[2];
+    const float *factor; /* [rows] */
+    const float *add;    /* for the first add_rows rows, add_stride floats on for as many next ones; or NULL */
+    int add_rows;
+    int64_t add_stride;
+    const int64_t *to; /* row r of acc is row to[r] of y and of the residual */
+    float *y;
+    const float *residual; /* or NULL */
+    int64_t y_stride, residual_stride;
+} cpu_outputs;
+
 typedef struct cpu_gemm {
     int lanes, panel; /* floats in a vector, in a full panel (a multiple) */
     void (*block)(const cpu_block *s);
     /* n numbers of a storage type (F32, F16, BF16) to float. */
     void (*widen)(const void *from, dc_dtype t, int64_t n, float *to);
-    /* y[i] = act(acc[i] + bias[i] + add[i] + residual[i]); bias, add, residual may be NULL. */
-    void (*finish)(float *y, const float *acc, const float *bias, const float *add, const float *residual, int n, dc_act act);
-    /* y[i] = (value[i] + bias[i]) * gelu(gate[i] + gate_bias[i]) + residual[i], then act. */
-    void (*finish_geglu)(float *y, const float *value, const float *gate, const float *bias, const float *gate_bias, const float *residual, int n,
-                         dc_act act);
-    /* The following are NULL for floats. n floats of a row of A to (n + per - 1) / per places (the last one filled up with zero), and with
-     * `settle` the row's factor in one more. */
-    void (*narrow)(const float *from, int64_t n, float *to);
-    /* The same for n weights, which are divided by `factor` where that is for integers; to: as narrow, without the factor. */
+    void (*finish)(const cpu_outputs *o);
+    /* The following are NULL for floats. What 1 shall stand for, so that n numbers fit: NaN when one of them is not finite; in bf16 always 1. */
+    float (*factor)(const float *from, int64_t n);
+    /* n floats, of a row of A or of the weight, divided by the factor, to (n + per - 1) / per places; the last one is filled up with zero. */
+    void (*narrow)(const float *from, int64_t n, float factor, float *to);
     void (*narrow_weights)(const float *from, int64_t n, float factor, float *to);
-    /* Sums of integers in acc to floats: (acc[i] - offset[i]) * factor * scale[i]. */
-    void (*settle)(float *acc, int n, float factor, const float *scale, const int32_t *offset);
-    int per; /* neighbouring channels in the place of a float, in A and in panels: 1, 2 in bf16, 4 in int8 */
+    bool whole; /* sums are whole numbers, for scales and offsets to settle */
+    int per;    /* neighbouring channels in the place of a float, in A and in panels: 1, 2 in bf16, 4 in int8 */
 } cpu_gemm;
 extern const cpu_gemm cpu_gemm_portable, cpu_gemm_avx2, cpu_gemm_avx512, cpu_gemm_bf16_avx512, cpu_gemm_int8_avx512;
 void cpu_gemm_portable_begin(void); /* before the portable one is used: one BLAS thread, for the whole process */
@@ -55,8 +70,7 @@ void cpu_gemm_portable_begin(void); /* before the portable one is used: one BLAS
 /* A layer's weights in panels. */
 typedef struct cpu_panels {
     dc_dtype type; /* F32, F16 or BF16 */
-    int k;         /* places of a column: in * kh * kw, ordered (ky, kx, channel); in / per, rounded up, where the kernel takes several in one
-                      (type F32 then stands for all of them) */
+    int k;         /* places of a column, ordered (ky, kx, channel); type F32 stands for all that narrow kernels have in one */
     int outs;      /* of y: half of the weight's rows with geglu */
     int full;      /* outputs in a full panel */
     int count;
@@ -66,8 +80,8 @@ typedef struct cpu_panels {
     const int32_t *offset; /* and the sum that a row of zeros gives: they are stored as 128 */
     const void *data;      /* panel p begins at element p * k * panel width */
 } cpu_panels;
-/* Floats of a row of A of `in` channels. */
-static inline int cpu_row_places(const cpu_gemm *g, int in) { return (in + g->per - 1) / g->per + (g->settle ? 1 : 0); }
+/* Places of a row of A or of the weight of `in` channels. */
+static inline int cpu_places(const cpu_gemm *g, int in) { return (in + g->per - 1) / g->per; }
 /* Columns of panel p, and how many outputs they are. */
 int cpu_panel_width(const cpu_panels *w, const cpu_gemm *g, int p);
 int cpu_panel_outs(const cpu_panels *w, int p);
@@ -76,6 +90,7 @@ int cpu_panel_outs(const cpu_panels *w, int p);
 typedef struct cpu_tile {
     const float *row[CPU_TILE_ROWS]; /* A */
     int64_t to[CPU_TILE_ROWS];       /* row of y and of the residual */
+    float factor[CPU_TILE_ROWS];     /* of a narrow row */
     int rows;
     const float *add; /* [O] for the first add_rows rows, add_stride floats on for as many next ones; or NULL */
     int add_rows;

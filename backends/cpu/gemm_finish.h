@@ -1,45 +1,56 @@
-/* gemm_finish.h - epilogues, plain loops that every level compiles for itself. */
-INLINE float activated(float x, const dc_act act)
+/* gemm_finish.h - the epilogue, plain loops that every level compiles for itself; PANEL: outputs of a full panel of this level. */
+
+/* Rows of y lie far apart: each is fetched for writing this many rows before its turn. */
+enum { FINISH_AHEAD = 16 };
+
+typedef int32_t whole_sum __attribute__((may_alias));
+
+INLINE float settled(const cpu_outputs *o, int r, int half, const float *acc, int i)
 {
-    switch (act) {
-    case DC_ACT_SILU: return cpu_silu(x);
-    case DC_ACT_GELU: return cpu_gelu(x);
-    case DC_ACT_QUICK_GELU: return cpu_quick_gelu(x);
-    case DC_ACT_RELU: return cpu_relu(x);
-    case DC_ACT_TANH3: return cpu_tanh3(x);
-    default: return x;
+#ifdef GEMM_WHOLE
+    return (float)(((const whole_sum *)acc)[i] - o->offset[half][i]) * (o->factor[r] * o->scale[half][i]);
+#else
+    (void)o, (void)r, (void)half;
+    return acc[i];
+#endif
+}
+
+/* n: a constant for full panels, so that the loop becomes straight vector code. */
+INLINE void finish_row(const cpu_outputs *o, int r, float *y, const float *residual, const int n)
+{
+    static const float none[CPU_PANEL];
+    const float *acc = o->acc + (int64_t)r * o->width, *bias = o->bias[0] ? o->bias[0] : none;
+    if (o->add) {
+        const float *add = o->add + r / o->add_rows * o->add_stride;
+        CPU_VECTOR_LOOP for (int i = 0; i < n; i++) y[i] = settled(o, r, 0, acc, i) + bias[i] + add[i] + (residual ? residual[i] : 0.0f);
+    } else if (residual) {
+        CPU_VECTOR_LOOP for (int i = 0; i < n; i++) y[i] = settled(o, r, 0, acc, i) + bias[i] + residual[i];
+    } else {
+        CPU_VECTOR_LOOP for (int i = 0; i < n; i++) y[i] = settled(o, r, 0, acc, i) + bias[i];
     }
 }
 
-INLINE void finish_as(float *y, const float *acc, const float *bias, const float *add, const float *residual, int n, const dc_act act)
+INLINE void finish_gated_row(const cpu_outputs *o, int r, float *y, const float *residual, const int n)
 {
     static const float none[CPU_PANEL];
-    if (!bias) bias = none;
-    if (!add) add = none;
-    if (residual)
-        for (int i = 0; i < n; i++) y[i] = activated(acc[i] + bias[i] + add[i] + residual[i], act);
-    else
-        for (int i = 0; i < n; i++) y[i] = activated(acc[i] + bias[i] + add[i], act);
-}
-
-static void gemm_finish(float *y, const float *acc, const float *bias, const float *add, const float *residual, int n, dc_act act)
-{
-    switch (act) {
-    case DC_ACT_NONE: finish_as(y, acc, bias, add, residual, n, DC_ACT_NONE); break;
-    case DC_ACT_SILU: finish_as(y, acc, bias, add, residual, n, DC_ACT_SILU); break;
-    case DC_ACT_GELU: finish_as(y, acc, bias, add, residual, n, DC_ACT_GELU); break;
-    case DC_ACT_QUICK_GELU: finish_as(y, acc, bias, add, residual, n, DC_ACT_QUICK_GELU); break;
-    case DC_ACT_RELU: finish_as(y, acc, bias, add, residual, n, DC_ACT_RELU); break;
-    default: finish_as(y, acc, bias, add, residual, n, DC_ACT_TANH3); break;
-    }
-}
-
-static void gemm_finish_geglu(float *y, const float *value, const float *gate, const float *bias, const float *gate_bias, const float *residual,
-                              int n, dc_act act)
-{
-    static const float none[CPU_PANEL];
-    if (!bias) bias = gate_bias = none;
+    const float *value = o->acc + (int64_t)r * o->width, *gate = value + o->width / 2;
+    const float *bias = o->bias[0] ? o->bias[0] : none, *gate_bias = o->bias[1] ? o->bias[1] : none;
     if (!residual) residual = none;
-    for (int i = 0; i < n; i++) y[i] = (value[i] + bias[i]) * cpu_gelu(gate[i] + gate_bias[i]) + residual[i];
-    if (act != DC_ACT_NONE) gemm_finish(y, y, NULL, NULL, NULL, n, act);
+    CPU_VECTOR_LOOP for (int i = 0; i < n; i++) y[i] =
+        (settled(o, r, 0, value, i) + bias[i]) * cpu_gelu(settled(o, r, 1, gate, i) + gate_bias[i]) + residual[i];
+}
+
+static void gemm_finish(const cpu_outputs *o)
+{
+    for (int r = 0; r < o->rows; r++) {
+        float *y = o->y + o->to[r] * o->y_stride;
+        const float *residual = o->residual ? o->residual + o->to[r] * o->residual_stride : NULL;
+        const float *later = o->y + o->to[r + FINISH_AHEAD < o->rows ? r + FINISH_AHEAD : r] * o->y_stride;
+        for (int i = 0; i < o->outs; i += 16) __builtin_prefetch(later + i, 1);
+        if (o->geglu && o->outs == PANEL / 2) finish_gated_row(o, r, y, residual, PANEL / 2);
+        else if (o->geglu) finish_gated_row(o, r, y, residual, o->outs);
+        else if (o->outs == PANEL) finish_row(o, r, y, residual, PANEL);
+        else finish_row(o, r, y, residual, o->outs);
+        if (o->act != DC_ACT_NONE) cpu_act_row(y, y, o->outs, o->act);
+    }
 }

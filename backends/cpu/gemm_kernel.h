@@ -101,9 +101,10 @@ static void gemm_widen(const void *from, dc_dtype t, int64_t n, float *to)
     if (i < n) dc_source_floats(&rest, 0, n - i, to + i);
 }
 
+enum { PANEL = GEMM_MOST_VECS * LANES };
 #include "backends/cpu/gemm_finish.h"
 
 #ifndef GEMM_NARROW
-#define GEMM_NARROW NULL, NULL, NULL, 1
+#define GEMM_NARROW NULL, NULL, NULL, false, 1
 #endif
-const cpu_gemm GEMM_NAME = {LANES, GEMM_MOST_VECS *LANES, gemm_block, gemm_widen, gemm_finish, gemm_finish_geglu, GEMM_NARROW};
+const cpu_gemm GEMM_NAME = {LANES, PANEL, gemm_block, gemm_widen, gemm_finish, GEMM_NARROW};

@@ -38,9 +38,10 @@ static void gemm_block(const cpu_block *s)
     if (s->widened) gemm_widen(s->next, s->next_type, (int64_t)(s->next_bytes / 2), s->widened);
 }
 
+enum { PANEL = CPU_PANEL };
 #include "backends/cpu/gemm_finish.h"
 
 /* Products come from several threads already. Left alone, OpenBLAS would put its own behind each: slower by half, and its threads take turns. */
 void cpu_gemm_portable_begin(void) { openblas_set_num_threads(1); }
 
-const cpu_gemm cpu_gemm_portable = {16, CPU_PANEL, gemm_block, gemm_widen, gemm_finish, gemm_finish_geglu, NULL, NULL, NULL, 1};
+const cpu_gemm cpu_gemm_portable = {16, CPU_PANEL, gemm_block, gemm_widen, gemm_finish, NULL, NULL, NULL, false, 1};

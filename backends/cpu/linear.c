@@ -8,7 +8,7 @@ typedef struct linear_job {
     cpu_product product;
     cpu_pre pre;
     bool copied; /* the prologue applied */
-    int places;  /* of a prepared row (copied, or rounded for narrow products); 0: rows are read where they are */
+    int places;  /* of a prepared row (copied; or rounded for narrow products, and its factor); 0: rows are read where they are */
     int tile, parts;
     int64_t rows, per_image, tiles_per_image, tiles; /* rows in all, rows and tiles of an image (of everything when no prologue differs) */
     float *shared;                                   /* all prepared rows, when there are few tiles and their parts share them; else NULL */
@@ -36,7 +36,7 @@ static linear_job linear_job_of(dc_device *d, const dc_linear_args *a)
     linear_job j = {.copied = cpu_pre_needed(&a->o.pre), .rows = dc_rows(a->x)};
     j.product.g = cpu_gemm_of(c, k);
     const bool narrow = j.product.g->per > 1;
-    j.places = narrow ? cpu_row_places(j.product.g, k->in) : j.copied ? k->in : 0;
+    j.places = narrow ? cpu_places(j.product.g, k->in) + 1 : j.copied ? k->in : 0;
     j.per_image = j.copied && a->x.rank > 2 ? j.rows / a->x.dim[0] : j.rows;
     j.tile = tile_rows(&j);
     j.tiles_per_image = (j.per_image + j.tile - 1) / j.tile;
@@ -70,7 +70,8 @@ static void prepare_rows(const linear_job *j, int64_t image, int64_t from, int n
     for (int r = 0; r < n; r++, to += j->places) {
         const float *row = j->copied ? staged + (int64_t)(r % STRETCH) * j->pre.channels : x + r * j->pre.x.stride;
         if (j->copied && r % STRETCH == 0) cpu_pre_rows(&j->pre, image, from + r, n - r < STRETCH ? n - r : STRETCH, staged);
-        g->narrow(row, j->pre.channels, to);
+        const float factor = to[j->places - 1] = g->factor(row, j->pre.channels);
+        g->narrow(row, j->pre.channels, factor, to);
     }
 }
 
@@ -93,13 +94,16 @@ static void run_tile(void *ctx, int64_t i, int thread)
     const int64_t tile = i / j->parts, image = tile / j->tiles_per_image, first = tile % j->tiles_per_image * j->tile;
     const int64_t left = j->per_image - first, from = image * j->per_image + first;
     const int part = (int)(i % j->parts), panels = j->product.w->count;
-    cpu_tile t = {.rows = (int)(left < j->tile ? left : j->tile)};
+    cpu_tile t;
+    t.rows = (int)(left < j->tile ? left : j->tile);
+    t.add = NULL;
     float *own = (float *)(scratch + j->product_bytes + j->staged_bytes);
     const float *row = j->shared ? j->shared + from * j->places : j->places ? own : (const float *)j->pre.x.data + from * j->pre.x.stride;
     if (j->places && !j->shared) prepare_rows(j, image, from, t.rows, (float *)(scratch + j->product_bytes), own);
     for (int r = 0; r < t.rows; r++, row += j->places ? j->places : j->pre.x.stride) {
         t.row[r] = row;
         t.to[r] = from + r;
+        if (j->product.g->per > 1) t.factor[r] = row[j->places - 1];
     }
     cpu_product_tile(&j->product, &t, part * panels / j->parts, (part + 1) * panels / j->parts, scratch);
 }

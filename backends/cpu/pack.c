@@ -43,7 +43,7 @@ static cpu_panels layout(const cpu_device *c, const dc_param *p)
     const dc_param_desc *d = &p->desc;
     const cpu_gemm *g = cpu_gemm_of(c, d);
     cpu_panels w = {.type = g->per > 1 ? DC_F32 : panel_type(d), .outs = d->geglu ? d->out / 2 : d->out, .geglu = d->geglu};
-    w.k = (d->in * d->kh * d->kw + g->per - 1) / g->per;
+    w.k = d->kh * d->kw * cpu_places(g, d->in);
     w.full = d->geglu ? g->panel / 2 : g->panel;
     w.count = (w.outs + w.full - 1) / w.full;
     return w;
@@ -68,7 +68,7 @@ uint64_t cpu_param_bytes(dc_device *d, const dc_param *p)
     if (p->desc.kind == DC_PARAM_NORM) return 2 * sizeof(float) * (uint64_t)p->desc.out;
     cpu_panels w = layout(cpu_of(d), p);
     const cpu_gemm *g = cpu_gemm_of(cpu_of(d), &p->desc);
-    return round64(sizeof(cpu_panels)) + (p->desc.n_bias ? column_bytes(p) : 0) + (g->settle ? 2 * column_bytes(p) : 0) + panel_bytes(&w, g);
+    return round64(sizeof(cpu_panels)) + (p->desc.n_bias ? column_bytes(p) : 0) + (g->whole ? 2 * column_bytes(p) : 0) + panel_bytes(&w, g);
 }
 
 void cpu_param_drop(dc_device *d, dc_param *p)
@@ -138,29 +138,29 @@ static void pack_column(const packing *k, char *panel, int width, int column, in
     }
 }
 
-/* n channels of a row of the weight as floats. */
+/* n channels of a row of the weight with all their taps, [n][taps], as floats. */
 static void read_row(const packing *k, int64_t row, int from, int n, float *to)
 {
     const dc_param_desc *d = &k->p->desc;
     const dc_source *s = d->transposed ? &d->weight[0] : find_row(d, &row);
+    const int64_t taps = d->kh * d->kw, at = (row * d->in + from) * taps;
     if (d->transposed) {
         for (int i = 0; i < n; i++) to[i] = dc_source_value(s, (int64_t)(from + i) * d->out + row);
     } else if (s->dtype == DC_F16 || s->dtype == DC_BF16 || s->dtype == DC_F32) {
-        k->g->widen((const char *)s->data + (size_t)(row * d->in + from) * dc_dtype_size(s->dtype), s->dtype, n, to);
+        k->g->widen((const char *)s->data + (size_t)at * dc_dtype_size(s->dtype), s->dtype, n * taps, to);
     } else {
-        dc_source_floats(s, row * d->in + from, n, to);
+        dc_source_floats(s, at, n * taps, to);
     }
 }
 
 /* In int8: what 1 stands for in a row, the largest factor of its stretches. */
 static void scale_row(const packing *k, int64_t row)
 {
-    float v[PACK_CHANNELS], place[PACK_CHANNELS + 1], most = 0;
+    float v[PACK_CHANNELS * CPU_MOST_TAPS], most = 0;
     for (int from = 0; from < k->p->desc.in; from += PACK_CHANNELS) {
         const int n = k->p->desc.in - from < PACK_CHANNELS ? k->p->desc.in - from : PACK_CHANNELS;
         read_row(k, row, from, n, v);
-        k->g->narrow(v, n, place);
-        most = fmaxf(most, place[cpu_row_places(k->g, n) - 1]);
+        most = fmaxf(most, k->g->factor(v, (int64_t)n * k->p->desc.kh * k->p->desc.kw));
     }
     k->scale[row] = most;
 }
@@ -171,7 +171,7 @@ static void find_offsets(const packing *k, const char *panel, int width, int out
     const float none[CPU_BLOCK_K] = {0}, *zeros;
     float rounded[CPU_BLOCK_K + 1], sum[CPU_PANEL];
     zeros = rounded;
-    for (int i = 0; i < CPU_BLOCK_K; i += CPU_BLOCK_K / k->g->per) k->g->narrow(none, CPU_BLOCK_K, rounded + i);
+    for (int i = 0; i < CPU_BLOCK_K; i += CPU_BLOCK_K / k->g->per) k->g->narrow(none, CPU_BLOCK_K, 1, rounded + i);
     cpu_block s = {.row = &zeros, .rows = 1, .width = width, .acc = sum, .b = (const float *)panel};
     for (int at = 0; at < k->w->k; at += CPU_BLOCK_K, s.add = true, s.b += (size_t)CPU_BLOCK_K * (size_t)width) {
         s.k = k->w->k - at < CPU_BLOCK_K ? k->w->k - at : CPU_BLOCK_K;
@@ -185,13 +185,16 @@ static void find_offsets(const packing *k, const char *panel, int width, int out
  * file and the panel are touched line by line. */
 static void pack_places(const packing *k, char *panel, int width, int column, int64_t row, int rows, int from, int n)
 {
-    float v[PACK_CHANNELS], place[PACK_CHANNELS / 2];
-    const int places = (n + k->g->per - 1) / k->g->per;
-    uint32_t *to = (uint32_t *)panel + (size_t)(from / k->g->per) * (size_t)width + (size_t)column;
+    float all[PACK_CHANNELS * CPU_MOST_TAPS], v[PACK_CHANNELS], place[PACK_CHANNELS / 2];
+    const int places = cpu_places(k->g, n), taps = k->p->desc.kh * k->p->desc.kw, per_tap = k->w->k / taps;
     for (int r = 0; r < rows; r++) {
-        read_row(k, row + r, from, n, v);
-        k->g->narrow_weights(v, n, k->scale ? k->scale[row + r] : 1, place);
-        for (int i = 0; i < places; i++) memcpy(&to[(size_t)i * (size_t)width + (size_t)r], &place[i], sizeof *to);
+        read_row(k, row + r, from, n, all);
+        for (int tap = 0; tap < taps; tap++) {
+            uint32_t *to = (uint32_t *)panel + (size_t)(tap * per_tap + from / k->g->per) * (size_t)width + (size_t)(column + r);
+            for (int i = 0; i < n; i++) v[i] = all[i * taps + tap];
+            k->g->narrow_weights(v, n, k->scale ? k->scale[row + r] : 1, place);
+            for (int i = 0; i < places; i++) memcpy(&to[(size_t)i * (size_t)width], &place[i], sizeof *to);
+        }
     }
 }
 
@@ -251,7 +254,7 @@ dc_status cpu_param_prepare(dc_device *d, dc_param *p, dc_error *e)
         form += column_bytes(p);
     }
     packing job = {.p = p, .w = w, .g = cpu_gemm_of(cpu_of(d), k)};
-    if (job.g->settle) {
+    if (job.g->whole) {
         w->scale = job.scale = (float *)form;
         w->offset = job.offset = (int32_t *)(form + column_bytes(p));
         form += 2 * column_bytes(p);

@@ -99,7 +99,7 @@ uint64_t cpu_wino_scratch(dc_device *d, const dc_conv_args *a)
 double cpu_wino_cost(dc_device *d, const dc_conv_args *a)
 {
     const dc_param_desc *k = &a->k->desc;
-    if (d->exact || k->kh != 3 || k->kw != 3 || a->o.stride != 1) return 0;
+    if (d->exact || cpu_gemm_of(cpu_of(d), k)->per > 1 || k->kh != 3 || k->kw != 3 || a->o.stride != 1) return 0;
     const double lanes = cpu_of(d)->gemm->lanes, I = k->in, in = cpu_pieces(k->in, (int64_t)lanes), out = cpu_pieces(k->out, (int64_t)lanes);
     const int64_t H = a->o.strip.height ? a->o.strip.height : a->y.dim[1], W = a->y.dim[2]; /* a strip takes the way of its picture */
     const double tiles = (double)cpu_pieces(H, CPU_WINO_TILE) * cpu_pieces(W, CPU_WINO_TILE);

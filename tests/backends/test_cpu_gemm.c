@@ -54,6 +54,17 @@ static const matrix_case narrow_layers[] = {
     {.n = 2, .h = 8, .w = 8, .c = 70, .out = 72, .k = 1, .stride = 1, .rest = true, .type = DC_F16},
 };
 
+/* In int8 larger kernels as well: images of one tile each with its own factor, tiles with edges, strides, odd channels. */
+static const matrix_case int8_convolutions[] = {
+    {.n = 5, .h = 8, .w = 8, .c = 130, .out = 65, .k = 3, .stride = 1, .pad = 1, .pre = true, .rest = true, .type = DC_F16},
+    {.n = 7, .h = 5, .w = 9, .c = 20, .c2 = 13, .out = 130, .k = 3, .stride = 1, .pad = 1, .rest = true, .type = DC_BF16},
+    {.n = 2, .h = 37, .w = 41, .c = 66, .out = 40, .k = 3, .stride = 1, .pad = 1, .rest = true, .act = DC_ACT_SILU, .type = DC_F16},
+    {.n = 1, .h = 65, .w = 33, .c = 16, .c2 = 48, .out = 64, .k = 3, .stride = 2, .pad = 1, .type = DC_F32},
+    {.n = 1, .h = 300, .w = 3, .c = 8, .out = 3, .k = 3, .stride = 1, .pad = 1, .type = DC_F16},
+    {.n = 1, .h = 20, .w = 17, .c = 64, .out = 64, .k = 3, .stride = 1, .pad = 1, .up_h = 39, .up_w = 34, .type = DC_F16},
+    {.n = 1, .h = 9, .w = 9, .c = 513, .out = 48, .k = 3, .stride = 1, .pad = 1, .type = DC_F16},
+};
+
 static const matrix_case linears[] = {
     {.n = 1, .h = 1, .w = 1, .c = 1, .out = 1, .type = DC_F16},
     {.n = 1, .h = 1, .w = 1, .c = 320, .out = 1280, .act = DC_ACT_SILU, .type = DC_F16},
@@ -75,7 +86,8 @@ static const matrix_case linears[] = {
 enum {
     CONVOLUTIONS = sizeof convolutions / sizeof *convolutions,
     LINEARS = sizeof linears / sizeof *linears,
-    NARROW = sizeof narrow_layers / sizeof *narrow_layers
+    NARROW = sizeof narrow_layers / sizeof *narrow_layers,
+    INT8_CONVOLUTIONS = sizeof int8_convolutions / sizeof *int8_convolutions
 };
 
 static int inputs(const matrix_case *c) { return c->c + c->c2; }
@@ -369,8 +381,8 @@ static void make_whole(float *x, int64_t n, int64_t per)
 static void test_int8(void **state)
 {
     (void)state;
-    for (int i = 0; i < NARROW; i++) {
-        const matrix_case *c = &narrow_layers[i];
+    for (int i = 0; i < NARROW + INT8_CONVOLUTIONS; i++) {
+        const matrix_case *c = i < NARROW ? &narrow_layers[i] : &int8_convolutions[i - NARROW];
         matrix_data d = make_data(c);
         check_narrow("int8", "avx512vnni", i, &d, (c->geglu ? 2 : 1) * 1.5 * 5.6e-3);
         make_whole(d.x, (int64_t)c->n * c->h * c->w * c->c, c->c);
