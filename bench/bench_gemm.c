@@ -66,22 +66,35 @@ __attribute__((target("avx512f,avx512bf16"))) static void chains_bf16(void *ctx,
         }
 }
 
-/* Of the vectors that this level uses; portable: of the widest, since OpenBLAS takes what it finds. 0: unknown. */
-static double peak(dc_pool *p, const char *level, bool bf16)
+__attribute__((target("avx512f,avx512vnni"))) static void chains_int8(void *ctx, int64_t i, int thread)
+{
+    (void)ctx, (void)i, (void)thread;
+    __m512i c[CHAINS];
+    const __m512i x = _mm512_set1_epi32(0x01010101);
+    UNROLL for (int j = 0; j < CHAINS; j++) c[j] = _mm512_setzero_si512();
+    for (int k = 0; k < PEAK_STEPS; k++) UNROLL for (int j = 0; j < CHAINS; j++)
+        {
+            c[j] = _mm512_dpbusd_epi32(c[j], x, x);
+            __asm__ volatile("" : "+v"(c[j]));
+        }
+}
+
+/* Of the vectors that this level uses and of the precision's products, per: channels in the place of a float; portable: of the widest, since OpenBLAS takes what it finds. 0: unknown. */
+static double peak(dc_pool *p, const char *level, int per)
 {
     const bool wide = __builtin_cpu_supports("avx512f") && strcmp(level, "avx2");
     double best = 0;
     if (!wide && !__builtin_cpu_supports("fma")) return 0;
     for (int r = 0; r < 5; r++) {
         double start = now();
-        dc_parallel_for(p, dc_pool_threads(p), bf16 ? chains_bf16 : wide ? chains_512 : chains_256, NULL, NULL);
-        double rate = (double)dc_pool_threads(p) * PEAK_STEPS * CHAINS * (bf16 ? 64 : wide ? 32 : 16) / (now() - start) * 1e-9;
+        dc_parallel_for(p, dc_pool_threads(p), per == 4 ? chains_int8 : per == 2 ? chains_bf16 : wide ? chains_512 : chains_256, NULL, NULL);
+        double rate = (double)dc_pool_threads(p) * PEAK_STEPS * CHAINS * (per > 1 ? 32 * per : wide ? 32 : 16) / (now() - start) * 1e-9;
         if (rate > best) best = rate;
     }
     return best;
 }
 #else
-static double peak(dc_pool *p, const char *level, bool bf16) { return (void)p, (void)level, (void)bf16, 0; }
+static double peak(dc_pool *p, const char *level, int per) { return (void)p, (void)level, (void)per, 0; }
 #endif
 
 /* ---- layers ----------------------------------------------------------------------------------------------------- */
@@ -192,7 +205,7 @@ static double op_seconds(const dc_run *r, uint64_t *flops)
     return s;
 }
 
-static void measure(dc_device *d, dc_pool *pool, const char *level, bool bf16, const layer *l, dc_dtype t)
+static void measure(dc_device *d, dc_pool *pool, const char *level, int per, const layer *l, dc_dtype t)
 {
     dc_error e = {0};
     dc_params *set = dc_params_new(d, "bench");
@@ -210,6 +223,7 @@ static void measure(dc_device *d, dc_pool *pool, const char *level, bool bf16, c
                                                    .kh = kernel,
                                                    .kw = kernel,
                                                    .geglu = l->geglu,
+                                                   .int8 = true,
                                                    .n_weight = 1,
                                                    .n_bias = 1,
                                                    .weight = {{w, t, l->out}},
@@ -226,7 +240,7 @@ static void measure(dc_device *d, dc_pool *pool, const char *level, bool bf16, c
                                                          .bias = {{ones, DC_F32, l->in}}});
     double start = now();
     must(dc_params_prepare(set, NULL, NULL, &e), &e);
-    double packing = now() - start, best = 1e9, top = peak(pool, level, bf16);
+    double packing = now() - start, best = 1e9, top = peak(pool, level, per);
     int64_t pixels = (int64_t)l->n * l->h * l->w;
     bench b = {l, floats(pixels * l->in), l->in2 ? floats(pixels * l->in2) : NULL, floats(pixels * l->up * l->up * l->out), k[0], norm};
     dc_run *r = dc_run_new(d);
@@ -242,7 +256,7 @@ static void measure(dc_device *d, dc_pool *pool, const char *level, bool bf16, c
         double took = op_seconds(r, &flops) - before;
         if (took < best) best = took;
     }
-    double again = peak(pool, level, bf16), rate = (double)flops / best * 1e-9;
+    double again = peak(pool, level, per), rate = (double)flops / best * 1e-9;
     if (again > top) top = again;
     printf("%-24s %-4s %8.3f ms %7.1f GFLOP/s %5.1f %% of %.0f   packed at %.2f GB/s\n", l->name, dc_dtype_name(t), best * 1e3, rate,
            top > 0 ? 100 * rate / top : 0, top, (double)bytes * copies / packing * 1e-9);
@@ -264,12 +278,13 @@ int main(int argc, char **argv)
              &(dc_device_options){.name = "cpu", .threads = threads, .cpu_level = level, .precision = argc > 5 ? argv[5] : NULL, .exact = argc > 6},
              &e),
          &e);
-    const bool bf16 = argc > 5 && !strcmp(argv[5], "bf16") && strstr(dc_device_summary(d), "avx512bf16");
+    const char *precision = argc > 5 ? argv[5] : "";
+    const int per = !strcmp(precision, "int8") ? 4 : !strcmp(precision, "bf16") && strstr(dc_device_summary(d), "avx512bf16") ? 2 : 1;
     printf("%s\n", dc_device_summary(d));
     for (size_t i = 0; i < sizeof layers / sizeof *layers; i++)
         if (strstr(layers[i].name, only)) {
-            measure(d, pool, level, bf16, &layers[i], DC_F16);
-            if (argc <= 4 || !strcmp(argv[4], "all")) measure(d, pool, level, bf16, &layers[i], DC_F32);
+            measure(d, pool, level, per, &layers[i], DC_F16);
+            if (argc <= 4 || !strcmp(argv[4], "all")) measure(d, pool, level, per, &layers[i], DC_F32);
         }
     dc_device_close(d);
     dc_pool_free(pool);
