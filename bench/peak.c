@@ -1,12 +1,14 @@
 /* peak.c - what this machine can do at most, as one line of JSON: GOP/s (2 a multiply-add) in float32, bfloat16 and int8, and GB/s of memory
  * read, on all threads at once.
  *
- *     ninja bench_peak && ./bench_peak [threads]
+ *     ninja bench_peak && ./bench_peak [threads [avx2]]
  *
- * Best of several short passes; 0 where the CPU, or the compiler, lacks the instructions. run.py calls it between its rounds. */
+ * Best of several short passes; 0 where the CPU, or the compiler, or the level (avx2: what a CPU without AVX-512 could do), lacks the
+ * instructions. run.py calls it between its rounds. */
 #include "base/parallel.h"
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 enum { CHAINS = 12, STEPS = 1000000, PASSES = 5 }; /* 12 sums: 2 units with 4 to 5 cycles of latency, and room */
@@ -65,9 +67,9 @@ static double rate(dc_pool *p, dc_task *chain, int ops)
     return best;
 }
 
-static double peak_f32(dc_pool *p)
+static double peak_f32(dc_pool *p, bool wide)
 {
-    if (__builtin_cpu_supports("avx512f")) return rate(p, f32_512, 32);
+    if (wide && __builtin_cpu_supports("avx512f")) return rate(p, f32_512, 32);
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? rate(p, f32_256, 16) : 0;
 }
 #endif
@@ -80,7 +82,7 @@ static double peak_bf16(dc_pool *p) { return (void)p, 0; }
 static double peak_int8(dc_pool *p) { return (void)p, 0; }
 #endif
 #if !defined(__x86_64__)
-static double peak_f32(dc_pool *p) { return (void)p, 0; }
+static double peak_f32(dc_pool *p, bool wide) { return (void)p, (void)wide, 0; }
 #endif
 
 /* ---- memory ----------------------------------------------------------------------------------------------------------- */
@@ -127,9 +129,10 @@ static double peak_read(dc_pool *p)
 int main(int argc, char **argv)
 {
     dc_pool *p = dc_pool_new(argc > 1 ? atoi(argv[1]) : 0);
+    const bool wide = argc <= 2 || strcmp(argv[2], "avx2") != 0;
     if (!p) return fprintf(stderr, "peak: no threads\n"), 1;
-    printf("{\"threads\": %d, \"f32\": %.1f, \"bf16\": %.1f, \"int8\": %.1f, \"read\": %.2f}\n", dc_pool_threads(p), peak_f32(p), peak_bf16(p),
-           peak_int8(p), peak_read(p));
+    printf("{\"threads\": %d, \"f32\": %.1f, \"bf16\": %.1f, \"int8\": %.1f, \"read\": %.2f}\n", dc_pool_threads(p), peak_f32(p, wide),
+           wide ? peak_bf16(p) : 0, wide ? peak_int8(p) : 0, peak_read(p));
     dc_pool_free(p);
     return 0;
 }

@@ -2,11 +2,13 @@
 """The programs diffc is compared with, on the same weights. run.py calls this; by hand only the export is needed:
 
     python peers.py export  -m MODEL -x EXPORTS unet vae taesd clip-text     # to OpenVINO's format, once a model
-    python peers.py serve   -m MODEL -x EXPORTS --peer openvino-bf16 --what unet [--batch B] [--width W] [--height H]
-    python peers.py txt2img -x EXPORTS --peer openvino-f32 [--steps N] -o FILE   # a whole picture, from process start to PNG
+    python peers.py serve   -m MODEL -x EXPORTS --peer openvino-bf16 --what unet [--batch B] [--width W] [--height H] [--inputs FOLDER] [-o FILE.npy]
+    python peers.py once    (the same) -o FILE.npy                               # one pass, its answer to a file
+    python peers.py txt2img -m MODEL -x EXPORTS --peer openvino-f32 [--steps N] [--inputs FOLDER] -o FILE.png   # from process start to PNG
 
 MODEL is a folder of make_weights.py, or any diffusers folder of Stable Diffusion 1.x with a taesd/ folder inside.
-`serve` answers each line "go" with a line of JSON: the seconds of its passes.
+`serve` answers each line "go" with a line of JSON: the seconds of its passes; before that, one line about loading and the warm-up.
+--inputs: 0.npy, 1.npy, .. of a part, or the first latent of a picture; without it they are drawn here.
 """
 import argparse
 import json
@@ -36,6 +38,12 @@ def inputs(what, batch, width, height):
         ids[:, 0], ids[:, 20:] = 49406, 49407
         return [ids]
     return [normal(*latent)]
+
+
+def chosen_inputs(a):
+    if not a.inputs:
+        return inputs(a.what, a.batch, a.width, a.height)
+    return [np.load(os.path.join(a.inputs, f"{i}.npy")) for i in range(3 if a.what == "unet" else 1)]
 
 
 def torch_model(what, model):
@@ -90,7 +98,7 @@ def openvino_request(a, core, what, precision, shapes):
 def openvino_pass(a, precision):
     import openvino
 
-    xs = inputs(a.what, a.batch, a.width, a.height)
+    xs = chosen_inputs(a)
     r = openvino_request(a, openvino.Core(), a.what, precision, [list(x.shape) for x in xs])
     for i, x in enumerate(xs):
         r.set_input_tensor(i, openvino.Tensor(x))
@@ -109,7 +117,7 @@ def torch_pass(a, precision):
     torch.set_grad_enabled(False)
     kind = {"f32": torch.float32, "bf16": torch.bfloat16}[precision]
     m = torch_model(a.what, a.model).to(kind)
-    xs = [torch.from_numpy(x) for x in inputs(a.what, a.batch, a.width, a.height)]
+    xs = [torch.from_numpy(x) for x in chosen_inputs(a)]
     xs = [x.to(kind) if x.is_floating_point() else x for x in xs]
     return lambda: m(*xs).float().numpy()
 
@@ -118,44 +126,64 @@ def peak_gib():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
-def serve(a):
+def the_pass(a):
     program, precision = a.peer.split("-")
+    return {"openvino": openvino_pass, "torch": torch_pass}[program](a, precision)
+
+
+def once(a):
+    np.save(a.output, np.asarray(the_pass(a)(), np.float32))
+
+
+def serve(a):
     began = time.perf_counter()
-    once = {"openvino": openvino_pass, "torch": torch_pass}[program](a, precision)
+    one = the_pass(a)
     loaded = time.perf_counter() - began
-    y = np.asarray(once(), np.float32)  # the warm-up, and a look at what came out
-    print(json.dumps(dict(load=loaded, shape=list(y.shape), finite=bool(np.isfinite(y).all()), std=float(y.std()))), flush=True)
+    y = np.asarray(one(), np.float32)  # the warm-up
+    if a.output:
+        np.save(a.output, y)
+    print(json.dumps(dict(load=loaded, shape=list(y.shape), std=float(y.std()))), flush=True)
     for line in sys.stdin:
         if line.strip() != "go":
             break
         seconds = []
         while sum(seconds) < ROUND_SECONDS and len(seconds) < 1000:
             t = time.perf_counter()
-            once()
+            one()
             seconds.append(time.perf_counter() - t)
         print(json.dumps(dict(seconds=float(np.median(seconds)), passes=len(seconds), peak_gib=peak_gib())), flush=True)
 
 
-def txt2img(a):
+def token_ids():
+    """Nothing, and "a photo of a cat": neither model folder nor program needs a tokenizer."""
+    ids = np.full((2, 77), 49407, np.int64)
+    ids[:, 0] = 49406
+    ids[1, 1:6] = 320, 1125, 539, 320, 2368
+    return ids
+
+
+def first_noise(a):
+    if a.inputs:
+        return np.load(os.path.join(a.inputs, "0.npy"))
+    return np.random.default_rng(1).standard_normal((1, 4, a.height // 8, a.width // 8), dtype=np.float32)
+
+
+def openvino_picture(a, precision):
     """The leanest program a user of OpenVINO could write: text, Euler with guidance 7, decode, PNG; no torch, no diffusers."""
     import openvino
     from PIL import Image
 
-    core, precision = openvino.Core(), a.peer.split("-")[1]
+    core = openvino.Core()
     h, w = a.height // 8, a.width // 8
     text = openvino_request(a, core, "clip-text", precision, [[2, 77]])
     unet = openvino_request(a, core, "unet", precision, [[2, 4, h, w], [2], [2, 77, 768]])
     vae = openvino_request(a, core, "vae", precision, [[1, 4, h, w]])
 
-    ids = np.full((2, 77), 49407, np.int64)
-    ids[:, 0] = 49406
-    ids[1, 1:6] = 320, 1125, 539, 320, 2368  # "a photo of a cat"
-    context = text.infer([ids])[0].copy()
-
+    context = text.infer([token_ids()])[0].copy()
     kept = np.cumprod(1 - np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2)
     steps = np.linspace(999, 0, a.steps)
     sigma = np.append(np.interp(steps, np.arange(1000), ((1 - kept) / kept) ** 0.5), 0)
-    x = np.random.default_rng(1).standard_normal((1, 4, h, w)) * (sigma[0] ** 2 + 1) ** 0.5
+    x = first_noise(a) * sigma[0]  # as diffusers does with linspace
     for i, t in enumerate(steps):
         scaled = np.repeat(x / (sigma[i] ** 2 + 1) ** 0.5, 2, 0).astype(np.float32)
         without, given = unet.infer([scaled, np.full(2, round(t), np.int64), context])[0]
@@ -165,9 +193,36 @@ def txt2img(a):
     Image.fromarray(picture.round().astype(np.uint8)).save(a.output)
 
 
+def torch_picture(a, precision):
+    """diffusers' own pipeline, as its documentation has it."""
+    import torch
+    from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionPipeline, UNet2DConditionModel
+    from transformers import CLIPTextModel
+
+    torch.set_num_threads(a.threads)
+    torch.set_grad_enabled(False)
+    kind = {"f32": torch.float32, "bf16": torch.bfloat16}[precision]
+
+    def part(cls, name):
+        return cls.from_pretrained(os.path.join(a.model, name), torch_dtype=kind).eval()
+
+    text = part(CLIPTextModel, "text_encoder")
+    p = StableDiffusionPipeline(vae=part(AutoencoderKL, "vae"), text_encoder=text, tokenizer=None, unet=part(UNet2DConditionModel, "unet"),
+                                scheduler=EulerDiscreteScheduler.from_pretrained(os.path.join(a.model, "scheduler")), safety_checker=None,
+                                feature_extractor=None, requires_safety_checker=False)
+    without, given = text(torch.from_numpy(token_ids()))[0].split(1)
+    p(prompt_embeds=given, negative_prompt_embeds=without, num_inference_steps=a.steps, guidance_scale=7, width=a.width, height=a.height,
+      latents=torch.from_numpy(first_noise(a)).to(kind)).images[0].save(a.output)
+
+
+def txt2img(a):
+    program, precision = a.peer.split("-")
+    {"openvino": openvino_picture, "torch": torch_picture}[program](a, precision)
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("command", choices=("export", "serve", "txt2img"))
+    p.add_argument("command", choices=("export", "serve", "once", "txt2img"))
     p.add_argument("parts", nargs="*")
     p.add_argument("-m", "--model")
     p.add_argument("-x", "--exports")
@@ -178,9 +233,10 @@ def main():
     p.add_argument("--height", type=int, default=512)
     p.add_argument("--steps", type=int, default=4)
     p.add_argument("--threads", type=int, default=os.cpu_count())
+    p.add_argument("--inputs")
     p.add_argument("-o", "--output")
     a = p.parse_intermixed_args()
-    {"export": export, "serve": serve, "txt2img": txt2img}[a.command](a)
+    {"export": export, "serve": serve, "once": once, "txt2img": txt2img}[a.command](a)
 
 
 if __name__ == "__main__":

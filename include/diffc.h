@@ -238,6 +238,9 @@ typedef struct diffc_bench {
     double best, median, gflop;
     double once; /* seconds of what comes once before all rounds (UNet: keys and values of the text); 0: nothing */
     uint64_t weight_bytes, buffer_bytes;
+    float *output; /* of the last pass, channels last */
+    int rank;
+    int64_t dim[4];
     char *profile;
     diffc_layer *layer; /* of diffc_bench_plan */
     int n_layers;

@@ -23,7 +23,8 @@ typedef struct bench_pass {
 typedef struct bench_part {
     dc_params *weights;
     dc_pass_fn *once, *pass; /* once: NULL, or what comes before all passes */
-    size_t out;              /* numbers that it puts out */
+    int rank;                /* of what it gives */
+    int64_t dim[4];
 } bench_part;
 
 static dc_tensor up(dc_run *r, int rank, int64_t a, int64_t b, int64_t c, int64_t d, const float *host)
@@ -79,6 +80,14 @@ static float *random_floats(size_t n, uint64_t seed)
     return out;
 }
 
+static size_t numbers(const bench_part *part)
+{
+    size_t n = 1;
+    for (int i = 0; i < part->rank; i++) n *= (size_t)part->dim[i];
+    return n;
+}
+
+/* The same in every build and on every machine, so that another program can be given them: run.py in bench/ does. */
 static dc_status fill_inputs(bench_pass *p, size_t out, dc_error *e)
 {
     const diffc_model *m = p->m;
@@ -163,9 +172,8 @@ static dc_status choose(bench_pass *p, const char *what, bench_part *part, dc_er
     const diffc_model *m = p->m;
     const dc_vae_config *v = dc_vae_configuration(m->vae);
     const dc_unet_config *u = dc_unet_configuration(m->unet);
-    size_t area = (size_t)p->n * (size_t)p->h * (size_t)p->w;
     if (!strcmp(what, "unet")) {
-        *part = (bench_part){dc_unet_params(m->unet), run_unet_text, run_unet, area * (size_t)u->out_channels};
+        *part = (bench_part){dc_unet_params(m->unet), run_unet_text, run_unet, 4, {p->n, p->h, p->w, u->out_channels}};
     } else if (!strcmp(what, "vae") || !strcmp(what, "taesd")) {
         if (v->tiny != !strcmp(what, "taesd")) {
             dc_status s = dc_fail(e, DC_USAGE, "bench %s: found %s in the model, expected %s", what, v->tiny ? "a TAESD" : "an AutoencoderKL",
@@ -173,10 +181,10 @@ static dc_status choose(bench_pass *p, const char *what, bench_part *part, dc_er
             dc_hint(e, "Name the part with --vae FOLDER or --taesd FOLDER.");
             return s;
         }
-        *part = (bench_part){dc_vae_params(m->vae), NULL, run_vae, area * (size_t)v->factor * (size_t)v->factor * 3};
+        *part = (bench_part){dc_vae_params(m->vae), NULL, run_vae, 4, {p->n, (int64_t)p->h * v->factor, (int64_t)p->w * v->factor, 3}};
     } else if (!strcmp(what, "clip-text")) {
-        *part = (bench_part){dc_clip_text_params(m->text[0].model), NULL, run_text,
-                             (size_t)p->n * (size_t)m->text[0].length * (size_t)dc_clip_text_configuration(m->text[0].model)->width};
+        dc_clip_text *t = m->text[0].model;
+        *part = (bench_part){dc_clip_text_params(t), NULL, run_text, 3, {p->n, m->text[0].length, dc_clip_text_configuration(t)->width, 0}};
     } else {
         return dc_fail(e, DC_USAGE, "bench: found %s, expected unet, vae, taesd or clip-text", what);
     }
@@ -231,7 +239,7 @@ static dc_status time_part(dc_run *once, dc_run *r, const bench_part *part, benc
 static dc_status bench_the_part(bench_pass *p, const bench_part *part, const wanted *w, diffc_bench *out, dc_error *e)
 {
     dc_run *r = dc_run_new(p->m->device), *once = dc_run_new(p->m->device);
-    dc_status s = r && once ? fill_inputs(p, part->out, e) : dc_fail_memory(e, "a pass", 0);
+    dc_status s = r && once ? fill_inputs(p, numbers(part), e) : dc_fail_memory(e, "a pass", 0);
     if (!s && !(out->seconds = dc_calloc(MAX_ROUNDS, sizeof(double)))) s = dc_fail_memory(e, "timings", 0);
     if (!s && (w->profile || w->plan)) {
         dc_run_set_profile(r, true);
@@ -241,6 +249,11 @@ static dc_status bench_the_part(bench_pass *p, const bench_part *part, const wan
     if (!s && part->once) s = tell_plan(once, w->plan, out, e);
     if (!s) s = tell_plan(r, w->plan, out, e);
     if (!s && !w->plan) s = time_part(once, r, part, p, w, out, e);
+    if (!s && !w->plan) {
+        out->output = p->out, p->out = NULL;
+        out->rank = part->rank;
+        memcpy(out->dim, part->dim, sizeof out->dim);
+    }
     out->weight_bytes = dc_params_bytes(part->weights);
     out->buffer_bytes = r && once ? dc_run_bytes(r) + dc_run_bytes(once) : 0;
     dc_run_free(r);
@@ -296,6 +309,7 @@ diffc_status diffc_bench_plan(diffc_model *m, const char *what, int batch, int w
 void diffc_bench_free(diffc_bench *b)
 {
     free(b->seconds);
+    free(b->output);
     free(b->profile);
     free(b->layer);
     *b = (diffc_bench){0};

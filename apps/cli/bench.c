@@ -70,6 +70,13 @@ static int tell_times(const settings *s, diffc_model *m, const diffc_bench *b)
     return 0;
 }
 
+/* -o: the numbers of the last pass. 0 or an exit code. */
+static int save_output(const settings *s, const diffc_bench *b)
+{
+    diffc_error e = {0};
+    return s->output && diffc_npy_write(s->output, b->output, b->rank, b->dim, &e) ? report_error(&e) : 0;
+}
+
 int run_bench(const settings *s)
 {
     diffc_error e = {0};
@@ -78,9 +85,8 @@ int run_bench(const settings *s)
     if (s->n_words != 1) return report(DIFFC_USAGE, "", "bench: found %d parts, expected one of unet, vae, taesd, clip-text", s->n_words);
     int code = open_model(&m, s);
     if (!code && s->plan) code = diffc_bench_plan(m, s->word[0], s->batch, s->width, s->height, &b, &e) ? report_error(&e) : tell_plan(s, m, &b);
-    else if (!code)
-        code =
-            diffc_bench_run(m, s->word[0], s->batch, s->width, s->height, s->seconds, s->profile, &b, &e) ? report_error(&e) : tell_times(s, m, &b);
+    else if (!code && diffc_bench_run(m, s->word[0], s->batch, s->width, s->height, s->seconds, s->profile, &b, &e)) code = report_error(&e);
+    else if (!code && !(code = save_output(s, &b))) code = tell_times(s, m, &b);
     diffc_bench_free(&b);
     signals_model(NULL);
     diffc_close(m);
