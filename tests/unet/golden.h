@@ -19,7 +19,7 @@ typedef struct golden {
     json_t *root;            /* case.json, or NULL */
     const json_t *tolerance; /* name -> largest allowed difference */
     char prefix[64];         /* of tap names in the file: "tap.", "decode.tap." */
-    const char *device;
+    const char *way;         /* how it is computed: try_device's argument */
     int compared;
 } golden;
 
@@ -47,7 +47,7 @@ static inline void compare(golden *g, const char *name, const float *got, const 
         if (!(d <= max)) max = isnan(d) ? INFINITY : d;
     }
     g->compared++;
-    if (!(max <= tolerance)) fail_msg("%s on %s: differs by %.3g, allowed are %.3g", name, g->device, max, tolerance);
+    if (!(max <= tolerance)) fail_msg("%s on %s: differs by %.3g, allowed are %.3g", name, g->way, max, tolerance);
 }
 
 static inline double tolerance_of(const golden *g, const char *name)
@@ -105,12 +105,67 @@ static inline json_t *read_json(const char *path)
     return root;
 }
 
-static inline dc_device *open_device(const char *name)
+/* A way to compute: a device and what is forced on it, in any order: a CPU level, a precision, "exact" (no Winograd, which is what the device
+ * takes by itself where that pays; the goldens' sizes have both). NULL when this machine has no such level. */
+static inline dc_device *try_device(const char *way)
 {
     dc_device *d = NULL;
     dc_error e = {0};
-    must(dc_device_open(&d, &(dc_device_options){.name = name, .threads = 2}, &e), &e);
+    char words[64], *rest = NULL;
+    snprintf(words, sizeof words, "%s", way);
+    dc_device_options o = {.name = strtok_r(words, " ", &rest), .threads = 2};
+    for (char *word; (word = strtok_r(NULL, " ", &rest));) {
+        if (!strcmp(word, "exact")) o.exact = true;
+        else if (!strcmp(word, "bf16") || !strcmp(word, "int8")) o.precision = word;
+        else o.cpu_level = word;
+    }
+    dc_status s = dc_device_open(&d, &o, &e);
+    if (s != DC_UNAVAILABLE) must(s, &e);
     return d;
+}
+
+static inline dc_device *open_device(const char *way)
+{
+    dc_device *d = try_device(way);
+    if (!d) fail_msg("no device \"%s\"", way);
+    return d;
+}
+
+/* A test that runs one way, and is named after it; it asks way_of for the way. */
+#define ON(test, way)                                                                                                                                \
+    {                                                                                                                                                \
+        .name = #test " on " way, .test_func = test, .initial_state = way                                                                            \
+    }
+#define ON_EVERY_LEVEL(test)                                                                                                                         \
+    ON(test, "ref"), ON(test, "cpu portable"), ON(test, "cpu portable exact"), ON(test, "cpu avx2"), ON(test, "cpu avx2 exact"),                     \
+        ON(test, "cpu avx512"), ON(test, "cpu avx512 exact")
+
+/* The way of a test made by ON; on a machine that has it not the test ends here, as left out. */
+static inline const char *way_of(void **state)
+{
+    dc_device *d = try_device(*state);
+    if (!d) skip();
+    dc_device_close(d);
+    return *state;
+}
+
+/* The end of a model at bf16 or int8, `part` of the goldens: at most `times` as far from the golden as PyTorch in bfloat16 is
+ * (tests/gen/narrow.py), in the root mean square. */
+static inline void compare_narrow(golden *g, const char *part, const char *name, const float *got, double times)
+{
+    const dc_stored *want = golden_find(g, name);
+    const float *w = want->data;
+    json_t *torch = read_json(TEST_DATA "/golden/modules/bf16.json");
+    const json_t *allowed = json_object_get(json_object_get(torch, part), name);
+    if (!json_is_number(allowed)) fail_msg("no error of PyTorch for %s of %s", name, part);
+    double off = 0, all = 0;
+    for (size_t i = 0; i < want->bytes / 4; i++) {
+        off += ((double)got[i] - (double)w[i]) * ((double)got[i] - (double)w[i]);
+        all += (double)w[i] * (double)w[i];
+    }
+    double ratio = sqrt(off / all) / json_number_value(allowed);
+    if (!(ratio <= times)) fail_msg("%s of %s on %s: %.3g times PyTorch's error in bfloat16, allowed are %.3g", name, part, g->way, ratio, times);
+    json_decref(torch);
 }
 
 /* Plans, reserves and runs one pass, in memory full of NaN. */

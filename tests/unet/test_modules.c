@@ -12,11 +12,11 @@ typedef struct fixture {
     float *x, *extra, *out;
 } fixture;
 
-static void open_fixture(fixture *f, const char *device, const char *model)
+static void open_fixture(fixture *f, const char *way, const char *model)
 {
     char path[700], folder[512];
     dc_error e = {0};
-    *f = (fixture){.g = {.prefix = "tap.", .device = device}};
+    *f = (fixture){.g = {.prefix = "tap.", .way = way}};
     snprintf(path, sizeof path, TEST_DATA "/golden/modules/%s/unet.safetensors", model);
     must(dc_weights_open(&f->g.w, path, &e), &e);
     snprintf(path, sizeof path, TEST_DATA "/golden/modules/%s/case.json", model);
@@ -28,7 +28,7 @@ static void open_fixture(fixture *f, const char *device, const char *model)
     json_t *config = read_json(path);
     must(dc_unet_config_read(&f->c, config, path, &e), &e);
     json_decref(config);
-    f->device = open_device(device);
+    f->device = open_device(way);
     must(dc_weights_open_folder(&f->weights, folder, "diffusion_pytorch_model", &e), &e);
     must(dc_unet_open(&f->unet, &f->c, f->weights, f->device, NULL, &e), &e);
     must(dc_params_prepare(dc_unet_params(f->unet), NULL, NULL, &e), &e);
@@ -67,35 +67,39 @@ static void pass(void *ctx, dc_run *r)
     dc_download(r, dc_unet_forward(f->unet, r, in), f->out);
 }
 
-static void check(const char *device, const char *model, bool taps)
+/* narrow: 0, or how many times PyTorch's error in bfloat16 is allowed, in place of the golden's tolerance. */
+static void check(const char *way, const char *model, bool taps, double narrow)
 {
     fixture f;
-    open_fixture(&f, device, model);
+    char part[32];
+    open_fixture(&f, way, model);
     dc_run *r = dc_run_new(f.device);
     if (taps) dc_run_set_tap(r, golden_tap, &f.g);
     run_once(r, pass, &f);
     if (taps) assert_int_equal(f.g.compared, golden_count(&f.g)); /* every golden module was seen */
     float *out = to_nchw(f.out, f.n, f.c.out_channels, f.h, f.w);
-    compare(&f.g, "out", out, golden_find(&f.g, "out"), tolerance_of(&f.g, "out"));
+    snprintf(part, sizeof part, "%s/unet", model);
+    if (narrow > 0) compare_narrow(&f.g, part, "out", out, narrow);
+    else compare(&f.g, "out", out, golden_find(&f.g, "out"), tolerance_of(&f.g, "out"));
     free(out);
     dc_run_free(r);
     close_fixture(&f);
 }
 
-static void all_models(const char *device, bool taps)
-{
-    static const char *const models[] = {"sd1", "sdxl"};
-    for (size_t i = 0; i < sizeof models / sizeof *models; i++) check(device, models[i], taps);
-}
+static void modules(void **state) { check(way_of(state), "sd1", true, 0), check(*state, "sdxl", true, 0); }
+static void fused(void **state) { check(way_of(state), "sd1", false, 0), check(*state, "sdxl", false, 0); }
 
-static void ref_taps(void **state) { (void)state, all_models("ref", true); }
-static void ref_fused(void **state) { (void)state, all_models("ref", false); }
-static void cpu_taps(void **state) { (void)state, all_models("cpu", true); }
-static void cpu_fused(void **state) { (void)state, all_models("cpu", false); }
+/* bf16 at most 1.25 times as far off as PyTorch's (0.53 measured); int8 2.1 measured. The small SDXL one says less: over random inputs
+ * PyTorch's own error is 0.8 to 4.5 times that on the golden's; 1.9 and 1.7 measured. */
+static void narrow(void **state)
+{
+    check(way_of(state), "sd1", false, strstr(*state, "int8") ? 3 : 1.25);
+    check(*state, "sdxl", false, 3);
+}
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(ref_taps), cmocka_unit_test(ref_fused), cmocka_unit_test(cpu_taps),
-                                       cmocka_unit_test(cpu_fused)};
+    const struct CMUnitTest tests[] = {ON_EVERY_LEVEL(modules), ON_EVERY_LEVEL(fused), ON(narrow, "cpu bf16"), ON(narrow, "cpu int8"),
+                                       ON(narrow, "cpu avx512vnni int8")};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

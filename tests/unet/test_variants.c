@@ -43,18 +43,18 @@ static void run(fixture *f, dc_device *d, bool taps)
     dc_run_free(r);
 }
 
-static void check(const char *device, const char *name)
+static void check(const char *way, const char *name)
 {
     char path[512];
     dc_error e = {0};
-    fixture f = {.g = {.prefix = "tap.", .device = device}};
+    fixture f = {.g = {.prefix = "tap.", .way = way}};
     snprintf(path, sizeof path, TEST_DATA "/golden/unet/%s.json", name);
     f.g.root = read_json(path);
     f.g.tolerance = json_object_get(f.g.root, "tolerance");
     must(dc_unet_config_read(&f.c, json_object_get(f.g.root, "config"), path, &e), &e);
     snprintf(path, sizeof path, TEST_DATA "/golden/unet/%s.safetensors", name);
     must(dc_weights_open(&f.g.w, path, &e), &e);
-    dc_device *d = open_device(device);
+    dc_device *d = open_device(way);
     must(dc_unet_open(&f.unet, &f.c, f.g.w, d, NULL, &e), &e);
     must(dc_params_prepare(dc_unet_params(f.unet), NULL, NULL, &e), &e);
 
@@ -74,15 +74,13 @@ static void check(const char *device, const char *name)
     json_decref(f.g.root);
 }
 
-static void all(const char *device)
+static void variants(void **state)
 {
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) check(device, names[i]);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) check(way_of(state), names[i]);
 }
-static void on_ref(void **state) { (void)state, all("ref"); }
-static void on_cpu(void **state) { (void)state, all("cpu"); }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(on_ref), cmocka_unit_test(on_cpu)};
+    const struct CMUnitTest tests[] = {ON_EVERY_LEVEL(variants)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

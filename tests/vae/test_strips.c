@@ -19,7 +19,7 @@ static bool open_vae(fixture *f, const char *device, const char *level, bool exa
     static const char config_path[] = TEST_DATA "/golden/models/sd1/vae/config.json";
     dc_error e = {0};
     json_t *config = read_json(config_path);
-    *f = (fixture){.g = {.device = level ? level : device}};
+    *f = (fixture){.g = {.way = level ? level : device}};
     must(dc_vae_config_read(&f->c, config, config_path, &e), &e);
     json_decref(config);
     dc_status s = dc_device_open(&f->device, &(dc_device_options){.name = device, .threads = 2, .cpu_level = level, .exact = exact}, &e);
@@ -129,11 +129,11 @@ static float *random_numbers(size_t n, uint64_t seed)
  * sums may differ by (the goldens' tolerance of the same model is 1e-4). */
 static void compare_whole(const fixture *f, const char *what, const float *found, const float *whole, size_t n)
 {
-    const bool bytes = strcmp(f->g.device, "portable") != 0;
+    const bool bytes = strcmp(f->g.way, "portable") != 0;
     double worst = 0;
     for (size_t i = 0; i < n; i++) worst = fmax(worst, fabs((double)found[i] - whole[i]));
     if (bytes ? memcmp(found, whole, n * sizeof *found) != 0 : !(worst < 1e-4))
-        fail_msg("%s, %s of %dx%d in strips of %d: differs by %.3g", f->g.device, what, f->w, f->h, f->how.rows, worst);
+        fail_msg("%s, %s of %dx%d in strips of %d: differs by %.3g", f->g.way, what, f->w, f->h, f->how.rows, worst);
 }
 
 /* Sizes whose last strip is lower, whose norms have blocks of several rows, whose width is odd. */

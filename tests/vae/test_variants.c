@@ -12,18 +12,18 @@ typedef struct fixture {
     float *latent, *picture, *mean, *logvar, *decoded;
 } fixture;
 
-static void open_fixture(fixture *f, const char *device, const char *name)
+static void open_fixture(fixture *f, const char *way, const char *name)
 {
     char path[512];
     dc_error e = {0};
-    *f = (fixture){.g = {.device = device}};
+    *f = (fixture){.g = {.way = way}};
     snprintf(path, sizeof path, TEST_DATA "/golden/vae/%s.json", name);
     f->g.root = read_json(path);
     f->g.tolerance = json_object_get(f->g.root, "tolerance");
     must(dc_vae_config_read(&f->c, json_object_get(f->g.root, "config"), path, &e), &e);
     snprintf(path, sizeof path, TEST_DATA "/golden/vae/%s.safetensors", name);
     must(dc_weights_open(&f->g.w, path, &e), &e);
-    f->device = open_device(device);
+    f->device = open_device(way);
     bool encoder = strcmp(name, "tiny-original-names") != 0; /* such files hold one half */
     must(dc_vae_open(&f->vae, &f->c, f->g.w, encoder, f->device, NULL, &e), &e);
     must(dc_params_prepare(dc_vae_params(f->vae), NULL, NULL, &e), &e);
@@ -71,10 +71,10 @@ static void encode_pass(void *ctx, dc_run *r)
     dc_download(r, m.logvar, f->logvar);
 }
 
-static void check(const char *device, const char *name)
+static void check(const char *way, const char *name)
 {
     fixture f;
-    open_fixture(&f, device, name);
+    open_fixture(&f, way, name);
     print_message("%s\n", name);
     dc_run *r = dc_run_new(f.device);
     run_once(r, decode_pass, &f);
@@ -88,12 +88,12 @@ static void check(const char *device, const char *name)
     close_fixture(&f);
 }
 
-static void variants(const char *device)
+static void variants(void **state)
 {
-    check(device, "bare");
-    check(device, "old-names");
-    check(device, "tiny");
-    check(device, "tiny-original-names");
+    check(way_of(state), "bare");
+    check(way_of(state), "old-names");
+    check(way_of(state), "tiny");
+    check(way_of(state), "tiny-original-names");
 }
 
 /* The mean change from one column to the next, where a tile begins, or where another latent does. */
@@ -111,11 +111,11 @@ static double step_at(const fixture *f, bool seams)
     return sum / n;
 }
 
-static void tiles(const char *device)
+static void tiles(void **state)
 {
     fixture f;
     dc_error e = {0};
-    open_fixture(&f, device, "tiled");
+    open_fixture(&f, way_of(state), "tiled");
     dc_run *whole = dc_run_new(f.device), *r = dc_run_new(f.device);
     assert_true(dc_vae_is_tiled(&f.c, f.h, f.w));
     assert_false(dc_vae_is_tiled(&f.c, 8, 8));
@@ -138,11 +138,11 @@ static void tiles(const char *device)
 }
 
 /* A picture of one tile is what it is without tiles. */
-static void one_tile(const char *device)
+static void one_tile(void **state)
 {
     fixture f;
     dc_error e = {0};
-    open_fixture(&f, device, "old-names");
+    open_fixture(&f, way_of(state), "old-names");
     dc_run *r = dc_run_new(f.device);
     assert_false(dc_vae_is_tiled(&f.c, f.h, f.w));
     must(dc_vae_tiled_decode(f.vae, r, f.latent, f.h, f.w, f.decoded, &e), &e);
@@ -151,14 +151,8 @@ static void one_tile(const char *device)
     close_fixture(&f);
 }
 
-static void ref_variants(void **state) { (void)state, variants("ref"); }
-static void cpu_variants(void **state) { (void)state, variants("cpu"); }
-static void ref_tiles(void **state) { (void)state, tiles("ref"), one_tile("ref"); }
-static void cpu_tiles(void **state) { (void)state, tiles("cpu"), one_tile("cpu"); }
-
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(ref_variants), cmocka_unit_test(ref_tiles), cmocka_unit_test(cpu_variants),
-                                       cmocka_unit_test(cpu_tiles)};
+    const struct CMUnitTest tests[] = {ON_EVERY_LEVEL(variants), ON_EVERY_LEVEL(tiles), ON_EVERY_LEVEL(one_tile)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
