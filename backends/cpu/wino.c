@@ -8,7 +8,7 @@ enum {
     CHUNK_BYTES = 8 << 20, /* transformed inputs of a chunk that all threads share: they stay in the last-level cache */
     LEAST_CHUNK = 48,
     ALONE_BYTES = 768 << 10, /* of a chunk that is one thread's: in its second-level cache */
-    LEAST_ALONE = 24,        /* tiles, so that transforming the kernels for them does not weigh more than what that saves */
+    LEAST_ALONE = 20,        /* tiles, so that transforming the kernels for them does not weigh more than what that saves */
     TASK_TILES = 4
 };
 
