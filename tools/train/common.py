@@ -7,19 +7,28 @@ import numpy as np
 import torch
 
 
+DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
+
+
+def place(x):
+    """A module or a batch of pictures, on the device, channels last."""
+    return x.to(DEVICE, memory_format=torch.channels_last)
+
+
 def machine(seed):
+    torch.backends.cudnn.benchmark = True
     torch.set_num_threads(int(os.environ.get('OMP_NUM_THREADS', '2')))
     torch.manual_seed(seed)
     return np.random.default_rng(seed)
 
 
 def amp():
-    return torch.autocast('cpu', dtype=torch.bfloat16)
+    return torch.autocast(DEVICE, dtype=torch.bfloat16)
 
 
 def orthogonal(g, steps=4):
     """Newton-Schulz: nearly the orthogonal factor of a matrix (Keller Jordan's coefficients)."""
-    x = g.bfloat16() if g.numel() > 1 << 14 else g.float()
+    x = g.bfloat16() if g.numel() > 1 << 14 else g.float()     # small ones gain nothing from bfloat16
     tall = x.shape[0] > x.shape[1]
     x = x.t() if tall else x
     x = x / (x.norm() + 1e-7)
@@ -87,31 +96,42 @@ def save(path, state):
     os.replace(path + '.tmp', path)
 
 
-def fit(run, stage, module, opt, loss_of, args, show=None):
-    """Steps until args.steps, args.minutes or a SIGTERM/SIGINT, a checkpoint every args.every steps.
+def read(path):
+    return torch.load(path, map_location=DEVICE, weights_only=False)
+
+
+def begin(path, out, cooldown):
+    """The state to go on from, and the step where its cool-down began; (None, 0): from nothing."""
+    state = read(path) if os.path.exists(path) else None
+    if cooldown and os.path.exists(out):
+        cooled = read(out)
+        if cooled['step'] - cooled['first'] < cooldown or state is None or state['step'] <= cooled['first']:
+            return cooled, cooled['first']              # not finished, or nothing newer to cool down
+    return state, state['step'] if state else 0
+
+
+def fit(run, stage, module, opt, loss_of, rng, args, show=None):
+    """Steps until args.steps, args.minutes or a SIGTERM/SIGINT; a checkpoint every args.save minutes, a look (show) every args.every steps.
 
     loss_of(step) returns (loss, number of samples). The state is RUN/STAGE.pt; with args.cooldown the learning rate falls to
     zero over that many steps and the state goes to RUN/STAGE-cool.pt, so that training goes on later from where it was steady."""
     path, out = f'{run}/{stage}.pt', f'{run}/{stage}-cool.pt' if args.cooldown else f'{run}/{stage}.pt'
     os.makedirs(run, exist_ok=True)
     average, step, samples, seconds = Average(module, args.ema), 0, 0, 0.0
-    source = out if args.cooldown and os.path.exists(out) and args.resume_cooldown else path
-    if os.path.exists(source):
-        s = torch.load(source, weights_only=False)
+    s, first = begin(path, out, args.cooldown)
+    if s:
         module.load_state_dict(s['model']); opt.load_state_dict(s['opt']); average.state = s['ema']
         step, samples, seconds = s['step'], s['samples'], s['seconds']
-        torch.set_rng_state(s['rng'])
+        torch.set_rng_state(s['torch_rng'].cpu()); rng.bit_generator.state = s['rng']
         print(f'{stage}: goes on at step {step}, {samples} samples, {seconds / 60:.1f} min', flush=True)
     stop = []
     for sig in (signal.SIGTERM, signal.SIGINT):
         signal.signal(sig, lambda *_: stop.append(1))
-    first, start, last, losses, count = step, time.time(), time.time(), [], 0
+    start, last, saved, losses, count = time.time(), time.time(), time.time(), [], 0
 
     def checkpoint():
-        save(out, dict(model=module.state_dict(), opt=opt.state_dict(), ema=average.state, step=step, samples=samples,
-                       seconds=seconds + time.time() - start, rng=torch.get_rng_state(), args=vars(args)))
-        if show:
-            show(average.state, step)
+        save(out, dict(model=module.state_dict(), opt=opt.state_dict(), ema=average.state, step=step, samples=samples, first=first,
+                       seconds=seconds + time.time() - start, torch_rng=torch.get_rng_state(), rng=rng.bit_generator.state, args=vars(args)))
 
     while not stop and time.time() - start < args.minutes * 60 and step < args.steps and not (args.cooldown and step - first >= args.cooldown):
         scale = min(1, (step + 1) / args.warmup) * (1 - (step - first) / args.cooldown if args.cooldown else 1)
@@ -121,20 +141,26 @@ def fit(run, stage, module, opt, loss_of, args, show=None):
         opt.zero_grad(set_to_none=True)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(module.parameters(), args.clip)
-        if torch.isfinite(norm):
+        if DEVICE == 'cuda' or torch.isfinite(norm):        # on a GPU the question would wait for the step
             opt.step()
-        step += 1; samples += n; count += n; losses.append(loss.item())
+        step += 1; samples += n; count += n; losses.append(loss.detach())
         average.update(module, step)
         if step % args.log == 0:
             now = time.time()
-            row = dict(stage=stage, step=step, samples=samples, minutes=round((seconds + now - start) / 60, 2), loss=round(float(np.mean(losses)), 5),
-                       norm=round(float(norm), 3), rate=round(count / (now - last), 1), lr=round(scale * args.lr, 4), clock=time.strftime('%H:%M:%S'))
+            row = dict(stage=stage, step=step, samples=samples, minutes=round((seconds + now - start) / 60, 2), loss=round(torch.stack(losses).mean().item(), 5),
+                       norm=round(float(norm), 3), rate=round(count / (now - last), 1), cpu=round(time.process_time(), 1), lr=round(scale * args.lr, 4),
+                       clock=time.strftime('%H:%M:%S'))
             print(json.dumps(row), flush=True)
-            open(f'{run}/log.jsonl', 'a').write(json.dumps(row) + '\n')
+            with open(f'{run}/log.jsonl', 'a') as f:
+                f.write(json.dumps(row) + '\n')
             losses, count, last = [], 0, now
-        if step % args.every == 0:
-            checkpoint(); last = time.time()
+        if time.time() - saved > args.save * 60:
+            checkpoint(); saved = time.time()
+        if step % args.every == 0 and show:
+            show(average.state, step); last = time.time()
     checkpoint()
+    if show and not stop:
+        show(average.state, step)
 
 
 def options(parser, ema=0.999, every=300, clip=1.0, log=50):
@@ -144,11 +170,11 @@ def options(parser, ema=0.999, every=300, clip=1.0, log=50):
     parser.add_argument('--minutes', type=float, default=1e9, help='stop after this time')
     parser.add_argument('--steps', type=int, default=1 << 60, help='stop at this step')
     parser.add_argument('--cooldown', type=int, default=0, help='let the learning rate fall to zero over so many steps, into STAGE-cool.pt')
-    parser.add_argument('--resume-cooldown', action='store_true', help='start from STAGE-cool.pt')
     parser.add_argument('--lr', type=float, default=1.0, help='factor on the learning rates')
     parser.add_argument('--warmup', type=int, default=100)
     parser.add_argument('--ema', type=float, default=ema)
-    parser.add_argument('--every', type=int, default=every, help='steps between checkpoints')
+    parser.add_argument('--every', type=int, default=every, help='steps between sheets')
+    parser.add_argument('--save', type=float, default=4, help='minutes between checkpoints')
     parser.add_argument('--log', type=int, default=log)
     parser.add_argument('--clip', type=float, default=clip)
     parser.add_argument('--seed', type=int, default=0)

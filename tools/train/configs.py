@@ -16,3 +16,8 @@ SCHEDULER = dict(num_train_timesteps=1000, beta_start=0.00085, beta_end=0.012, b
                  set_alpha_to_one=True, steps_offset=1, timestep_spacing='trailing', rescale_betas_zero_snr=True)
 
 DEFAULTS = dict(steps=20, guidance_scale=4.0, sampler='ddim')
+
+TINY = dict(in_channels=3, out_channels=3, encoder_block_out_channels=[32] * 4, decoder_block_out_channels=[32] * 4, latent_channels=4, scaling_factor=1.0)
+
+VISION = dict(hidden_size=192, num_hidden_layers=6, num_attention_heads=3, intermediate_size=768, image_size=128, patch_size=16, projection_dim=192,
+              hidden_act='quick_gelu', layer_norm_eps=1e-5)

@@ -30,16 +30,16 @@ def main():
     p.add_argument('--measure', default='fluent flat,fluent color,noto,twemoji', help='the styles whose mean and deviation are folded')
     a = p.parse_args()
     common.machine(0)
-    vae = AutoencoderKL(**configs.VAE).to(memory_format=torch.channels_last).eval()
+    vae = common.place(AutoencoderKL(**configs.VAE).eval())
     folded = f'{a.run}/vae-folded.pt'
     source = f'{a.run}/vae-cool.pt' if os.path.exists(f'{a.run}/vae-cool.pt') else f'{a.run}/vae.pt'
-    vae.load_state_dict(torch.load(folded if os.path.exists(folded) else source, weights_only=False)['ema'])
+    vae.load_state_dict(common.read(folded if os.path.exists(folded) else source)['ema'])
     rows, pixels = data.load(a.data, a.styles.split(','))
     places = [r['pixels'] for r in rows]
     out = []
     with torch.no_grad(), common.amp():
         for i in range(0, len(places), 32):
-            out.append(vae.encode(data.batch(pixels, places[i:i + 32]).contiguous(memory_format=torch.channels_last)).latent_dist.mean.float())
+            out.append(vae.encode(common.place(data.batch(pixels, places[i:i + 32]))).latent_dist.mean.float())
     z = torch.cat(out)
     if not os.path.exists(folded):
         part = z[[r['style'] in a.measure.split(',') for r in rows]]
@@ -47,7 +47,7 @@ def main():
         fold(vae, mean, deviation)
         z = (z - mean.view(1, -1, 1, 1)) / deviation.view(1, -1, 1, 1)
         common.save(folded, dict(ema=vae.state_dict(), mean=mean, deviation=deviation, source=source))
-    common.save(f'{a.run}/latents.pt', dict(latents=z.half(), places=places))
+    common.save(f'{a.run}/latents.pt', dict(latents=z.half().cpu(), places=places))
     print(f'{len(places)} latents, mean {z.mean((0, 2, 3)).tolist()}, deviation {z.std((0, 2, 3)).tolist()}')
 
 

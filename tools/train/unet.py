@@ -23,7 +23,8 @@ class Pair(torch.nn.Module):
     def __init__(self):
         super().__init__()
         self.unet = UNet2DConditionModel(**configs.UNET)
-        self.unet.set_attn_processor(AttnProcessor())   # plain products: faster here than torch's fused attention for the CPU
+        if common.DEVICE == 'cpu':
+            self.unet.set_attn_processor(AttnProcessor())   # plain products: faster here than torch's fused attention for the CPU
         self.text = CLIPTextModel(CLIPTextConfig(**configs.TEXT))
         for name, p in self.unet.named_parameters():    # residual branches start silent
             if name.endswith(('conv2.weight', 'conv2.bias')) or name.startswith('conv_out') or 'proj_out' in name:
@@ -34,16 +35,16 @@ class Pair(torch.nn.Module):
 
 
 def levels():
-    return DDIMScheduler(**configs.SCHEDULER).alphas_cumprod.float()
+    return DDIMScheduler(**configs.SCHEDULER).alphas_cumprod.float().to(common.DEVICE)
 
 
 @torch.no_grad()
 def sample(pair, tokens, prompts, steps=20, cfg=4.0, seed=0):
     """DDIM with trailing steps: what diffusers and diffc do, for a batch with one noise tensor after the other from one generator."""
     ids, empty = torch.tensor([tokens(p) for p in prompts]), torch.tensor([tokens('')]).repeat(len(prompts), 1)
-    ac, x = levels(), torch.randn(len(prompts), 4, 16, 16, generator=torch.Generator().manual_seed(seed))
+    ac, x = levels(), torch.randn(len(prompts), 4, 16, 16, generator=torch.Generator().manual_seed(seed)).to(common.DEVICE)
     with common.amp():
-        context = pair.text(torch.cat([ids, empty])).last_hidden_state
+        context = pair.text(torch.cat([ids, empty]).to(common.DEVICE)).last_hidden_state
     times = [round(1000 - i * 1000 / steps) - 1 for i in range(steps)]
     for i, t in enumerate(times):
         with common.amp():
@@ -51,7 +52,7 @@ def sample(pair, tokens, prompts, steps=20, cfg=4.0, seed=0):
         v = u + cfg * (v - u)
         a, s = ac[t].sqrt(), (1 - ac[t]).sqrt()
         x0, e = a * x - s * v, s * x + a * v
-        after = ac[times[i + 1]] if i + 1 < steps else torch.tensor(1.0)
+        after = ac[times[i + 1]] if i + 1 < steps else torch.ones_like(a)
         x = after.sqrt() * x0 + (1 - after).sqrt() * e
     return x
 
@@ -77,7 +78,7 @@ def main():
         rows = [r for r in rows if r['name'] in named]
     stored = torch.load(f'{a.run}/latents.pt', weights_only=False)
     where = {place: i for i, place in enumerate(stored['places'])}
-    z = stored['latents'][[where[r['pixels']] for r in rows]].float()
+    z = stored['latents'][[where[r['pixels']] for r in rows]].float().to(common.DEVICE)
     share = {k: float(v) for k, v in (s.split('=') for s in a.share.split(',') if s)}
     weight = np.array([captions.weight(r) * share.get(r['style'], 1) for r in rows])
     weight /= weight.sum()
@@ -87,15 +88,15 @@ def main():
     empty, ac = torch.tensor(tokens('')), levels()
     print(f'{len(rows)} pictures, {sum(map(len, said))} captions', flush=True)
 
-    pair = Pair().to(memory_format=torch.channels_last)
+    pair = common.place(Pair())
     opt = common.optimiser([pair], a.muon, a.adam, ('conv_in', 'conv_out'))
     print('parameters: unet %d, text %d' % tuple(sum(p.numel() for p in m.parameters()) for m in (pair.unet, pair.text)), flush=True)
 
     def loss_of(step):
         idx = rng.choice(len(rows), a.batch, p=weight)
-        text = torch.stack([empty if rng.random() < a.empty else ids[i][rng.choice(len(odds[i]), p=odds[i])] for i in idx])
-        x = z[idx].contiguous(memory_format=torch.channels_last)
-        t = torch.from_numpy(((np.arange(a.batch) + rng.random(a.batch)) * 1000 / a.batch).astype(np.int64))     # stratified
+        text = torch.stack([empty if rng.random() < a.empty else ids[i][rng.choice(len(odds[i]), p=odds[i])] for i in idx]).to(common.DEVICE)
+        x = z[torch.from_numpy(idx)].contiguous(memory_format=torch.channels_last)
+        t = torch.from_numpy(((np.arange(a.batch) + rng.random(a.batch)) * 1000 / a.batch).astype(np.int64)).to(common.DEVICE)    # stratified
         q = ac[t].view(-1, 1, 1, 1)
         e = torch.randn_like(x)
         with common.amp():
@@ -104,16 +105,16 @@ def main():
         snr = ac[t] / (1 - ac[t])
         return (each * (torch.clamp(snr + 1, max=GAMMA + 1) / (snr + 1))).mean(), a.batch
 
-    shadow = Pair().eval().to(memory_format=torch.channels_last)
-    vae = AutoencoderKL(**configs.VAE).eval().to(memory_format=torch.channels_last)
-    vae.load_state_dict(torch.load(f'{a.run}/vae-folded.pt', weights_only=False)['ema'])
+    shadow = common.place(Pair().eval())
+    vae = common.place(AutoencoderKL(**configs.VAE).eval())
+    vae.load_state_dict(common.read(f'{a.run}/vae-folded.pt')['ema'])
 
     def show(state, step):
         shadow.load_state_dict(state)
         with torch.no_grad():
-            data.sheet(vae.decode(sample(shadow, tokens, SHOWN)).sample, f'{a.run}/unet.png')
+            data.sheet(vae.decode(sample(shadow, tokens, SHOWN)).sample.cpu(), f'{a.run}/unet.png')
 
-    common.fit(a.run, 'unet', pair, opt, loss_of, a, show)
+    common.fit(a.run, 'unet', pair, opt, loss_of, rng, a, show)
 
 
 if __name__ == '__main__':

@@ -15,7 +15,7 @@ WEIGHT = {'fluent flat': 6.0, 'twemoji': 1.5, 'noto': 1.0, 'fluent color': 1.0, 
 
 
 def edges(x):
-    s = torch.tensor([[-1., 0, 1], [-2, 0, 2], [-1, 0, 1]]).view(1, 1, 3, 3).repeat(3, 1, 1, 1)
+    s = torch.tensor([[-1., 0, 1], [-2, 0, 2], [-1, 0, 1]]).view(1, 1, 3, 3).repeat(3, 1, 1, 1).to(x.device)
     return torch.cat([F.conv2d(x, s, groups=3), F.conv2d(x, s.transpose(2, 3), groups=3)], 1)
 
 
@@ -24,11 +24,11 @@ def psnr(vae, pixels, places):
     total, back = 0.0, []
     with torch.no_grad(), common.amp():
         for i in range(0, len(places), 16):
-            x = data.batch(pixels, places[i:i + 16]).contiguous(memory_format=torch.channels_last)
+            x = common.place(data.batch(pixels, places[i:i + 16]))
             y = vae.decode(vae.encode(x).latent_dist.mean).sample.float().clamp(-1, 1)
             y8, x8 = ((y + 1) * 127.5).round(), ((x + 1) * 127.5).round()
             total += (10 * torch.log10(255 ** 2 / (y8 - x8).square().mean((1, 2, 3)).clamp(min=0.01))).sum().item()
-            back.append(y)
+            back.append(y.cpu())
     return total / len(places), torch.cat(back)
 
 
@@ -51,22 +51,22 @@ def main():
     shown = [next(r['pixels'] for r in test if r['style'] == s) for s in data.STYLES] + [r['pixels'] for r in test[::37]][:11]
     checked = [r['pixels'] for r in test[::13]]
 
-    vae = AutoencoderKL(**configs.VAE).to(memory_format=torch.channels_last)
+    vae = common.place(AutoencoderKL(**configs.VAE))
     if a.decoder:
-        vae.load_state_dict(torch.load(f'{a.run}/vae-folded.pt', weights_only=False)['ema'])
+        vae.load_state_dict(common.read(f'{a.run}/vae-folded.pt')['ema'])
         vae.encoder.requires_grad_(False), vae.quant_conv.requires_grad_(False)
     opt = common.optimiser([vae], a.muon, a.adam, ('conv_in', 'conv_out', 'quant_conv'))
 
     def loss_of(step):
-        x = data.crops(pixels, rng.choice(places, a.batch, p=weight), a.crop, rng).contiguous(memory_format=torch.channels_last)
+        x = common.place(data.crops(pixels, rng.choice(places, a.batch, p=weight), a.crop, rng))
         with common.amp():
             with torch.set_grad_enabled(not a.decoder):
                 d = vae.encode(x).latent_dist
-            y = vae.decode(d.mean.float() + d.std.float() * torch.randn(d.mean.shape)).sample.float()
+            y = vae.decode(d.mean.float() + d.std.float() * torch.randn_like(d.mean, dtype=torch.float32)).sample.float()
         kl = 0.5 * (d.mean.float() ** 2 + d.var.float() - 1 - d.logvar.float()).mean()
         return F.l1_loss(y, x) + 4 * F.mse_loss(y, x) + 0.1 * F.l1_loss(edges(y), edges(x)) + a.kl * kl, len(x)
 
-    shadow = AutoencoderKL(**configs.VAE).eval().to(memory_format=torch.channels_last)
+    shadow = common.place(AutoencoderKL(**configs.VAE).eval())
 
     def show(state, step):
         shadow.load_state_dict(state)
@@ -75,7 +75,7 @@ def main():
         _, back = psnr(shadow, pixels, shown)
         data.sheet(torch.cat([data.batch(pixels, shown), back]), f'{a.run}/{stage}.png', len(shown))
 
-    common.fit(a.run, stage, vae, opt, loss_of, a, show)
+    common.fit(a.run, stage, vae, opt, loss_of, rng, a, show)
 
 
 if __name__ == '__main__':
