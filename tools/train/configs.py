@@ -2,10 +2,10 @@
 LENGTH = 24             # tokens of a prompt
 MERGES = 7678           # the first so many of CLIP's merges: a vocabulary of 8192
 
-VAE = dict(in_channels=3, out_channels=3, latent_channels=4, block_out_channels=[16, 48, 96, 128], layers_per_block=1, norm_num_groups=8,
+VAE = dict(in_channels=3, out_channels=3, latent_channels=4, block_out_channels=[32, 32, 64, 96], layers_per_block=1, norm_num_groups=8,
            down_block_types=['DownEncoderBlock2D'] * 4, up_block_types=['UpDecoderBlock2D'] * 4, act_fn='silu', sample_size=128, scaling_factor=1.0)
 
-TEXT = dict(vocab_size=MERGES + 514, hidden_size=192, num_hidden_layers=3, num_attention_heads=3, intermediate_size=768, max_position_embeddings=LENGTH,
+TEXT = dict(vocab_size=MERGES + 514, hidden_size=192, num_hidden_layers=4, num_attention_heads=3, intermediate_size=768, max_position_embeddings=LENGTH,
             hidden_act='quick_gelu', layer_norm_eps=1e-5, projection_dim=192, bos_token_id=MERGES + 512, eos_token_id=MERGES + 513, pad_token_id=MERGES + 513)
 
 UNET = dict(sample_size=16, in_channels=4, out_channels=4, block_out_channels=[64, 128, 192], layers_per_block=1, norm_num_groups=16, cross_attention_dim=192,

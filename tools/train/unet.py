@@ -3,6 +3,7 @@
 v-prediction on the scaled-linear schedule rescaled to zero terminal SNR. The weight of a sample is min(SNR + 1, gamma + 1) / (SNR + 1): min-SNR for v,
 with full weight where there is only noise, because the first step decides what the picture shows."""
 import argparse
+import os
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
@@ -89,6 +90,9 @@ def main():
     print(f'{len(rows)} pictures, {sum(map(len, said))} captions', flush=True)
 
     pair = common.place(Pair())
+    if os.path.exists(f'{a.run}/unet-start.pt') and not os.path.exists(f'{a.run}/unet.pt'):
+        pair.load_state_dict(common.read(f'{a.run}/unet-start.pt'), strict=False)
+        print('begins from unet-start.pt', flush=True)
     opt = common.optimiser([pair], a.muon, a.adam, ('conv_in', 'conv_out'))
     print('parameters: unet %d, text %d' % tuple(sum(p.numel() for p in m.parameters()) for m in (pair.unet, pair.text)), flush=True)
 
