@@ -1,5 +1,6 @@
 /* resnet.c - the residual block: two convolutions behind group norms, the time embedding between them. */
 #include "unet/layers.h"
+#include <string.h>
 
 /* I: in (both inputs), O: out, T: time embedding. */
 static const dc_bind resnet_binds[] = {
@@ -13,7 +14,12 @@ static const dc_bind resnet_binds[] = {
 
 void unet_resnet_bind(unet_resnet *m, dc_binder *b, const dc_unet_config *c, const char *prefix, int index, int in, int out)
 {
-    dc_bind_layers(b, m, resnet_binds, in == out ? 5 : 6, (dc_dims){.I = in, .O = out, .T = c->time_dim}, "%s.resnets.%d", prefix, index);
+    /* In int8 the convolutions next to input and output would make most of its error: those of the outermost level stay exact. */
+    dc_bind rows[sizeof resnet_binds / sizeof *resnet_binds];
+    memcpy(rows, resnet_binds, sizeof rows);
+    if (out == c->width[0])
+        for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) rows[i].flags &= ~(unsigned)DC_BIND_INT8;
+    dc_bind_layers(b, m, rows, in == out ? 5 : 6, (dc_dims){.I = in, .O = out, .T = c->time_dim}, "%s.resnets.%d", prefix, index);
 }
 
 dc_tensor unet_resnet_forward(const unet_resnet *m, const unet_pass *p, dc_tensor x, dc_tensor skip)
