@@ -15,13 +15,20 @@ INLINE float widen_f16(uint32_t h)
     return dc_bits_f32(dc_f32_bits(h & 0x7c00u ? normal : denormal) | (h & 0x8000u) << 16);
 }
 
+/* Files do not align their tensors. */
+INLINE uint16_t number_at(const void *from, int64_t i)
+{
+    uint16_t v;
+    memcpy(&v, (const char *)from + i * 2, sizeof v);
+    return v;
+}
+
 static void gemm_widen(const void *from, dc_dtype t, int64_t n, float *to)
 {
-    const uint16_t *at = from;
     if (t == DC_F16)
-        for (int64_t i = 0; i < n; i++) to[i] = widen_f16(at[i]);
+        for (int64_t i = 0; i < n; i++) to[i] = widen_f16(number_at(from, i));
     else if (t == DC_BF16)
-        for (int64_t i = 0; i < n; i++) to[i] = dc_bf16_to_f32(at[i]);
+        for (int64_t i = 0; i < n; i++) to[i] = dc_bf16_to_f32(number_at(from, i));
     else memcpy(to, from, (size_t)n * sizeof(float));
 }
 
