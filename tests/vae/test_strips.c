@@ -1,63 +1,39 @@
 /* Decoding and encoding in strips: diffusers' picture, the bytes of the whole, and less memory. */
+#include "opened.h"
 #include "tests/unet/shapes.h"
-#include "vae/vae.h"
 
 typedef struct fixture {
-    golden g;
-    dc_device *device;
-    dc_weights *weights;
-    dc_vae *vae;
-    dc_vae_config c;
+    opened o;
     int h, w; /* latents */
     dc_vae_strips how;
     float *latent, *picture, *decoded, *mean, *logvar;
 } fixture;
 
-/* The golden model on this device; NULL level: the best. False when this machine has not that level. */
-static bool open_vae(fixture *f, const char *device, const char *level, bool exact)
+static void open_golden_model(fixture *f, const char *way)
 {
-    static const char config_path[] = TEST_DATA "/golden/models/sd1/vae/config.json";
-    dc_error e = {0};
-    json_t *config = read_json(config_path);
-    *f = (fixture){.g = {.way = level ? level : device}};
-    must(dc_vae_config_read(&f->c, config, config_path, &e), &e);
-    json_decref(config);
-    dc_status s = dc_device_open(&f->device, &(dc_device_options){.name = device, .threads = 2, .cpu_level = level, .exact = exact}, &e);
-    if (s == DC_UNAVAILABLE && level) return false;
-    must(s, &e);
-    must(dc_weights_open_folder(&f->weights, TEST_DATA "/golden/models/sd1/vae", "diffusion_pytorch_model", &e), &e);
-    must(dc_vae_open(&f->vae, &f->c, f->weights, true, f->device, NULL, &e), &e);
-    must(dc_params_prepare(dc_vae_params(f->vae), NULL, NULL, &e), &e);
-    must(dc_params_prepare(dc_vae_encoder_params(f->vae), NULL, NULL, &e), &e);
-    return true;
-}
-
-static void close_vae(fixture *f)
-{
-    dc_vae_close(f->vae);
-    dc_weights_close(f->weights);
-    dc_device_close(f->device);
+    *f = (fixture){0};
+    open_vae(&f->o, way, TEST_DATA "/golden/models/sd1/vae/config.json", TEST_DATA "/golden/models/sd1/vae", true);
 }
 
 static void decode(void *ctx, dc_run *r)
 {
     fixture *f = ctx;
-    dc_tensor z = dc_upload(r, DC_F32, 4, (int64_t[4]){1, f->h, f->w, f->c.latent_channels}, f->latent);
-    dc_download(r, dc_vae_decode_strips(f->vae, r, z, f->how), f->decoded);
+    dc_tensor z = dc_upload(r, DC_F32, 4, (int64_t[4]){1, f->h, f->w, f->o.c.latent_channels}, f->latent);
+    dc_download(r, dc_vae_decode_strips(f->o.vae, r, z, f->how), f->decoded);
 }
 
 static void encode(void *ctx, dc_run *r)
 {
     fixture *f = ctx;
-    dc_tensor x = dc_upload(r, DC_F32, 4, (int64_t[4]){1, f->h * f->c.factor, f->w * f->c.factor, 3}, f->picture);
-    dc_vae_moments m = dc_vae_encode_strips(f->vae, r, x, f->how);
+    dc_tensor x = dc_upload(r, DC_F32, 4, (int64_t[4]){1, f->h * f->o.c.factor, f->w * f->o.c.factor, 3}, f->picture);
+    dc_vae_moments m = dc_vae_encode_strips(f->o.vae, r, x, f->how);
     dc_download(r, m.mean, f->mean);
     dc_download(r, m.logvar, f->logvar);
 }
 
 static void run_both(fixture *f)
 {
-    dc_run *r = dc_run_new(f->device);
+    dc_run *r = dc_run_new(f->o.device);
     run_once(r, decode, f);
     run_once(r, encode, f);
     dc_run_free(r);
@@ -65,52 +41,36 @@ static void run_both(fixture *f)
 
 /* ---- against diffusers ------------------------------------------------------------------------------------------------ */
 
-static void compare_out(fixture *f, const char *name, const float *got)
-{
-    const dc_stored *want = golden_find(&f->g, name);
-    float *out = to_nchw(got, want->dim[0], want->dim[1], want->dim[2], want->dim[3]);
-    compare(&f->g, name, out, want, tolerance_of(&f->g, name));
-    free(out);
-}
-
 static float *golden_input(fixture *f, const char *name)
 {
-    const dc_stored *t = golden_find(&f->g, name);
+    const dc_stored *t = golden_find(&f->o.g, name);
     return to_nhwc(t->data, 1, t->dim[1], t->dim[2], t->dim[3], 0, t->dim[1]);
 }
 
-static void matches_diffusers(const char *device)
+static void matches_diffusers(void **state)
 {
     fixture f;
-    dc_error e = {0};
-    open_vae(&f, device, NULL, false);
-    must(dc_weights_open(&f.g.w, TEST_DATA "/golden/modules/sd1/vae.safetensors", &e), &e);
-    f.g.root = read_json(TEST_DATA "/golden/modules/sd1/case.json");
-    f.g.tolerance = json_object_get(json_object_get(f.g.root, "vae"), "tolerance");
+    open_golden_model(&f, way_of(state));
+    open_golden(&f.o, "sd1", "vae.safetensors", "vae");
     f.latent = golden_input(&f, "decode.in.scaled_latent");
     f.picture = golden_input(&f, "encode.in.image");
-    const dc_stored *latent = golden_find(&f.g, "decode.in.scaled_latent"), *mean = golden_find(&f.g, "encode.mean");
+    const dc_stored *latent = golden_find(&f.o.g, "decode.in.scaled_latent"), *mean = golden_find(&f.o.g, "encode.mean");
     f.h = (int)latent->dim[2], f.w = (int)latent->dim[3];
     assert_true(f.h == 4 && mean->dim[2] == 4 && f.w == mean->dim[3]);
-    f.decoded = malloc(golden_find(&f.g, "decode.out")->bytes);
+    f.decoded = malloc(golden_find(&f.o.g, "decode.out")->bytes);
     f.mean = malloc(mean->bytes);
     f.logvar = malloc(mean->bytes);
     f.how.rows = 2; /* lower than dc_vae_next_strips has them: the golden is small, and its tolerance has room for another tile of Winograd's */
     for (int again = 0; again < 2; again++) {
         f.how.again = again;
         run_both(&f);
-        compare_out(&f, "decode.out", f.decoded);
-        compare_out(&f, "encode.mean", f.mean);
-        compare_out(&f, "encode.logvar", f.logvar);
+        compare_out(&f.o, "decode.out", f.decoded, 0);
+        compare_out(&f.o, "encode.mean", f.mean, 0);
+        compare_out(&f.o, "encode.logvar", f.logvar, 0);
     }
     free(f.latent), free(f.picture), free(f.decoded), free(f.mean), free(f.logvar);
-    dc_weights_close(f.g.w);
-    json_decref(f.g.root);
-    close_vae(&f);
+    close_opened(&f.o);
 }
-
-static void ref_matches_diffusers(void **state) { (void)state, matches_diffusers("ref"); }
-static void cpu_matches_diffusers(void **state) { (void)state, matches_diffusers("cpu"); }
 
 /* ---- against the whole ---------------------------------------------------------------------------------------------------- */
 
@@ -129,22 +89,22 @@ static float *random_numbers(size_t n, uint64_t seed)
  * sums may differ by (the goldens' tolerance of the same model is 1e-4). */
 static void compare_whole(const fixture *f, const char *what, const float *found, const float *whole, size_t n)
 {
-    const bool bytes = strcmp(f->g.way, "portable") != 0;
+    const bool bytes = !strstr(f->o.g.way, "portable");
     double worst = 0;
     for (size_t i = 0; i < n; i++) worst = fmax(worst, fabs((double)found[i] - whole[i]));
     if (bytes ? memcmp(found, whole, n * sizeof *found) != 0 : !(worst < 1e-4))
-        fail_msg("%s, %s of %dx%d in strips of %d: differs by %.3g", f->g.way, what, f->w, f->h, f->how.rows, worst);
+        fail_msg("%s, %s of %dx%d in strips of %d: differs by %.3g", f->o.g.way, what, f->w, f->h, f->how.rows, worst);
 }
 
 /* Sizes whose last strip is lower, whose norms have blocks of several rows, whose width is odd. */
-static void every_strip_height_gives_the_bytes_of_the_whole(const char *level, bool exact)
+static void strips_are_the_whole(void **state)
 {
     static const int sizes[][2] = {{21, 5}, {9, 13}, {70, 2}};
     fixture f;
-    if (!open_vae(&f, "cpu", level, exact)) return;
+    open_golden_model(&f, way_of(state));
     for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) {
         f.h = sizes[k][0], f.w = sizes[k][1], f.how = (dc_vae_strips){0};
-        const size_t latent = (size_t)(f.h * f.w * f.c.latent_channels), picture = (size_t)(f.h * f.w * f.c.factor * f.c.factor * 3);
+        const size_t latent = (size_t)(f.h * f.w * f.o.c.latent_channels), picture = (size_t)(f.h * f.w * f.o.c.factor * f.o.c.factor * 3);
         int heights = 0;
         f.latent = random_numbers(latent, 1);
         f.picture = random_numbers(picture, 2);
@@ -152,7 +112,7 @@ static void every_strip_height_gives_the_bytes_of_the_whole(const char *level, b
         f.decoded = decoded, f.mean = mean, f.logvar = logvar;
         run_both(&f);
         f.decoded = random_numbers(picture, 6), f.mean = random_numbers(latent, 7), f.logvar = random_numbers(latent, 8);
-        for (dc_vae_strips how = {0}; dc_vae_next_strips(&f.c, f.h, false, &how); heights++)
+        for (dc_vae_strips how = {0}; dc_vae_next_strips(&f.o.c, f.h, false, &how); heights++)
             for (int again = 0; again < 2; again++) {
                 f.how = (dc_vae_strips){how.rows, again};
                 run_both(&f);
@@ -163,15 +123,7 @@ static void every_strip_height_gives_the_bytes_of_the_whole(const char *level, b
         assert_true(heights > 0);
         free(f.latent), free(f.picture), free(decoded), free(mean), free(logvar), free(f.decoded), free(f.mean), free(f.logvar);
     }
-    close_vae(&f);
-}
-
-static void strips_are_the_whole(void **state)
-{
-    static const char *const levels[] = {"portable", "avx2", "avx512"};
-    (void)state;
-    for (size_t i = 0; i < sizeof levels / sizeof *levels; i++)
-        for (int exact = 0; exact < 2; exact++) every_strip_height_gives_the_bytes_of_the_whole(levels[i], exact);
+    close_opened(&f.o);
 }
 
 /* ---- memory ------------------------------------------------------------------------------------------------------------------ */
@@ -179,7 +131,7 @@ static void strips_are_the_whole(void **state)
 static uint64_t planned(fixture *f, bool encoding, int h, dc_vae_strips how, double *gflop)
 {
     dc_error e = {0};
-    dc_run *r = dc_run_new(f->device);
+    dc_run *r = dc_run_new(f->o.device);
     f->h = f->w = h;
     f->how = how;
     must(dc_run_plan(r, encoding ? encode : decode, f, &e), &e);
@@ -196,7 +148,7 @@ static uint64_t least(fixture *f, bool encoding, int h)
 {
     double whole, gflop;
     uint64_t bytes = planned(f, encoding, h, (dc_vae_strips){0}, &whole);
-    for (dc_vae_strips how = {0}; dc_vae_next_strips(&f->c, h, encoding, &how);) {
+    for (dc_vae_strips how = {0}; dc_vae_next_strips(&f->o.c, h, encoding, &how);) {
         const uint64_t before = bytes;
         bytes = planned(f, encoding, h, how, &gflop);
         assert_true(bytes <= before);
@@ -212,22 +164,29 @@ static void the_real_model_holds_one_activation(void **state)
     dc_error e = {0};
     shapes s = shapes_write(TEST_DATA "/golden/vae/shapes-vae.txt");
     (void)state;
-    f.device = open_device("cpu");
-    must(dc_vae_config_read(&f.c, s.config, "config", &e), &e);
-    must(dc_weights_open(&f.weights, s.path, &e), &e);
-    must(dc_vae_open(&f.vae, &f.c, f.weights, true, f.device, NULL, &e), &e);
+    f.o.device = open_device("cpu");
+    must(dc_vae_config_read(&f.o.c, s.config, "config", &e), &e);
+    must(dc_weights_open(&f.o.weights, s.path, &e), &e);
+    must(dc_vae_open(&f.o.vae, &f.o.c, f.o.weights, true, f.o.device, NULL, &e), &e);
     for (int h = 64; h <= 256; h *= 2) {
         const double channel = 4.0 * 64 * h * h;
         assert_true((double)least(&f, false, h) < 1.6 * 128 * channel);
         assert_true((double)least(&f, true, h) < 1.35 * 128 * channel);
     }
-    close_vae(&f);
+    close_opened(&f.o);
     shapes_close(&s);
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(ref_matches_diffusers), cmocka_unit_test(cpu_matches_diffusers),
-                                       cmocka_unit_test(strips_are_the_whole), cmocka_unit_test(the_real_model_holds_one_activation)};
+    const struct CMUnitTest tests[] = {ON(matches_diffusers, "ref"),
+                                       ON(matches_diffusers, "cpu"),
+                                       ON(strips_are_the_whole, "cpu portable"),
+                                       ON(strips_are_the_whole, "cpu portable exact"),
+                                       ON(strips_are_the_whole, "cpu avx2"),
+                                       ON(strips_are_the_whole, "cpu avx2 exact"),
+                                       ON(strips_are_the_whole, "cpu avx512"),
+                                       ON(strips_are_the_whole, "cpu avx512 exact"),
+                                       cmocka_unit_test(the_real_model_holds_one_activation)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
