@@ -87,7 +87,7 @@ static dc_linear_args as_linear(const dc_conv_args *a)
 void cpu_conv2d_choice(dc_device *d, const dc_conv_args *a, dc_choice *out)
 {
     const double cost = cpu_wino_cost(d, a);
-    const bool narrow = cpu_gemm_of(cpu_of(d), &a->k->desc)->per > 1;
+    const int per = cpu_gemm_of(cpu_of(d), &a->k->desc)->per;
     if (is_linear(a)) {
         dc_linear_args l = as_linear(a);
         cpu_linear_choice(d, &l, out);
@@ -95,8 +95,8 @@ void cpu_conv2d_choice(dc_device *d, const dc_conv_args *a, dc_choice *out)
         dc_choose(out, "winograd f4x4 f32", "%.2f of the plain multiply-adds", cost);
     } else if (cost > 0) {
         dc_choose(out, "direct f32", "winograd takes %.2f times as many", cost);
-    } else if (narrow) {
-        dc_choose(out, cpu_gemm_of(cpu_of(d), &a->k->desc)->per == 4 ? "direct int8" : "direct bf16", "the precision asked for");
+    } else if (per > 1) {
+        dc_choose(out, per == 4 ? "direct int8" : "direct bf16", "the precision asked for");
     } else {
         dc_choose(out, "direct f32", "%s", d->exact ? "exact" : a->o.stride > 1 ? "winograd takes no stride" : "winograd takes 3x3 only");
     }

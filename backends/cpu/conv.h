@@ -3,8 +3,6 @@
 #define DC_BACKENDS_CPU_CONV_H
 #include "backends/cpu/pre.h"
 
-static inline int cpu_pieces(int64_t n, int64_t size) { return (int)((n + size - 1) / size); }
-
 /* Columns [x, x + n) of input row y (after the resize) of an image, with the prologue applied, to `to` [n][in]; zero outside. */
 void cpu_conv_fill_row(const dc_conv_args *a, const cpu_pre *pre, int64_t image, int y, int x, int n, float *to);
 

@@ -34,6 +34,8 @@ static inline const cpu_gemm *cpu_gemm_of(const cpu_device *c, const dc_param_de
     return c->bf16 && k->kh * k->kw == 1 ? c->bf16 : c->gemm;
 }
 
+static inline int cpu_pieces(int64_t n, int64_t size) { return (int)((n + size - 1) / size); }
+
 /* task(ctx, i, thread) on the device's threads; CANCELLED when the cancel flag came up. */
 static inline dc_status cpu_for(dc_device *d, int64_t n, dc_task *task, void *ctx)
 {

@@ -1,6 +1,5 @@
 /* gemm.c - the driver of the matrix kernels: one tile of rows against a range of panels. */
 #include "backends/cpu/gemm.h"
-#include <string.h>
 
 int cpu_panel_outs(const cpu_panels *w, int p)
 {
@@ -77,11 +76,11 @@ static void sum_panel(const cpu_product *p, const cpu_tile *t, const packed *b, 
         s.k = first_stretch(p->per_tap - k);
         for (int tap = 0; tap < p->taps; tap++, s.add = true) {
             const char *from = b->data + (size_t)(tap * p->per_tap + k) * b->line;
-            int next_k = s.k;
-            if (tap + 1 < p->taps) s.next = from + (size_t)p->per_tap * b->line;
-            else if (k + s.k < p->per_tap) s.next = b->data + (size_t)(k + s.k) * b->line, next_k = first_stretch(p->per_tap - k - s.k);
-            else s.next = after ? after->data : NULL, next_k = first_stretch(p->per_tap);
-            s.next_bytes = s.next ? (size_t)next_k * (tap + 1 == p->taps && k + s.k == p->per_tap ? after->line : b->line) : 0;
+            const int left = p->per_tap - k - s.k; /* channels of the panel after this stretch */
+            if (tap + 1 < p->taps) s.next = from + (size_t)p->per_tap * b->line, s.next_bytes = (size_t)s.k * b->line;
+            else if (left) s.next = b->data + (size_t)(k + s.k) * b->line, s.next_bytes = (size_t)first_stretch(left) * b->line;
+            else if (after) s.next = after->data, s.next_bytes = (size_t)first_stretch(p->per_tap) * after->line;
+            else s.next = NULL, s.next_bytes = 0;
             s.offset = tap / p->taps_across * p->down + tap % p->taps_across * p->across + k;
             take_block(p, w, from, b->width, &s);
             p->g->block(&s);

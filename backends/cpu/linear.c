@@ -1,6 +1,5 @@
 /* linear.c - linear layers: tiles of tokens against panels of the weight. */
 #include "backends/cpu/pre.h"
-#include <string.h>
 
 enum { STRETCH = 8 }; /* rows prepared at once */
 
@@ -23,8 +22,7 @@ static int tile_rows(const linear_job *j)
     int64_t most = CPU_TILE_ROWS, each = (int64_t)sizeof(float) * j->places;
     if (most * each > CPU_TILE_BYTES) most = CPU_TILE_BYTES / each / 24 * 24;
     if (most < 24) most = 24;
-    const int64_t tiles = (j->per_image + most - 1) / most;
-    return (int)((j->per_image + tiles - 1) / tiles);
+    return cpu_pieces(j->per_image, cpu_pieces(j->per_image, most));
 }
 
 /* How the work is cut, and what scratch it takes. Rows are prepared once for all, by all threads, when there are so few tiles that each is cut
@@ -39,11 +37,11 @@ static linear_job linear_job_of(dc_device *d, const dc_linear_args *a)
     j.places = narrow ? cpu_places(j.product.g, k->in) + 1 : j.copied ? k->in : 0;
     j.per_image = j.copied && a->x.rank > 2 ? j.rows / a->x.dim[0] : j.rows;
     j.tile = tile_rows(&j);
-    j.tiles_per_image = (j.per_image + j.tile - 1) / j.tile;
+    j.tiles_per_image = cpu_pieces(j.per_image, j.tile);
     j.tiles = j.tiles_per_image * (j.rows / j.per_image);
     const bool few = j.tiles <= c->threads;
     const int outs = k->geglu ? k->out / 2 : k->out, full = k->geglu ? j.product.g->panel / 2 : j.product.g->panel;
-    j.parts = cpu_panel_parts(j.tiles, (outs + full - 1) / full, c->threads, j.places && !few);
+    j.parts = cpu_panel_parts(j.tiles, cpu_pieces(outs, full), c->threads, j.places && !few);
     const uint64_t row = sizeof(float) * (uint64_t)j.places;
     j.shared_bytes = few && j.parts > 1 ? cpu_round64(row * (uint64_t)j.rows) : 0;
     j.product_bytes = cpu_round64(cpu_product_scratch(j.product.g, k, j.tile));
@@ -81,7 +79,7 @@ static char *scratch_of(const linear_job *j, int thread) { return j->scratch + (
 static void share_rows(void *ctx, int64_t i, int thread)
 {
     const linear_job *j = ctx;
-    const int64_t stretches = (j->per_image + STRETCH - 1) / STRETCH, image = i / stretches, first = i % stretches * STRETCH;
+    const int64_t stretches = cpu_pieces(j->per_image, STRETCH), image = i / stretches, first = i % stretches * STRETCH;
     const int64_t left = j->per_image - first, from = image * j->per_image + first;
     prepare_rows(j, image, from, (int)(left < STRETCH ? left : STRETCH), (float *)(scratch_of(j, thread) + j->product_bytes),
                  j->shared + from * j->places);
@@ -126,7 +124,7 @@ dc_status cpu_linear(dc_device *d, const dc_linear_args *a, void *scratch)
     j.scratch = rest + j.shared_bytes;
     if (!s && j.shared_bytes) {
         j.shared = (float *)rest;
-        s = cpu_for(d, (j.per_image + STRETCH - 1) / STRETCH * (j.rows / j.per_image), share_rows, &j);
+        s = cpu_for(d, cpu_pieces(j.per_image, STRETCH) * (j.rows / j.per_image), share_rows, &j);
     }
     return s ? s : cpu_for(d, j.tiles * j.parts, run_tile, &j);
 }
