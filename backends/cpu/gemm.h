@@ -61,8 +61,9 @@ typedef struct cpu_gemm {
     /* n floats, of a row of A or of the weight, divided by the factor, to (n + per - 1) / per places; the last one is filled up with zero. */
     void (*narrow)(const float *from, int64_t n, float factor, float *to);
     void (*narrow_weights)(const float *from, int64_t n, float factor, float *to);
-    bool whole; /* sums are whole numbers, for scales and offsets to settle */
-    int per;    /* neighbouring channels in the place of a float, in A and in panels: 1, 2 in bf16, 4 in int8 */
+    bool whole;  /* sums are whole numbers, for scales and offsets to settle */
+    int per;     /* neighbouring channels in the place of a float, in A and in panels: 1, 2 in bf16, 4 in int8 */
+    bool placed; /* a row's sums may differ in their last bits with its place in the block: no block may be cut by the number of threads */
 } cpu_gemm;
 extern const cpu_gemm cpu_gemm_portable, cpu_gemm_avx2, cpu_gemm_avx512, cpu_gemm_bf16_avx512, cpu_gemm_int8_avx512;
 void cpu_gemm_portable_begin(void); /* before the portable one is used: one BLAS thread, for the whole process */

@@ -107,4 +107,4 @@ enum { PANEL = GEMM_MOST_VECS * LANES };
 #ifndef GEMM_NARROW
 #define GEMM_NARROW NULL, NULL, NULL, false, 1
 #endif
-const cpu_gemm GEMM_NAME = {LANES, PANEL, gemm_block, gemm_widen, gemm_finish, GEMM_NARROW};
+const cpu_gemm GEMM_NAME = {LANES, PANEL, gemm_block, gemm_widen, gemm_finish, GEMM_NARROW, false};

@@ -51,4 +51,5 @@ enum { PANEL = CPU_PANEL };
 /* Products come from several threads already. Left alone, OpenBLAS would put its own behind each: slower by half, and its threads take turns. */
 void cpu_gemm_portable_begin(void) { openblas_set_num_threads(1); }
 
-const cpu_gemm cpu_gemm_portable = {16, CPU_PANEL, gemm_block, gemm_widen, gemm_finish, NULL, NULL, NULL, false, 1};
+/* placed: OpenBLAS's kernels take some rows at a time and sum those left over in another order. */
+const cpu_gemm cpu_gemm_portable = {16, CPU_PANEL, gemm_block, gemm_widen, gemm_finish, NULL, NULL, NULL, false, 1, true};

@@ -63,7 +63,7 @@ static wino_job job_of(dc_device *d, const dc_conv_args *a)
 {
     wino_job j = {.a = a, .c = cpu_of(d), .down = cpu_pieces(a->y.dim[1], CPU_WINO_TILE), .across = cpu_pieces(a->y.dim[2], CPU_WINO_TILE)};
     const int I = a->k->desc.in, tile = (int)sizeof(float) * CPU_WINO_POINTS * I;
-    j.alone = ALONE_BYTES / tile >= LEAST_ALONE;
+    j.alone = !j.c->gemm->placed && ALONE_BYTES / tile >= LEAST_ALONE;
     cut(&j, ALONE_BYTES / tile);
     if (!j.alone || chunks_of(&j) < 4 * j.c->threads) {
         j.alone = false;
