@@ -325,6 +325,12 @@ char *dc_path_join(const char *folder, const char *name)
     return dc_format("%s%s%s", folder, n && folder[n - 1] == '/' ? "" : "/", name);
 }
 
+char *dc_path_folder(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash ? dc_format("%.*s", slash == path ? 1 : (int)(slash - path), path) : dc_strdup(".");
+}
+
 bool dc_is_file(const char *path)
 {
     struct stat st;

@@ -46,6 +46,8 @@ void dc_out_remove_pending(void);
 
 /* path of `name` in `folder`; the caller frees. NULL when memory is out. */
 char *dc_path_join(const char *folder, const char *name);
+/* Folder part of a path, "." without one; NULL when memory is out. The caller frees. */
+char *dc_path_folder(const char *path);
 bool dc_is_file(const char *path);
 bool dc_is_folder(const char *path);
 /* A relative path from a file (shard name, component folder) that stays inside its folder: not empty, not

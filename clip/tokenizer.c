@@ -67,6 +67,7 @@ void dc_tokenizer_close(dc_tokenizer *t)
 int dc_tokenizer_start(const dc_tokenizer *t) { return t->special.start; }
 int dc_tokenizer_end(const dc_tokenizer *t) { return t->special.end; }
 int dc_tokenizer_pad(const dc_tokenizer *t) { return t->special.pad; }
+void dc_tokenizer_pad_with(dc_tokenizer *t, int id) { t->special.pad = id; }
 int dc_tokenizer_vocab_size(const dc_tokenizer *t) { return t->v.size; }
 int dc_tokenizer_max_length(const dc_tokenizer *t) { return t->special.max_length; }
 const char *dc_tokenizer_token(const dc_tokenizer *t, int id) { return id >= 0 && id < t->v.size ? t->v.token[id] : NULL; }

@@ -17,6 +17,8 @@ dc_status dc_tokenizer_open(dc_tokenizer **out, const char *folder, dc_error *e)
  * special tokens and padding (with the end token) as SD 1.x has them. Errors: NO_INPUT, DATA, NO_MEMORY. */
 dc_status dc_tokenizer_open_merges(dc_tokenizer **out, const char *file, int vocab_size, dc_error *e);
 void dc_tokenizer_close(dc_tokenizer *t);
+/* Pads with another token from now on: open_clip's towers were trained with id 0. */
+void dc_tokenizer_pad_with(dc_tokenizer *t, int id);
 
 int dc_tokenizer_start(const dc_tokenizer *t);
 int dc_tokenizer_end(const dc_tokenizer *t);

@@ -59,16 +59,20 @@ typedef enum diffc_log_level { DIFFC_LOG_DEBUG, DIFFC_LOG_NOTE, DIFFC_LOG_WARNIN
 
 /* Zero-initialise; every zero is a sensible default. */
 typedef struct diffc_options {
-    const char *model;     /* diffusers folder; NULL: the default model among the assets                   */
-    const char *vae;       /* replaces the model's VAE: a component folder or a safetensors file           */
-    const char *taesd;     /* AutoencoderTiny used for decoding (and encoding) instead of the VAE          */
-    const char *device;    /* "auto", "cpu"                                                                */
-    const char *cpu_level; /* "auto", "portable", "avx2", "avx512", "avx512vnni", "avx512bf16": no higher  */
-    const char *precision; /* "auto", "f32"; "bf16", "f16", "int8" where the device has them                */
-    bool exact;            /* only algorithms without approximation (direct convolutions)                  */
-    int threads;           /* 0: all usable CPUs                                                           */
-    uint64_t max_memory;   /* bytes the plan may take (the VAE then runs in strips); 0: what the machine has */
-    bool resident;         /* keep prepared weights of all stages between calls (a window, a server)       */
+    const char *model;  /* diffusers folder or a single file; NULL: the default model among the assets  */
+    const char *config; /* diffusers folder that describes a single file (and has what the file lacks); NULL: told from the file */
+    const char *unet;   /* replaces the model's UNet: a component folder or a file. So do the next four */
+    const char *text_encoder, *text_encoder_2;
+    const char *vae;
+    const char *taesd;      /* AutoencoderTiny used for decoding (and encoding) instead of the VAE         */
+    const char *prediction; /* "epsilon", "v", "sample": what the UNet predicts; NULL: as the model says    */
+    const char *device;     /* "auto", "cpu"                                                                */
+    const char *cpu_level;  /* "auto", "portable", "avx2", "avx512", "avx512vnni", "avx512bf16": no higher  */
+    const char *precision;  /* "auto", "f32"; "bf16", "f16", "int8" where the device has them                */
+    bool exact;             /* only algorithms without approximation (direct convolutions)                  */
+    int threads;            /* 0: all usable CPUs                                                           */
+    uint64_t max_memory;    /* bytes the plan may take (the VAE then runs in strips); 0: what the machine has */
+    bool resident;          /* keep prepared weights of all stages between calls (a window, a server)       */
     void (*log)(void *user, diffc_log_level level, const char *line);
     void *log_user;
 } diffc_options;

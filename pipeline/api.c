@@ -216,24 +216,6 @@ static dc_status read_noise_config(dc_noise_config *c, const char *model, dc_err
     return s;
 }
 
-static dc_status set_prediction(dc_noise_config *c, const char *name, dc_error *e)
-{
-    static const struct {
-        const char *name;
-        dc_prediction value;
-    } known[] = {{"epsilon", DC_PREDICT_EPSILON},
-                 {"eps", DC_PREDICT_EPSILON},
-                 {"v", DC_PREDICT_V},
-                 {"v_prediction", DC_PREDICT_V},
-                 {"sample", DC_PREDICT_SAMPLE}};
-    for (size_t i = 0; name && i < sizeof known / sizeof *known; i++)
-        if (!strcmp(name, known[i].name)) {
-            c->prediction = known[i].value;
-            return DC_OK;
-        }
-    return name ? dc_fail(e, DC_USAGE, "prediction: found %s, expected epsilon, v or sample", name) : DC_OK;
-}
-
 diffc_status diffc_schedule_make(const char *model, const char *prediction, const char *sampler, const char *schedule, int steps, diffc_schedule *out,
                                  diffc_error *error)
 {
@@ -243,7 +225,7 @@ diffc_status diffc_schedule_make(const char *model, const char *prediction, cons
     dc_sampler_request q = {.steps = steps, .strength = 1.0, .eta = -1};
     *out = (diffc_schedule){0};
     dc_status s = read_noise_config(&c, model, &e);
-    if (!s) s = set_prediction(&c, prediction, &e);
+    if (!s) s = dc_prediction_set(&c, prediction, &e);
     if (!s && (steps < 1 || steps > 1000)) s = dc_fail(&e, DC_USAGE, "steps: found %d, expected 1 to 1000", steps);
     if (!s) s = resolve_sampler(sampler, schedule, &q, &e);
     if (!s) s = dc_plan_build(&p, &c, &q, &e);

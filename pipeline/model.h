@@ -11,6 +11,7 @@
 #include "scheduler/sampler.h"
 #include "unet/unet.h"
 #include "vae/vae.h"
+#include "weights/parts.h"
 #include "weights/weights.h"
 
 #define MAX_TEXT 2 /* SDXL has two text encoders */
@@ -24,8 +25,10 @@ typedef struct text_encoder {
 } text_encoder;
 
 struct diffc_model {
-    char *folder;
-    char *name; /* last part of the folder's path: "Model" in the picture's parameters */
+    char *path;       /* of the model, as named: a folder or a file */
+    char *folder;     /* diffusers folder: the model itself, or what describes a single file; NULL: none */
+    dc_weights *file; /* the single file; NULL: a folder */
+    char *name;       /* last part of the path, of a file without its ending: "Model" in the picture's parameters */
     dc_device *device;
     atomic_int cancel;
     dc_log log;
@@ -51,6 +54,23 @@ struct diffc_model {
 /* ---- open.c */
 dc_status model_open(diffc_model **out, const diffc_options *o, dc_error *e);
 void model_close(diffc_model *m);
+
+/* ---- parts.c: where each part of a model is */
+
+/* A part as found. */
+typedef struct model_part {
+    dc_weights *weights;
+    json_t *config;
+    char *config_path; /* for messages */
+} model_part;
+/* The weights and configuration of one part: from `replaced` (a component folder, or a file; NULL: not), the model's file, or the
+ * model's folder. unet: the UNet's configuration where it is known. Errors: NO_INPUT (the part is missing, with what to do), DATA. */
+dc_status part_open(model_part *out, const diffc_model *m, dc_part p, const char *replaced, const json_t *unet, dc_error *e);
+/* Has the model all the parts that it needs, beside those that the options replace? Asked before any is opened. Errors: NO_INPUT. */
+dc_status parts_check(const diffc_model *m, const diffc_options *o, dc_error *e);
+void part_close(model_part *x); /* also after its weights were taken (set to NULL) */
+/* Opens the file or folder that -m names (NULL: the default among the assets), and the folder that describes it (--config; NULL: none). */
+dc_status source_open(diffc_model *m, const char *model, const char *config, dc_error *e);
 
 /* ---- assets.c: the data folder. The caller frees; NULL with NO_INPUT when it is not there. */
 dc_status asset_path(char **out, const char *name, dc_error *e);

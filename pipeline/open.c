@@ -1,4 +1,4 @@
-/* open.c - a diffusers folder becomes an open model: parts found, configs read, weights mapped and bound.
+/* open.c - a folder or file becomes an open model: parts found (parts.c), configs read, weights mapped and bound.
  * Nothing is prepared here: that is a stage's business (job_prepare). */
 #include "base/checked.h"
 #include "base/file.h"
@@ -59,25 +59,6 @@ static bool part_listed(const model_index *x, const char *folder, const char *pa
     return there;
 }
 
-/* FOLDER/PART as a new string, checked to be a folder. */
-static dc_status part_folder(char **out, const char *folder, const char *part, const char *hint, dc_error *e)
-{
-    *out = dc_path_join(folder, part);
-    if (!*out) return dc_fail_memory(e, "a path", strlen(folder));
-    if (dc_is_folder(*out)) return DC_OK;
-    dc_status s = dc_fail(e, DC_NO_INPUT, "%s: part missing: found no folder %s, expected one of a diffusers model", folder, part);
-    if (hint) dc_hint(e, "%s", hint);
-    return s;
-}
-
-/* FOLDER/config.json. */
-static dc_status read_config(json_t **root, char **path, const char *folder, dc_error *e)
-{
-    *root = NULL;
-    *path = dc_path_join(folder, "config.json");
-    return *path ? dc_json_read(root, *path, DC_JSON_CONFIG_LIMIT, e) : dc_fail_memory(e, "a path", strlen(folder));
-}
-
 static uint64_t stored_bytes(const dc_weights *w)
 {
     uint64_t sum = 0;
@@ -87,150 +68,122 @@ static uint64_t stored_bytes(const dc_weights *w)
 
 /* ---- the parts --------------------------------------------------------------------------------------- */
 
-/* The tokenizer of text encoder i, or CLIP's own vocabulary when the folder has none of that size. */
+/* The tokenizer of text encoder i, or CLIP's own vocabulary when no folder has one. In single files, open_clip's towers (exact GELU) were
+ * trained on texts padded with id 0. */
 static dc_status open_tokenizer(diffc_model *m, text_encoder *t, int i, dc_error *e)
 {
-    char *folder = dc_path_join(m->folder, i ? "tokenizer_2" : "tokenizer");
-    if (!folder) return dc_fail_memory(e, "a path", strlen(m->folder));
+    const dc_clip_text_config *c = dc_clip_text_configuration(t->model);
+    char *folder = m->folder ? dc_path_join(m->folder, i ? "tokenizer_2" : "tokenizer") : NULL, *merges = NULL;
     dc_status s;
-    if (dc_is_folder(folder)) {
+    if (m->folder && !folder) return dc_fail_memory(e, "a path", strlen(m->folder));
+    if (folder && dc_is_folder(folder)) {
         s = dc_tokenizer_open(&t->tokenizer, folder, e);
     } else {
-        char *merges = NULL;
         s = asset_path(&merges, "clip_merges.txt.gz", e);
-        if (!s) s = dc_tokenizer_open_merges(&t->tokenizer, merges, dc_clip_text_configuration(t->model)->vocab_size, e);
-        if (!s) dc_log_write(&m->log, DC_LOG_NOTE, "%s: no folder of that name, taking CLIP's own vocabulary", folder);
-        free(merges);
+        if (!s) s = dc_tokenizer_open_merges(&t->tokenizer, merges, c->vocab_size, e);
+        if (!s && m->file && c->act == DC_ACT_GELU) dc_tokenizer_pad_with(t->tokenizer, 0);
+        if (!s && folder) dc_log_write(&m->log, DC_LOG_NOTE, "%s: no folder of that name, taking CLIP's own vocabulary", folder);
     }
     if (!s) {
-        const dc_clip_text_config *c = dc_clip_text_configuration(t->model);
         int n = dc_tokenizer_vocab_size(t->tokenizer);
         if (n > c->vocab_size)
-            s = dc_fail(e, DC_DATA, "%s: vocabulary: found %d tokens, expected at most the %d of %s", folder, n, c->vocab_size, t->name);
+            s = dc_fail(e, DC_DATA, "%s: vocabulary: found %d tokens, expected at most the %d of %s", folder ? folder : merges, n, c->vocab_size,
+                        t->name);
         t->length = dc_tokenizer_max_length(t->tokenizer);
         if (t->length > c->positions) t->length = c->positions;
     }
     free(folder);
+    free(merges);
     return s;
 }
 
-static dc_status open_text(diffc_model *m, int i, dc_error *e)
+/* Text encoder i (0 or 1), which may be another than the model's. */
+static dc_status open_text(diffc_model *m, int i, const char *replaced, dc_error *e)
 {
+    static const dc_part parts[MAX_TEXT] = {DC_PART_TEXT, DC_PART_TEXT_2};
     text_encoder *t = &m->text[i];
-    t->name = i ? "text_encoder_2" : "text_encoder";
-    char *folder = NULL, *path = NULL;
-    json_t *root = NULL;
+    model_part x;
     dc_clip_text_config c;
-    dc_status s = part_folder(&folder, m->folder, t->name, NULL, e);
-    if (!s) s = read_config(&root, &path, folder, e);
-    if (!s) s = dc_clip_text_config_read(&c, root, path, e);
-    if (!s) s = dc_weights_open_folder(&t->weights, folder, "model", e);
+    t->name = dc_part_folder(parts[i]);
+    dc_status s = part_open(&x, m, parts[i], replaced, NULL, e);
+    t->weights = x.weights;
+    x.weights = NULL;
+    if (!s) s = dc_clip_text_config_read(&c, x.config, x.config_path, e);
     if (!s) s = dc_clip_text_open(&t->model, &c, t->weights, m->device, &m->log, e);
     if (!s) s = open_tokenizer(m, t, i, e);
     if (!s) m->mapped += stored_bytes(t->weights);
-    json_decref(root);
-    free(folder);
-    free(path);
+    part_close(&x);
     return s;
 }
 
-static dc_status open_unet(diffc_model *m, dc_error *e)
+/* *config: the UNet's, for what else is to be told by it. */
+static dc_status open_unet(diffc_model *m, const char *replaced, json_t **config, dc_error *e)
 {
-    char *folder = NULL, *path = NULL;
-    json_t *root = NULL;
+    model_part x;
     dc_unet_config c;
-    dc_status s = part_folder(&folder, m->folder, "unet", NULL, e);
-    if (!s) s = read_config(&root, &path, folder, e);
-    if (!s) s = dc_unet_config_read(&c, root, path, e);
-    if (!s) s = dc_weights_open_folder(&m->unet_weights, folder, "diffusion_pytorch_model", e);
+    dc_status s = part_open(&x, m, DC_PART_UNET, replaced, NULL, e);
+    m->unet_weights = x.weights;
+    x.weights = NULL;
+    if (!s) s = dc_unet_config_read(&c, x.config, x.config_path, e);
     if (!s) s = dc_unet_open(&m->unet, &c, m->unet_weights, m->device, &m->log, e);
     if (!s) m->mapped += stored_bytes(m->unet_weights);
-    json_decref(root);
-    free(folder);
-    free(path);
-    return s;
-}
-
-/* Names of an AutoencoderTiny: diffusers', or the original's. */
-static bool tiny_names(const dc_weights *w)
-{
-    return dc_weights_find(w, "decoder.layers.0.weight") || dc_weights_find(w, "encoder.layers.0.weight") || dc_weights_find(w, "1.weight") ||
-           dc_weights_find(w, "0.weight");
-}
-
-/* The config that goes with a VAE given as a file: config.json beside it, else the published TAESD's or the model's own VAE's. */
-static dc_status vae_file_config(json_t **root, char **path, const char *file, bool tiny, const char *model_folder, dc_error *e)
-{
-    char *folder = dc_strdup(file);
-    if (!folder) return dc_fail_memory(e, "a path", strlen(file));
-    char *slash = strrchr(folder, '/');
-    if (slash) slash[slash == folder] = 0;
-    char *beside = slash ? dc_path_join(folder, "config.json") : dc_strdup("config.json");
-    char *own = dc_path_join(model_folder, "vae");
-    dc_status s;
-    if (beside && dc_is_file(beside)) {
-        *path = dc_strdup(beside);
-        s = *path ? dc_json_read(root, *path, DC_JSON_CONFIG_LIMIT, e) : dc_fail_memory(e, "a path", strlen(beside));
-    } else if (tiny) {
-        static const char taesd[] = "{\"_class_name\": \"AutoencoderTiny\"}";
-        *path = dc_strdup(file);
-        s = *path ? dc_json_parse(root, file, taesd, sizeof taesd - 1, e) : dc_fail_memory(e, "a path", strlen(file));
-    } else {
-        s = own ? read_config(root, path, own, e) : dc_fail_memory(e, "a path", strlen(model_folder));
-    }
-    free(folder);
-    free(beside);
-    free(own);
+    *config = json_incref(x.config);
+    part_close(&x);
     return s;
 }
 
 /* Files with only the decoding half are common (and enough for txt2img). */
 static bool has_encoder(const dc_weights *w) { return dc_weights_find(w, "encoder.conv_in.weight") || dc_weights_find(w, "encoder.layers.0.weight"); }
 
-/* replaced: --vae or --taesd, a component folder or a file; NULL: the model's own. */
-static dc_status open_vae(diffc_model *m, const char *replaced, dc_error *e)
+/* replaced: --vae or --taesd; NULL: the model's own. */
+static dc_status open_vae(diffc_model *m, const char *replaced, const json_t *unet, dc_error *e)
 {
-    char *folder = NULL, *path = NULL;
-    json_t *root = NULL;
+    model_part x;
     dc_vae_config c;
-    dc_status s = DC_OK;
-    if (replaced && !dc_is_folder(replaced)) {
-        s = dc_weights_open(&m->vae_weights, replaced, e);
-        if (!s) s = vae_file_config(&root, &path, replaced, tiny_names(m->vae_weights), m->folder, e);
-    } else {
-        if (replaced) folder = dc_strdup(replaced);
-        else s = part_folder(&folder, m->folder, "vae", "Name another VAE with --vae FOLDER, or a TAESD with --taesd FOLDER.", e);
-        if (!s && !folder) s = dc_fail_memory(e, "a path", 0);
-        if (!s) s = read_config(&root, &path, folder, e);
-        if (!s) s = dc_weights_open_folder(&m->vae_weights, folder, "diffusion_pytorch_model", e);
-    }
-    if (!s) s = dc_vae_config_read(&c, root, path, e);
+    dc_status s = part_open(&x, m, DC_PART_VAE, replaced, unet, e);
+    m->vae_weights = x.weights;
+    x.weights = NULL;
+    if (!s) s = dc_vae_config_read(&c, x.config, x.config_path, e);
     if (!s) s = dc_vae_open(&m->vae, &c, m->vae_weights, has_encoder(m->vae_weights), m->device, &m->log, e);
     if (!s) m->mapped += stored_bytes(m->vae_weights);
-    json_decref(root);
-    free(folder);
-    free(path);
+    part_close(&x);
     return s;
 }
 
-static dc_status open_scheduler(diffc_model *m, dc_error *e)
+/* scheduler_config.json of the folder, else what the single file tells. */
+static dc_status scheduler_config(diffc_model *m, json_t **root, char **path, const json_t *unet, dc_error *e)
 {
-    dc_noise_config_default(&m->noise);
-    char *path = dc_format("%s/scheduler/scheduler_config.json", m->folder);
-    if (!path) return dc_fail_memory(e, "a path", strlen(m->folder));
-    dc_status s = DC_OK;
-    if (dc_is_file(path)) {
-        json_t *root = NULL;
-        s = dc_json_read(&root, path, DC_JSON_CONFIG_LIMIT, e);
-        if (!s) s = dc_noise_config_read(&m->noise, root, path, e);
-        json_decref(root);
-    } else {
-        dc_log_write(&m->log, DC_LOG_NOTE, "%s: not there, taking Stable Diffusion's noise schedule (epsilon)", path);
+    dc_prediction_marks marks;
+    *root = NULL;
+    *path = m->folder ? dc_format("%s/scheduler/scheduler_config.json", m->folder) : dc_strdup(m->path);
+    if (!*path) return dc_fail_memory(e, "a path", 0);
+    if (m->folder && dc_is_file(*path)) return dc_json_read(root, *path, DC_JSON_CONFIG_LIMIT, e);
+    if (m->folder && !m->file) {
+        dc_log_write(&m->log, DC_LOG_NOTE, "%s: not there, taking Stable Diffusion's noise schedule (epsilon)", *path);
+        return DC_OK;
     }
+    dc_status s = dc_scheduler_config(root, &marks, m->file, unet, e);
+    if (!s && !marks.v && !marks.epsilon)
+        dc_log_write(&m->log, DC_LOG_WARNING,
+                     "%s: the file does not say what its UNet predicts; taken is v (--prediction epsilon for 512-base models)", m->path);
+    else if (!s)
+        dc_log_write(&m->log, DC_LOG_NOTE, "%s: %s prediction%s, by %s", m->path, marks.v ? "v" : "epsilon",
+                     marks.zero_snr ? ", zero terminal SNR" : "", marks.from);
+    return s;
+}
+
+static dc_status open_scheduler(diffc_model *m, const char *prediction, const json_t *unet, dc_error *e)
+{
+    json_t *root;
+    char *path;
+    dc_noise_config_default(&m->noise);
+    dc_status s = scheduler_config(m, &root, &path, unet, e);
+    if (!s && root) s = dc_noise_config_read(&m->noise, root, path, e);
+    json_decref(root);
     free(path);
+    if (!s) s = dc_prediction_set(&m->noise, prediction, e);
     if (!s && *m->noise.class_name && !dc_sampler_of_class(m->noise.class_name))
-        dc_log_write(&m->log, DC_LOG_WARNING, "%s: scheduler class %s is not known here, the default sampler is euler", m->folder,
-                     m->noise.class_name);
+        dc_log_write(&m->log, DC_LOG_WARNING, "%s: scheduler class %s is not known here, the default sampler is euler", m->path, m->noise.class_name);
     return s;
 }
 
@@ -244,20 +197,20 @@ static dc_status check_fit(const diffc_model *m, dc_error *e)
     int width = 0;
     for (int i = 0; i < m->n_text; i++) width += dc_clip_text_configuration(m->text[i].model)->width;
     if (width != u->context)
-        return dc_fail(e, DC_DATA, "%s: text and UNet do not fit: found text %d wide, expected cross_attention_dim %d", m->folder, width, u->context);
+        return dc_fail(e, DC_DATA, "%s: text and UNet do not fit: found text %d wide, expected cross_attention_dim %d", m->path, width, u->context);
     if (v->latent_channels != u->out_channels)
-        return dc_fail(e, DC_DATA, "%s: VAE and UNet do not fit: found %d latent channels, expected %d", m->folder, v->latent_channels,
+        return dc_fail(e, DC_DATA, "%s: VAE and UNet do not fit: found %d latent channels, expected %d", m->path, v->latent_channels,
                        u->out_channels);
     if (u->text_time) {
         const dc_clip_text_config *last = dc_clip_text_configuration(m->text[m->n_text - 1].model);
         int pooled = last->projection ? last->projection : last->width;
         if (pooled + 6 * u->add_time_dim != u->add_input)
-            return dc_fail(e, DC_DATA, "%s: text_encoder_2 and UNet do not fit: found %d pooled + 6 x %d sizes, expected %d", m->folder, pooled,
+            return dc_fail(e, DC_DATA, "%s: text_encoder_2 and UNet do not fit: found %d pooled + 6 x %d sizes, expected %d", m->path, pooled,
                            u->add_time_dim, u->add_input);
     }
     int extra = u->in_channels - u->out_channels;
     if (extra != 0 && extra != v->latent_channels + 1 && extra != v->latent_channels)
-        return dc_fail(e, DC_DATA, "%s: UNet with %d input channels: expected %d, or %d for inpainting", m->folder, u->in_channels, u->out_channels,
+        return dc_fail(e, DC_DATA, "%s: UNet with %d input channels: expected %d, or %d for inpainting", m->path, u->in_channels, u->out_channels,
                        u->out_channels + v->latent_channels + 1);
     return DC_OK;
 }
@@ -317,32 +270,24 @@ static dc_status open_device(diffc_model *m, const diffc_options *o, dc_error *e
     return dc_device_open(&m->device, &d, e);
 }
 
-/* Last part of the path, resolved so that "." has a name too. */
-static char *base_name(const char *folder)
+/* Has it a second text encoder? */
+static bool has_second_text(const diffc_model *m, const model_index *x, const diffc_options *o, const json_t *unet)
 {
-    char *full = realpath(folder, NULL);
-    const char *slash = full ? strrchr(full, '/') : NULL;
-    char *name = dc_strdup(slash && slash[1] ? slash + 1 : folder);
-    free(full);
-    return name;
+    if (o->text_encoder_2 || (m->file && dc_weights_has_part(m->file, DC_PART_TEXT_2))) return true;
+    if (m->file && !json_is_string(json_object_get(unet, "addition_embed_type"))) return false;
+    return m->folder && part_listed(x, m->folder, "text_encoder_2");
 }
 
-/* The model's folder: what -m names, or the default among the assets; refuses what is not a folder by saying what it is. */
-static dc_status find_folder(diffc_model *m, const char *model, dc_error *e)
+static dc_status open_parts(diffc_model *m, const model_index *x, const diffc_options *o, dc_error *e)
 {
-    if (!model) return asset_path(&m->folder, "default", e);
-    m->folder = dc_strdup(model);
-    if (!m->folder) return dc_fail_memory(e, "a path", strlen(model));
-    size_t n = strlen(m->folder);
-    while (n > 1 && m->folder[n - 1] == '/') m->folder[--n] = 0;
-    if (dc_is_folder(m->folder)) return DC_OK;
-    dc_status s;
-    if (dc_is_file(m->folder)) {
-        s = dc_fail(e, DC_DATA, "%s: found a single file, expected a diffusers folder (model_index.json, unet/, vae/, text_encoder/)", model);
-        dc_hint(e, "`diffc inspect %s` tells what it holds.", model);
-    } else {
-        s = dc_fail(e, DC_NO_INPUT, "%s: not found, expected a model folder", model);
-    }
+    json_t *unet = NULL;
+    dc_status s = open_unet(m, o->unet, &unet, e);
+    if (!s) s = open_text(m, m->n_text++, o->text_encoder, e);
+    if (!s && has_second_text(m, x, o, unet)) s = open_text(m, m->n_text++, o->text_encoder_2, e);
+    if (!s) s = open_vae(m, o->taesd ? o->taesd : o->vae, unet, e);
+    if (!s) s = open_scheduler(m, o->prediction, unet, e);
+    if (!s) s = check_fit(m, e);
+    json_decref(unet);
     return s;
 }
 
@@ -358,16 +303,11 @@ dc_status model_open(diffc_model **out, const diffc_options *o, dc_error *e)
     m->max_memory = o->max_memory;
 
     model_index x = {0};
-    dc_status s = find_folder(m, o->model, e);
-    if (!s) s = (m->name = base_name(m->folder)) ? DC_OK : dc_fail_memory(e, "a name", 0);
+    dc_status s = source_open(m, o->model, o->config, e);
     if (!s) s = open_device(m, o, e);
-    if (!s) s = index_read(&x, m->folder, e);
-    if (!s) s = open_scheduler(m, e);
-    if (!s) s = open_text(m, m->n_text++, e);
-    if (!s && part_listed(&x, m->folder, "text_encoder_2")) s = open_text(m, m->n_text++, e);
-    if (!s) s = open_unet(m, e);
-    if (!s) s = open_vae(m, o->taesd ? o->taesd : o->vae, e);
-    if (!s) s = check_fit(m, e);
+    if (!s && m->folder) s = index_read(&x, m->folder, e);
+    if (!s) s = parts_check(m, o, e);
+    if (!s) s = open_parts(m, &x, o, e);
     if (!s) {
         amend_old_scheduler(m);
         read_defaults(m, &x, e);
@@ -395,9 +335,11 @@ void model_close(diffc_model *m)
     dc_vae_close(m->vae);
     dc_weights_close(m->unet_weights);
     dc_weights_close(m->vae_weights);
+    dc_weights_close(m->file);
     dc_noise_config_free(&m->noise);
     dc_device_close(m->device);
     dc_text_free(&m->profile);
+    free(m->path);
     free(m->folder);
     free(m->name);
     free(m);

@@ -93,7 +93,7 @@ dc_status text_plan(job *j)
         if (!s) s = dc_run_plan(j->text_run[i], run_text, &p, j->e);
         const dc_clip_text_config *c = dc_clip_text_configuration(m->text[i].model);
         if (!s && i > 0 && m->text[i].length != j->cond.tokens)
-            s = dc_fail(j->e, DC_DATA, "%s: prompt lengths: found %d and %d tokens, expected the same for both text encoders", m->folder,
+            s = dc_fail(j->e, DC_DATA, "%s: prompt lengths: found %d and %d tokens, expected the same for both text encoders", m->path,
                         j->cond.tokens, m->text[i].length);
         j->cond.tokens = m->text[i].length;
         j->cond.width += c->width;

@@ -167,15 +167,15 @@ static dc_status resolve_images(job *j, dc_error *e)
     bool inpaint = extra == j->latent_channels + 1;
     dc_status s = DC_OK;
     if (extra && !inpaint) {
-        s = dc_fail(e, DC_DATA, "%s: UNet with %d input channels: expected one for txt2img or inpainting", j->m->folder, u->in_channels);
+        s = dc_fail(e, DC_DATA, "%s: UNet with %d input channels: expected one for txt2img or inpainting", j->m->path, u->in_channels);
         dc_hint(e, "This looks like an InstructPix2Pix model, which diffc does not run yet.");
     } else if (q->mask && !q->image) {
         s = dc_fail(e, DC_USAGE, "mask: found one without a start image, expected both");
     } else if (inpaint && !(q->image && q->mask)) {
-        s = dc_fail(e, DC_USAGE, "%s: an inpaint model: found no %s, expected a start image (-i) and a mask (--mask)", j->m->folder,
+        s = dc_fail(e, DC_USAGE, "%s: an inpaint model: found no %s, expected a start image (-i) and a mask (--mask)", j->m->path,
                     q->image ? "mask" : "start image");
     } else if (q->mask && !inpaint) {
-        s = dc_fail(e, DC_USAGE, "mask: %s has %d input channels, expected an inpaint model with %d", j->m->folder, u->in_channels,
+        s = dc_fail(e, DC_USAGE, "mask: %s has %d input channels, expected an inpaint model with %d", j->m->path, u->in_channels,
                     u->out_channels + j->latent_channels + 1);
     }
     if (!s && q->image && !dc_vae_encoder_params(j->m->vae))

@@ -287,7 +287,7 @@ static dc_status not_finite(job *j, step *s, const float *before, int row)
         if (plan_rows(j, r, s->n) == DC_OK && dc_run_reserve(r, &ignored) == DC_OK) dc_run_pass(r, run_step, s, &ignored);
         dc_run_free(r);
     }
-    dc_status status = dc_fail(j->e, DC_INTERNAL, "%s: UNet: found non-finite values in row %d of %d (timestep %.6g), first in %s", j->m->folder,
+    dc_status status = dc_fail(j->e, DC_INTERNAL, "%s: UNet: found non-finite values in row %d of %d (timestep %.6g), first in %s", j->m->path,
                                row + 1, j->plan.n_rows, s->row->t, *c.name ? c.name : "the sampler's own arithmetic");
     dc_hint(j->e, "The arithmetic was full float32 already; try another sampler or a lower --cfg-scale, or check the model with `diffc inspect`.");
     return status;

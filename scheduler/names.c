@@ -124,3 +124,21 @@ const char *dc_sampler_of_class(const char *class_name)
     const char *schedule;
     return *class_name ? dc_sampler_find(class_name, &schedule) : NULL;
 }
+
+dc_status dc_prediction_set(dc_noise_config *c, const char *name, dc_error *e)
+{
+    static const struct {
+        const char *name;
+        dc_prediction value;
+    } known[] = {{"epsilon", DC_PREDICT_EPSILON},
+                 {"eps", DC_PREDICT_EPSILON},
+                 {"v", DC_PREDICT_V},
+                 {"v_prediction", DC_PREDICT_V},
+                 {"sample", DC_PREDICT_SAMPLE}};
+    for (size_t i = 0; name && i < sizeof known / sizeof *known; i++)
+        if (!strcmp(name, known[i].name)) {
+            c->prediction = known[i].value;
+            return DC_OK;
+        }
+    return name ? dc_fail(e, DC_USAGE, "prediction: found %s, expected epsilon, v or sample", name) : DC_OK;
+}

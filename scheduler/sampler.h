@@ -53,6 +53,8 @@ typedef struct dc_noise_config {
 void dc_noise_config_default(dc_noise_config *c); /* as published with Stable Diffusion 1.5 */
 dc_status dc_noise_config_read(dc_noise_config *c, const json_t *root, const char *path, dc_error *e);
 void dc_noise_config_free(dc_noise_config *c);
+/* Another prediction than the file's: "epsilon" (eps), "v" (v_prediction), "sample"; NULL leaves it. Errors: USAGE. */
+dc_status dc_prediction_set(dc_noise_config *c, const char *name, dc_error *e);
 
 /* Sampler and schedule names: canonical ("dpm++2m"), with A1111, ComfyUI, sd.cpp and diffusers class spellings as aliases
  * ("DPM++ 2M Karras" names both). Returns the canonical name, or NULL; *schedule is set when the spelling carries one. */

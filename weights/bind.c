@@ -106,8 +106,9 @@ static void note_misshaped(dc_binder *b, const dc_stored *t, const shape *want)
 /* Whole numbers and truth values are no weights. */
 static bool is_real(dc_dtype t) { return t == DC_F32 || t == DC_F16 || t == DC_BF16 || t == DC_F64 || t == DC_F8_E4M3 || t == DC_F8_E5M2; }
 
-/* Finds NAME; NULL when it is missing or mis-shaped (noted, unless `optional` and missing). */
-static const dc_stored *find(dc_binder *b, const char *name, const shape *want, bool loose, bool optional)
+/* Finds NAME; NULL when it is missing or mis-shaped (noted, unless `optional` and missing). alone: no others are stacked with it, and it is
+ * no table; then it may lie transposed. */
+static const dc_stored *find(dc_binder *b, const char *name, const shape *want, bool loose, bool optional, bool alone)
 {
     const dc_stored *t = dc_weights_find(b->w, name);
     if (!t) {
@@ -117,6 +118,11 @@ static const dc_stored *find(dc_binder *b, const char *name, const shape *want, 
     b->used[t - dc_weights_at(b->w, 0)] = true;
     if (!fits(t, want, loose)) {
         note_misshaped(b, t, want);
+        return NULL;
+    }
+    if (t->transposed && (want->rank != 2 || !alone)) {
+        b->misshaped++;
+        note(b, "%s: found it transposed, expected it upright", name);
         return NULL;
     }
     if (is_real(t->dtype)) return t;
@@ -129,7 +135,7 @@ static const dc_stored *find(dc_binder *b, const char *name, const shape *want, 
 
 /* The parts of "a|b|c" below the prefix, each with `tail` (".weight"); their number. Sources are filled for those found. */
 static int find_parts(dc_binder *b, const char *prefix, const dc_bind *row, const char *tail, shape want, bool loose, bool optional, dc_source *out,
-                      const char **first)
+                      const dc_stored **first)
 {
     int parts = 1, found = 0, at = 0;
     for (const char *p = row->name; *p; p++) parts += *p == '|';
@@ -141,9 +147,9 @@ static int find_parts(dc_binder *b, const char *prefix, const dc_bind *row, cons
         size_t n = strcspn(name, "|");
         char full[1200];
         snprintf(full, sizeof full, "%s%s%.*s%s", prefix, *prefix && n ? "." : "", (int)n, name, tail);
-        const dc_stored *t = find(b, full, &stored, loose, optional);
+        const dc_stored *t = find(b, full, &stored, loose, optional, parts == 1 && !(row->flags & DC_BIND_TABLE));
         if (t) {
-            if (!found && first) *first = t->file;
+            if (!found && first) *first = t;
             out[found++] = (dc_source){t->data, t->dtype, stored.dim[0]};
         }
         name += n + (name[n] == '|');
@@ -161,7 +167,7 @@ static void bind_layer(dc_binder *b, void *layer, const dc_bind *row, const dc_d
 {
     shape want = read_shape(row->shape, dims), bias = {1, {want.dim[0]}};
     bool bare = row->flags & DC_BIND_BARE, optional = row->flags & DC_BIND_OPTIONAL;
-    const char *file = NULL;
+    const dc_stored *first = NULL;
     char name[1400];
     dc_param **field = (dc_param **)((char *)layer + row->offset);
     *field = NULL;
@@ -173,13 +179,17 @@ static void bind_layer(dc_binder *b, void *layer, const dc_bind *row, const dc_d
                        .geglu = row->flags & DC_BIND_GEGLU,
                        .transposed = (row->flags & DC_BIND_TRANSPOSED) != 0,
                        .int8 = (row->flags & DC_BIND_INT8) != 0};
-    d.n_weight = find_parts(b, prefix, row, bare ? "" : ".weight", want, row->flags & DC_BIND_AS_LINEAR, optional, d.weight, &file);
+    d.n_weight = find_parts(b, prefix, row, bare ? "" : ".weight", want, row->flags & DC_BIND_AS_LINEAR, optional, d.weight, &first);
     bool biased = !bare && !(row->flags & DC_BIND_NO_BIAS);
     if (optional && !d.n_weight) biased = false; /* the whole layer is missing */
     if (biased) d.n_bias = find_parts(b, prefix, row, ".bias", bias, false, row->flags & DC_BIND_BIAS_OPTIONAL, d.bias, NULL);
     if (!d.n_weight) return;
     if (biased && !d.n_bias && !(row->flags & DC_BIND_BIAS_OPTIONAL)) return; /* noted as missing */
-    snprintf(name, sizeof name, "%s: %s%s%s", file, prefix, *prefix && *row->name ? "." : "", row->name);
+    if (first->transposed) {                                                  /* its shape is told as it is meant, its rows as they lie */
+        d.transposed = !d.transposed;
+        d.weight[0].rows = d.transposed ? d.in : d.out;
+    }
+    snprintf(name, sizeof name, "%s: %s%s%s", first->file, prefix, *prefix && *row->name ? "." : "", row->name);
     d.name = name;
     *field = dc_params_add(b->params, &d);
     if (!*field) b->no_memory = true;

@@ -34,4 +34,8 @@ bool dc_grow(void **at, int *room, int n, size_t size);
 /* Orders by name; for qsort and bsearch over dc_stored. */
 int dc_stored_by_name(const void *a, const void *b);
 
+/* Tensors that live in `of`, under other names: takes over `tensor` (orders it by name), and `names` and `dims`, which it points into.
+ * Errors: DATA (two of one name), NO_MEMORY; then, too, all three are freed. */
+dc_status dc_weights_view(dc_weights **out, const dc_weights *of, dc_stored *tensor, int n, char *names, int64_t *dims, dc_error *e);
+
 #endif

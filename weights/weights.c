@@ -19,6 +19,10 @@ struct dc_weights {
     const dc_stored *tensor; /* of all parts, in name order: `joined`, or the one part's own */
     int n_tensors;
     dc_stored *joined;
+    const dc_weights *of; /* a view: these hold the files */
+    dc_weights *adopted;  /* the same, when the view owns it */
+    char *names;          /* of a view */
+    int64_t *dims;        /* of a view */
 };
 
 static bool ends_with(const char *s, const char *tail)
@@ -90,13 +94,6 @@ static dc_status read_index(index_file *x, const char *path, dc_error *e)
     return s;
 }
 
-/* Folder part of a path, "." without one. The caller frees. */
-static char *folder_of(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    return slash ? dc_format("%.*s", slash == path ? 1 : (int)(slash - path), path) : dc_strdup(".");
-}
-
 /* The tensors of a shard are exactly those that the index places there (both in name order). */
 static dc_status check_shard(const dc_weights *w, const dc_container *k, const place *at, int n, dc_error *e)
 {
@@ -136,7 +133,7 @@ static dc_status open_shards(dc_weights *w, const index_file *x, dc_error *e)
     uint64_t header_bytes = 0;
     for (int i = 0; i < x->n; i++) n_files += !i || strcmp(x->place[i - 1].file, x->place[i].file) != 0;
     if (n_files > MAX_SHARDS) return dc_fail(e, DC_DATA, "%s: weight_map: found %d files, expected at most %d", w->path, n_files, MAX_SHARDS);
-    char *folder = folder_of(w->path);
+    char *folder = dc_path_folder(w->path);
     dc_status s = DC_OK;
     w->part = dc_calloc((size_t)n_files, sizeof *w->part);
     if (!folder || !w->part) {
@@ -151,6 +148,17 @@ static dc_status open_shards(dc_weights *w, const index_file *x, dc_error *e)
     return s;
 }
 
+/* Orders `joined`; names are unique. */
+static dc_status order_by_name(dc_weights *w, dc_error *e)
+{
+    if (w->n_tensors > 1) qsort(w->joined, (size_t)w->n_tensors, sizeof *w->joined, dc_stored_by_name);
+    for (int i = 1; i < w->n_tensors; i++)
+        if (!dc_stored_by_name(&w->joined[i - 1], &w->joined[i]))
+            return dc_fail(e, DC_DATA, "%s: tensor %.200s: found in %s and in %s, expected once", w->path, w->joined[i].name, w->joined[i - 1].file,
+                           w->joined[i].file);
+    return DC_OK;
+}
+
 /* All tensors in one list, in name order. */
 static dc_status join_shards(dc_weights *w, dc_error *e)
 {
@@ -160,12 +168,7 @@ static dc_status join_shards(dc_weights *w, dc_error *e)
     for (int i = 0; i < w->n_parts; at += w->part[i++].n_tensors)
         if (w->part[i].n_tensors) memcpy(w->joined + at, w->part[i].tensor, (size_t)w->part[i].n_tensors * sizeof *w->joined);
     w->tensor = w->joined;
-    if (at > 1) qsort(w->joined, (size_t)at, sizeof *w->joined, dc_stored_by_name);
-    for (int i = 1; i < at; i++)
-        if (!dc_stored_by_name(&w->joined[i - 1], &w->joined[i]))
-            return dc_fail(e, DC_DATA, "%s: tensor %.200s: found in %s and in %s, expected once", w->path, w->joined[i].name, w->joined[i - 1].file,
-                           w->joined[i].file);
-    return DC_OK;
+    return order_by_name(w, e);
 }
 
 static dc_status open_index(dc_weights *w, dc_error *e)
@@ -210,10 +213,32 @@ void dc_weights_close(dc_weights *w)
     if (!w) return;
     for (int i = 0; i < w->n_parts; i++) dc_container_close(&w->part[i]);
     free(w->part);
+    dc_weights_close(w->adopted);
     free(w->joined);
+    free(w->names);
+    free(w->dims);
     free(w->path);
     free(w);
 }
+
+dc_status dc_weights_view(dc_weights **out, const dc_weights *of, dc_stored *tensor, int n, char *names, int64_t *dims, dc_error *e)
+{
+    dc_weights *w = dc_calloc(1, sizeof *w);
+    *out = NULL;
+    if (!w) {
+        free(tensor);
+        free(names);
+        free(dims);
+        return dc_fail_memory(e, of->path, sizeof *w);
+    }
+    *w = (dc_weights){.of = of, .path = dc_strdup(of->path), .tensor = tensor, .n_tensors = n, .joined = tensor, .names = names, .dims = dims};
+    dc_status s = w->path ? order_by_name(w, e) : dc_fail_memory(e, of->path, strlen(of->path));
+    if (s) dc_weights_close(w);
+    else *out = w;
+    return s;
+}
+
+void dc_weights_adopt(dc_weights *view, dc_weights *w) { view->adopted = w; }
 
 /* ---- component folders --------------------------------------------------------------------------------------------- */
 
@@ -294,8 +319,11 @@ dc_status dc_weights_open_folder(dc_weights **out, const char *folder, const cha
 
 /* ---- asking ---------------------------------------------------------------------------------------------------------- */
 
+static const dc_weights *files_of(const dc_weights *w) { return w->of ? w->of : w; }
+
 void dc_weights_forget(const dc_weights *w)
 {
+    w = files_of(w);
     for (int i = 0; i < w->n_parts; i++) dc_map_forget(w->part[i].map.data, w->part[i].map.size);
 }
 
@@ -303,8 +331,8 @@ int dc_weights_count(const dc_weights *w) { return w->n_tensors; }
 const dc_stored *dc_weights_at(const dc_weights *w, int i) { return &w->tensor[i]; }
 const char *dc_weights_path(const dc_weights *w) { return w->path; }
 
-int dc_weights_file_count(const dc_weights *w) { return w->n_parts; }
-const char *dc_weights_file_at(const dc_weights *w, int i) { return w->part[i].map.path; }
+int dc_weights_file_count(const dc_weights *w) { return files_of(w)->n_parts; }
+const char *dc_weights_file_at(const dc_weights *w, int i) { return files_of(w)->part[i].map.path; }
 
 const dc_stored *dc_weights_find(const dc_weights *w, const char *name)
 {
@@ -312,17 +340,18 @@ const dc_stored *dc_weights_find(const dc_weights *w, const char *name)
     return w->n_tensors ? bsearch(&key, w->tensor, (size_t)w->n_tensors, sizeof key, dc_stored_by_name) : NULL;
 }
 
-int dc_weights_metadata_count(const dc_weights *w) { return w->n_parts ? w->part[0].n_metadata : 0; }
+int dc_weights_metadata_count(const dc_weights *w) { return files_of(w)->n_parts ? files_of(w)->part[0].n_metadata : 0; }
 
 void dc_weights_metadata_at(const dc_weights *w, int i, const char **key, const char **value)
 {
-    *key = w->part[0].metadata[i].key;
-    *value = w->part[0].metadata[i].value;
+    const dc_pair *pair = &files_of(w)->part[0].metadata[i];
+    *key = pair->key;
+    *value = pair->value;
 }
 
 const char *dc_weights_metadata(const dc_weights *w, const char *key)
 {
     for (int i = 0; i < dc_weights_metadata_count(w); i++)
-        if (!strcmp(w->part[0].metadata[i].key, key)) return w->part[0].metadata[i].value;
+        if (!strcmp(files_of(w)->part[0].metadata[i].key, key)) return files_of(w)->part[0].metadata[i].value;
     return NULL;
 }

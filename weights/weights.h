@@ -1,5 +1,5 @@
 /* weights.h - named tensors in mapped files: one safetensors file, several shards, or a component folder of
- * a diffusers model. (Other containers add one reader each.) */
+ * a diffusers model (other containers add one reader each); or a part of such a file under other names (parts.h). */
 #ifndef DC_WEIGHTS_WEIGHTS_H
 #define DC_WEIGHTS_WEIGHTS_H
 #include "backends/ops.h"
@@ -16,6 +16,7 @@ typedef struct dc_stored {
     const int64_t *dim; /* rank of them */
     const void *data;   /* mapped; not aligned */
     uint64_t bytes;
+    bool transposed; /* a matrix [dim 0, dim 1] that lies as [dim 1, dim 0] */
 } dc_stored;
 
 typedef struct dc_weights dc_weights;
@@ -29,6 +30,8 @@ dc_status dc_weights_open(dc_weights **out, const char *path, dc_error *e);
  * Errors as above; DATA for several variants of equal right, NO_INPUT when there is none (with what is there instead). */
 dc_status dc_weights_open_folder(dc_weights **out, const char *folder, const char *stem, dc_error *e);
 void dc_weights_close(dc_weights *w);
+/* `view` (dc_weights_part) takes over the weights that it looks into, and closes them with itself. */
+void dc_weights_adopt(dc_weights *view, dc_weights *w);
 /* What was read of the files may leave this process's memory (it stays in the page cache and comes back when touched). */
 void dc_weights_forget(const dc_weights *w);
 

@@ -26,8 +26,10 @@ typedef struct option {
 #define MODEL_COMMANDS (CMD_TXT2IMG | CMD_BENCH)
 
 static const option table[] = {
-    {"model", 'm', TEXT, AT(model), NONE, MODEL_COMMANDS | CMD_TOKENIZE | CMD_SCHEDULE, "FOLDER",
-     "model: a diffusers folder (default: the model that comes with diffc)"},
+    {"model", 'm', TEXT, AT(model), NONE, MODEL_COMMANDS | CMD_TOKENIZE | CMD_SCHEDULE, "PATH",
+     "model: a diffusers folder or a single file (default: the model that comes with diffc)"},
+    {"config", 0, TEXT, AT(config), NONE, MODEL_COMMANDS, "FOLDER",
+     "diffusers folder that describes a single file of unusual shape, and has the parts that it lacks"},
     {"prompt", 'p', TEXT, AT(prompt), NONE, CMD_TXT2IMG, "TEXT", "the prompt (or as the first argument)"},
     {"negative-prompt|negative|neg-prompt", 'n', TEXT, AT(negative), NONE, CMD_TXT2IMG, "TEXT", "what the picture should not show"},
     {"init-img|image|init-image", 'i', TEXT, AT(image), NONE, CMD_TXT2IMG, "FILE", "start image (PNG or JPEG): img2img"},
@@ -52,7 +54,10 @@ static const option table[] = {
     {"batch-count|count", 'b', INT, AT(count), NONE, CMD_TXT2IMG, "N", "pictures to make, with seeds N, N+1, ..."},
     {"batch-size|batch", 0, INT, AT(batch), NONE, MODEL_COMMANDS, "N", "pictures in one pass, 1 to 64 (bench unet: with guidance each counts twice)"},
     {"clip-skip", 0, INT, AT(clip_skip), NONE, CMD_TXT2IMG, "N", "text layer counted from the last: 1 last, 2 the one before"},
-    {"vae", 0, TEXT, AT(vae), NONE, MODEL_COMMANDS, "PATH", "another VAE: a component folder or a safetensors file"},
+    {"unet|diffusion-model", 0, TEXT, AT(unet), NONE, MODEL_COMMANDS, "PATH", "another UNet: a component folder or a file"},
+    {"text-encoder|clip_l", 0, TEXT, AT(text_encoder), NONE, MODEL_COMMANDS, "PATH", "another text encoder"},
+    {"text-encoder-2|clip_g", 0, TEXT, AT(text_encoder_2), NONE, MODEL_COMMANDS, "PATH", "another second text encoder (SDXL)"},
+    {"vae", 0, TEXT, AT(vae), NONE, MODEL_COMMANDS, "PATH", "another VAE: a component folder or a file"},
     {"taesd|tae", 0, TEXT, AT(taesd), NONE, MODEL_COMMANDS, "PATH", "a TAESD (AutoencoderTiny) in place of the VAE: faster, less exact"},
     {"vae-tiling", 0, FLAG, AT(vae_tiling), NONE, CMD_TXT2IMG, NULL, "decode in overlapping tiles: less memory, not the same bytes"},
     {"precision|type", 0, TEXT, AT(precision), NONE, MODEL_COMMANDS, "P",
@@ -71,7 +76,7 @@ static const option table[] = {
     {"seconds", 0, REAL, AT(seconds), NONE, CMD_BENCH, "S", "how long to measure (default 5; at least 3 rounds, 1 with 0)"},
     {"tokenizer", 0, TEXT, AT(tokenizer), NONE, CMD_TOKENIZE, "FOLDER", "a tokenizer folder (vocab.json, merges.txt)"},
     {"shape", 0, TEXT, AT(shape), NONE, CMD_NOISE, "A,B,..", "shape of the array, e.g. 1,4,64,64"},
-    {"prediction", 0, TEXT, AT(prediction), NONE, CMD_SCHEDULE, "KIND", "epsilon, v or sample (default: the model's)"},
+    {"prediction", 0, TEXT, AT(prediction), NONE, MODEL_COMMANDS | CMD_SCHEDULE, "KIND", "epsilon, v or sample (default: the model's)"},
     {"output|out", 'o', TEXT, AT(output), NONE, CMD_TXT2IMG | CMD_NOISE | CMD_BENCH, "FILE",
      "where to; - is stdout. Pictures: %04d is the next free number, {seed} the seed (default diffc-%04d.png). bench: what came out, .npy"},
     {"json", 0, FLAG, AT(json), NONE, CMD_TXT2IMG | CMD_INSPECT | CMD_SCHEDULE | CMD_BENCH | CMD_VERSION | CMD_TOKENIZE | CMD_NOISE, NULL,

@@ -23,8 +23,8 @@ typedef struct settings {
     const command *command;
     const char *word[16]; /* positional arguments */
     int n_words;
-    const char *model, *vae, *taesd, *prompt, *negative, *image, *mask, *sampler, *schedule, *rng, *device, *cpu, *precision, *output, *save_latent,
-        *trace, *sigmas, *tokenizer, *shape, *prediction, *size;
+    const char *model, *config, *unet, *text_encoder, *text_encoder_2, *vae, *taesd, *prompt, *negative, *image, *mask, *sampler, *schedule, *rng,
+        *device, *cpu, *precision, *output, *save_latent, *trace, *sigmas, *tokenizer, *shape, *prediction, *size;
     int width, height, steps, count, batch, clip_skip, threads;
     double guidance, rescale, strength, eta, seconds;
     int64_t seed;

@@ -19,8 +19,13 @@ int open_model(diffc_model **model, const settings *s)
 {
     diffc_error e = {0};
     diffc_options o = {.model = s->model,
+                       .config = s->config,
+                       .unet = s->unet,
+                       .text_encoder = s->text_encoder,
+                       .text_encoder_2 = s->text_encoder_2,
                        .vae = s->vae,
                        .taesd = s->taesd,
+                       .prediction = s->prediction,
                        .device = s->device,
                        .cpu_level = s->cpu,
                        .precision = s->precision,

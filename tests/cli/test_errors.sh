@@ -77,7 +77,8 @@ cp "$model/unet/config.json" "$m/unet/"
 echo '{"_class_name": "FluxPipeline"}' >"$m/model_index.json"
 refused 65 "FluxPipeline" txt2img house -m "$m"
 rm -rf "$m"
-refused 65 "found a single file" txt2img house -m "$good"
+refused 66 "found only UNet in it, expected also text encoder and VAE" txt2img house -m "$good"
+refused 64 "expected it with a single file" txt2img house -m "$model" --config "$model"
 echo "not a picture" >../p.$$
 refused 65 "unknown format" $t -i "$work/../p.$$"
 rm ../p.$$

@@ -48,4 +48,5 @@ def main(folder):
         print(name, count, len(lines))
 
 
-main(sys.argv[1])
+if __name__ == '__main__':
+    main(sys.argv[1])
