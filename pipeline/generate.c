@@ -256,6 +256,7 @@ static dc_status sample_and_decode(job *j)
     float *latents = dc_calloc((size_t)j->batch * one, sizeof(float));
     dc_params *unet = dc_unet_params(j->m->unet);
     if (!latents) return dc_fail_memory(j->e, "latents", (size_t)j->batch * one * sizeof(float));
+    if (j->q->on_image) model_hash_begin(j->m);
     dc_status s = job_prepare(j, unet, j->m->unet_weights, "UNet");
     j->sample_began = seconds_now();
     for (int first = 0; !s && first < j->count; first += j->batch) {

@@ -32,7 +32,7 @@ __attribute__((format(printf, 3, 4))) static void addf(dc_text *t, const char *k
     add(t, key, value);
 }
 
-char *parameters_text(const job *j, uint64_t seed)
+char *parameters_text(job *j, uint64_t seed)
 {
     const diffc_request *q = j->q;
     dc_text t = {0};
@@ -46,6 +46,7 @@ char *parameters_text(const job *j, uint64_t seed)
     addf(&t, "CFG scale", "%.10g", j->guidance);
     addf(&t, "Seed", "%llu", (unsigned long long)seed);
     addf(&t, "Size", "%dx%d", j->width, j->height);
+    if (*model_hash(j->m)) add(&t, "Model hash", model_hash(j->m));
     add(&t, "Model", j->m->name);
     if (q->image) addf(&t, "Denoising strength", "%.10g", j->strength);
     if (q->clip_skip > 1) addf(&t, "Clip skip", "%d", q->clip_skip);

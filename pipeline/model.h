@@ -11,8 +11,10 @@
 #include "scheduler/sampler.h"
 #include "unet/unet.h"
 #include "vae/vae.h"
+#include "weights/hash.h"
 #include "weights/parts.h"
 #include "weights/weights.h"
+#include <pthread.h>
 
 #define MAX_TEXT 2 /* SDXL has two text encoders */
 
@@ -49,6 +51,10 @@ struct diffc_model {
     uint64_t mapped;          /* bytes of model files */
     char summary[160];
     dc_text profile;
+    pthread_t hash_thread; /* hash.c */
+    bool hashing;
+    atomic_int hash_stop;
+    char hash[DC_HASH_DIGITS + 1];
 };
 
 /* ---- open.c */
@@ -71,6 +77,11 @@ dc_status parts_check(const diffc_model *m, const diffc_options *o, dc_error *e)
 void part_close(model_part *x); /* also after its weights were taken (set to NULL) */
 /* Opens the file or folder that -m names (NULL: the default among the assets), and the folder that describes it (--config; NULL: none). */
 dc_status source_open(diffc_model *m, const char *model, const char *config, dc_error *e);
+
+/* ---- hash.c: AutoV2 of the file that the UNet is in. Begun on a thread of its own, once a model; waited for when a picture is to name it. */
+void model_hash_begin(diffc_model *m);
+const char *model_hash(diffc_model *m); /* "": not begun, or not to be had */
+void model_hash_end(diffc_model *m);    /* stops it */
 
 /* ---- assets.c: the data folder. The caller frees; NULL with NO_INPUT when it is not there. */
 dc_status asset_path(char **out, const char *name, dc_error *e);
@@ -150,7 +161,7 @@ void trace_attach(job *j, dc_run *r);
 void trace_part(job *j, const char *part, int step);
 
 /* ---- metadata.c: A1111's "parameters" text of picture i; NULL when memory is out. The caller frees. */
-char *parameters_text(const job *j, uint64_t seed);
+char *parameters_text(job *j, uint64_t seed);
 
 /* ---- profile.c: appends a table of r's profile. */
 void profile_table(dc_text *out, const char *name, const dc_run *r);

@@ -326,6 +326,7 @@ dc_status model_open(diffc_model **out, const diffc_options *o, dc_error *e)
 void model_close(diffc_model *m)
 {
     if (!m) return;
+    model_hash_end(m);
     for (int i = 0; i < m->n_text; i++) {
         dc_clip_text_close(m->text[i].model);
         dc_tokenizer_close(m->text[i].tokenizer);

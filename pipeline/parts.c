@@ -49,7 +49,8 @@ static dc_status check_file(const diffc_model *m, dc_error *e)
     for (int p = 0; p < DC_PARTS; p++)
         if (dc_weights_has_part(m->file, (dc_part)p)) return DC_OK;
     const char *like = dc_weights_looks_like(m->file);
-    dc_status s = dc_fail(e, DC_DATA, "%s: found %s, expected a Stable Diffusion model or a part of one", m->path, like ? like : "names of no known kind");
+    dc_status s =
+        dc_fail(e, DC_DATA, "%s: found %s, expected a Stable Diffusion model or a part of one", m->path, like ? like : "names of no known kind");
     dc_hint(e, "`diffc inspect %s` lists its tensors.", m->path);
     return s;
 }
@@ -149,10 +150,10 @@ static dc_status missing(const diffc_model *m, dc_part p, dc_error *e)
 {
     char found[120], lacks[120];
     dc_status s;
-    if (!m->file)
-        s = dc_fail(e, DC_NO_INPUT, "%s: part missing: found no folder %s, expected one of a diffusers model", m->path, dc_part_folder(p));
+    if (!m->file) s = dc_fail(e, DC_NO_INPUT, "%s: part missing: found no folder %s, expected one of a diffusers model", m->path, dc_part_folder(p));
     else
-        s = dc_fail(e, DC_NO_INPUT, "%s: part missing: found only %s in it, expected also %s", m->path, list_parts(m->file, true, found, sizeof found),
+        s = dc_fail(e, DC_NO_INPUT, "%s: part missing: found only %s in it, expected also %s", m->path,
+                    list_parts(m->file, true, found, sizeof found),
                     p == DC_PART_TEXT_2 ? part_name(p) : list_parts(m->file, false, lacks, sizeof lacks));
     dc_hint(e, "Name it with %s PATH%s.", part_option(p), m->file ? ", or a diffusers folder that has it with --config FOLDER" : "");
     return s;

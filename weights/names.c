@@ -119,9 +119,12 @@ static void prepare_unet(naming *n)
     }
 }
 
-static const alias unet_resnet[] = {{"in_layers.0.*", "norm1.*"},         {"in_layers.2.*", "conv1.*"},
-                                    {"emb_layers.1.*", "time_emb_proj.*"}, {"out_layers.0.*", "norm2.*"},
-                                    {"out_layers.3.*", "conv2.*"},         {"skip_connection.*", "conv_shortcut.*"},
+static const alias unet_resnet[] = {{"in_layers.0.*", "norm1.*"},
+                                    {"in_layers.2.*", "conv1.*"},
+                                    {"emb_layers.1.*", "time_emb_proj.*"},
+                                    {"out_layers.0.*", "norm2.*"},
+                                    {"out_layers.3.*", "conv2.*"},
+                                    {"skip_connection.*", "conv_shortcut.*"},
                                     {0}};
 
 /* A tensor of block `side`.level, whose number is (level, layer). */
@@ -202,11 +205,14 @@ static bool compvis_vae(const naming *n, renaming *to, const char *name)
 /* transformers left "text_model." out at times; position_ids are a buffer of old versions. */
 static bool transformers_text(const naming *n, renaming *to, const char *name)
 {
-    static const alias whole[] = {
-        {"text_model.embeddings.position_ids", ""}, {"embeddings.position_ids", ""}, {"embeddings.*", "text_model.embeddings.*"},
-        {"encoder.*", "text_model.encoder.*"},      {"final_layer_norm.*", "text_model.final_layer_norm.*"},
-        {"text_model.*", "text_model.*"},           {"text_projection.*", "text_projection.*"},
-        {0}};
+    static const alias whole[] = {{"text_model.embeddings.position_ids", ""},
+                                  {"embeddings.position_ids", ""},
+                                  {"embeddings.*", "text_model.embeddings.*"},
+                                  {"encoder.*", "text_model.encoder.*"},
+                                  {"final_layer_norm.*", "text_model.final_layer_norm.*"},
+                                  {"text_model.*", "text_model.*"},
+                                  {"text_projection.*", "text_projection.*"},
+                                  {0}};
     (void)n;
     return by_alias(to, "", whole, name, 0) && *to->name;
 }
@@ -242,11 +248,26 @@ typedef struct dialect {
     {                                                                                                                                                \
         part, prefix, "embeddings.token_embedding.weight", transformers_text, NULL                                                                   \
     }
-#define OPEN_CLIP(part, prefix)  {part, prefix, "transformer.resblocks.0.attn.in_proj_weight", open_clip_text, NULL}
-#define COMPVIS_UNET(prefix)     {DC_PART_UNET, prefix, "input_blocks.0.0.weight", compvis_unet, prepare_unet}
-#define COMPVIS_VAE(prefix)      {DC_PART_VAE, prefix, "decoder.mid.block_1.conv1.weight", compvis_vae, prepare_vae}
-#define DIFFUSERS_UNET(prefix)   {DC_PART_UNET, prefix, "conv_norm_out.weight", same_name, NULL}
-#define DIFFUSERS_VAE(prefix)    {DC_PART_VAE, prefix, "decoder.mid_block.resnets.0.conv1.weight", same_name, NULL}
+#define OPEN_CLIP(part, prefix)                                                                                                                      \
+    {                                                                                                                                                \
+        part, prefix, "transformer.resblocks.0.attn.in_proj_weight", open_clip_text, NULL                                                            \
+    }
+#define COMPVIS_UNET(prefix)                                                                                                                         \
+    {                                                                                                                                                \
+        DC_PART_UNET, prefix, "input_blocks.0.0.weight", compvis_unet, prepare_unet                                                                  \
+    }
+#define COMPVIS_VAE(prefix)                                                                                                                          \
+    {                                                                                                                                                \
+        DC_PART_VAE, prefix, "decoder.mid.block_1.conv1.weight", compvis_vae, prepare_vae                                                            \
+    }
+#define DIFFUSERS_UNET(prefix)                                                                                                                       \
+    {                                                                                                                                                \
+        DC_PART_UNET, prefix, "conv_norm_out.weight", same_name, NULL                                                                                \
+    }
+#define DIFFUSERS_VAE(prefix)                                                                                                                        \
+    {                                                                                                                                                \
+        DC_PART_VAE, prefix, "decoder.mid_block.resnets.0.conv1.weight", same_name, NULL                                                             \
+    }
 static const dialect dialects[] = {
     TRANSFORMERS(DC_PART_TEXT, "cond_stage_model.transformer."), /* SD 1.x */
     OPEN_CLIP(DC_PART_TEXT, "cond_stage_model.model."),          /* SD 2.x */

@@ -31,7 +31,7 @@ cmp -s new.png old.png || fail "a scheduler without steps_offset draws another p
 
 # parameters in the picture, random seed told
 "$diffc" txt2img -p "a house" -n "blurry" $t -s 7 --sampler "DPM++ 2M Karras" --cfg 6.5 -q -o p.png || fail "aliases"
-grep -aq "Negative prompt: blurry" p.png && grep -aq "Steps: 2, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 6.5, Seed: 7, Size: 64x64, Model: sd1, RNG: CPU" p.png || fail "parameters: $(strings p.png | head -5)"
+grep -aq "Negative prompt: blurry" p.png && grep -aq "Steps: 2, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 6.5, Seed: 7, Size: 64x64, Model hash: e59ea943e0, Model: sd1, RNG: CPU" p.png || fail "parameters: $(strings p.png | head -5)"
 "$diffc" txt2img house $t -o r.png | grep 'seed [0-9]' >/dev/null || fail "random seed not told"
 
 # JSON, dry run, profile, latent, trace

@@ -294,7 +294,10 @@ static void put_turned(writing *f, const char *name, const dc_stored *t)
 /* A text encoder of transformers' in open_clip's names, as a file; to be unlinked. */
 static dc_weights *write_open_clip(char *path, const dc_weights *w, int layers)
 {
-    static const char *const renamed[][2] = {{"ln_1", "layer_norm1"}, {"ln_2", "layer_norm2"}, {"mlp.c_fc", "mlp.fc1"}, {"mlp.c_proj", "mlp.fc2"},
+    static const char *const renamed[][2] = {{"ln_1", "layer_norm1"},
+                                             {"ln_2", "layer_norm2"},
+                                             {"mlp.c_fc", "mlp.fc1"},
+                                             {"mlp.c_proj", "mlp.fc2"},
                                              {"attn.out_proj", "self_attn.out_proj"}};
     char *head = NULL, *body = NULL, name[200], from[200];
     size_t head_size = 0, body_size = 0;
@@ -325,7 +328,8 @@ static dc_weights *write_open_clip(char *path, const dc_weights *w, int layers)
     strcpy(path, "/tmp/diffc-parts-XXXXXX.safetensors");
     int fd = mkstemps(path, (int)strlen(".safetensors"));
     uint64_t n = head_size;
-    assert_true(fd >= 0 && write(fd, &n, 8) == 8 && write(fd, head, head_size) == (ssize_t)head_size && write(fd, body, body_size) == (ssize_t)body_size);
+    assert_true(fd >= 0 && write(fd, &n, 8) == 8 && write(fd, head, head_size) == (ssize_t)head_size &&
+                write(fd, body, body_size) == (ssize_t)body_size);
     close(fd);
     free(head);
     free(body);
