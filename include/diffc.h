@@ -219,8 +219,9 @@ typedef struct diffc_schedule {
 DIFFC_API diffc_status diffc_schedule_make(const char *model, const char *prediction, const char *sampler, const char *schedule, int steps,
                                            diffc_schedule *out, diffc_error *error);
 
-/* Any model file or folder, PNG or .npy, described as JSON text (free with diffc_free). Never reads tensor data. */
-DIFFC_API diffc_status diffc_inspect(const char *path, char **json, diffc_error *error);
+/* Any model file or folder, PNG or .npy, described as JSON text (free with diffc_free). Reads no tensor data, but with `hashes`: SHA-256 of
+ * each file. */
+DIFFC_API diffc_status diffc_inspect(const char *path, bool hashes, char **json, diffc_error *error);
 
 /* .npy, float32, C order. */
 DIFFC_API diffc_status diffc_npy_write(const char *path, const float *data, int rank, const int64_t *dim, diffc_error *error);

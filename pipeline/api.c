@@ -125,12 +125,12 @@ static dc_status inspect_picture(json_t **out, const char *path, dc_error *e)
     return *out ? DC_OK : dc_fail_memory(e, path, 0);
 }
 
-diffc_status diffc_inspect(const char *path, char **json, diffc_error *error)
+diffc_status diffc_inspect(const char *path, bool hashes, char **json, diffc_error *error)
 {
     dc_error e = {0};
     json_t *root = NULL;
     *json = NULL;
-    dc_status s = is_picture(path) ? inspect_picture(&root, path, &e) : dc_inspect(&root, path, &e);
+    dc_status s = is_picture(path) ? inspect_picture(&root, path, &e) : dc_inspect(&root, path, hashes, &e);
     if (!s) {
         *json = json_dumps(root, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
         if (!*json) dc_fail_memory(&e, "the description", 0);
@@ -141,12 +141,12 @@ diffc_status diffc_inspect(const char *path, char **json, diffc_error *error)
 
 /* ---- tokens, noise, schedules -------------------------------------------------------------------------------- */
 
-/* folder itself when it holds a tokenizer, FOLDER/tokenizer of a model, or (NULL) CLIP's own vocabulary. */
+/* folder itself when it holds a tokenizer, FOLDER/tokenizer of a model, or (NULL, a single file) CLIP's own vocabulary. */
 static dc_status find_tokenizer(dc_tokenizer **t, const char *folder, dc_error *e)
 {
     char *path = NULL;
     dc_status s;
-    if (!folder) {
+    if (!folder || dc_is_file(folder)) {
         s = asset_path(&path, "clip_merges.txt.gz", e);
         if (!s) s = dc_tokenizer_open_merges(t, path, 49408, e);
     } else {
@@ -194,22 +194,43 @@ diffc_status diffc_noise(const char *rng, uint64_t seed, float *out, size_t n, d
     return give_error(error, &e);
 }
 
-/* scheduler_config.json of a model folder, or the file or scheduler folder itself. */
+/* What a model in one file tells of its schedule. */
+static dc_status noise_of_file(json_t **root, const char *path, dc_error *e)
+{
+    dc_weights *w = NULL, *unet = NULL;
+    json_t *config = NULL;
+    dc_status s = dc_weights_open(&w, path, e);
+    if (!s) s = dc_weights_part(&unet, w, DC_PART_UNET, e);
+    if (!s && !unet) s = dc_fail(e, DC_DATA, "%s: found no UNet in it, expected one, to tell its schedule", path);
+    if (!s) s = dc_part_config(&config, unet, DC_PART_UNET, NULL, e);
+    if (!s) s = dc_scheduler_config(root, NULL, w, config, e);
+    json_decref(config);
+    dc_weights_close(unet);
+    dc_weights_close(w);
+    return s;
+}
+
+/* scheduler_config.json of a model folder, the file or scheduler folder itself, or what a single file tells. */
 static dc_status read_noise_config(dc_noise_config *c, const char *model, dc_error *e)
 {
     dc_noise_config_default(c);
     if (!model) return DC_OK;
-    static const char *const below[] = {"scheduler/scheduler_config.json", "scheduler_config.json"};
-    char *path = dc_is_file(model) ? dc_strdup(model) : NULL;
-    for (int i = 0; !path && i < 2; i++) {
-        path = dc_path_join(model, below[i]);
-        if (i == 0 && path && !dc_is_file(path)) {
-            free(path);
-            path = NULL;
-        }
-    }
+    size_t n = strlen(model);
     json_t *root = NULL;
-    dc_status s = path ? dc_json_read(&root, path, DC_JSON_CONFIG_LIMIT, e) : dc_fail_memory(e, "a path", strlen(model));
+    dc_status s = DC_OK;
+    char *path = NULL;
+    if (dc_is_file(model)) {
+        path = dc_strdup(model);
+        if (!path) s = dc_fail_memory(e, "a path", n);
+        else s = n > 5 && !strcmp(model + n - 5, ".json") ? dc_json_read(&root, path, DC_JSON_CONFIG_LIMIT, e) : noise_of_file(&root, path, e);
+    } else {
+        path = dc_path_join(model, "scheduler/scheduler_config.json");
+        if (path && !dc_is_file(path)) {
+            free(path);
+            path = dc_path_join(model, "scheduler_config.json");
+        }
+        s = path ? dc_json_read(&root, path, DC_JSON_CONFIG_LIMIT, e) : dc_fail_memory(e, "a path", n);
+    }
     if (!s) s = dc_noise_config_read(c, root, path, e);
     json_decref(root);
     free(path);

@@ -275,7 +275,8 @@ dc_status dc_part_config(json_t **out, const dc_weights *part, dc_part p, const 
 
 /* ---- the noise schedule ------------------------------------------------------------------------------------------------------------ */
 
-static void find_marks(dc_prediction_marks *m, const dc_weights *w, int context, int in_channels)
+/* two: the shape of 2.x, of which some predict v (768) and some epsilon (512-base, inpainting). */
+static void find_marks(dc_prediction_marks *m, const dc_weights *w, bool two, int in_channels)
 {
     const char *told = dc_weights_metadata(w, "modelspec.prediction_type");
     *m = (dc_prediction_marks){.from = "its kind"};
@@ -283,19 +284,19 @@ static void find_marks(dc_prediction_marks *m, const dc_weights *w, int context,
     if (dc_weights_find(w, "v_pred")) m->v = true, m->from = "its key v_pred";
     else if (told && (!strcmp(told, "v") || !strcmp(told, "v_prediction"))) m->v = true, m->from = "modelspec.prediction_type";
     else if (told && (!strcmp(told, "epsilon") || !strcmp(told, "eps"))) m->epsilon = true, m->from = "modelspec.prediction_type";
-    else if (context != 1024 || in_channels != 4) m->epsilon = true; /* 1.x, XL, and 2.x made for inpainting */
+    else if (!two || in_channels != 4) m->epsilon = true;
 }
 
 dc_status dc_scheduler_config(json_t **out, dc_prediction_marks *marks, const dc_weights *w, const json_t *unet_config, dc_error *e)
 {
-    int context = (int)json_integer_value(json_object_get(unet_config, "cross_attention_dim"));
     bool xl = json_object_get(unet_config, "addition_embed_type") != NULL;
+    bool two = !xl && json_is_true(json_object_get(unet_config, "use_linear_projection"));
     dc_prediction_marks own, *m = marks ? marks : &own;
-    find_marks(m, w, context, (int)json_integer_value(json_object_get(unet_config, "in_channels")));
+    find_marks(m, w, two, (int)json_integer_value(json_object_get(unet_config, "in_channels")));
     *out = json_pack("{s:s, s:f, s:f, s:s, s:i, s:b, s:i, s:b, s:s, s:b}", "_class_name",
-                     xl               ? "EulerDiscreteScheduler"
-                     : context == 768 ? "PNDMScheduler"
-                                      : "DDIMScheduler",
+                     xl    ? "EulerDiscreteScheduler"
+                     : two ? "DDIMScheduler"
+                           : "PNDMScheduler",
                      "beta_start", 0.00085, "beta_end", 0.012, "beta_schedule", "scaled_linear", "num_train_timesteps", 1000, "set_alpha_to_one", 0,
                      "steps_offset", 1, "skip_prk_steps", 1, "prediction_type", m->epsilon ? "epsilon" : "v_prediction", "rescale_betas_zero_snr",
                      m->zero_snr);

@@ -3,13 +3,15 @@
 #include "base/file.h"
 #include "base/npy.h"
 #include "base/text.h"
-#include "weights/weights.h"
+#include "weights/hash.h"
+#include "weights/parts.h"
 #include <stdlib.h>
 #include <string.h>
 
 /* The description being made. Memory that ran out is noted once, at the end. */
 typedef struct sheet {
     bool failed;
+    bool hashes; /* wanted */
     dc_error *e;
 } sheet;
 
@@ -53,6 +55,13 @@ static json_t *metadata_of(sheet *d, const dc_weights *w)
     return o;
 }
 
+static uint64_t parameters_of(const dc_weights *w)
+{
+    uint64_t n = 0;
+    for (int i = 0; i < dc_weights_count(w); i++) n += dc_weights_at(w, i)->bytes / dc_dtype_size(dc_weights_at(w, i)->dtype);
+    return n;
+}
+
 /* Names of the shards, without their folder. */
 static json_t *files_of(sheet *d, const dc_weights *w)
 {
@@ -82,34 +91,30 @@ static void describe_weights(sheet *d, json_t *o, const dc_weights *w)
 {
     const char *path = dc_weights_path(w), *role = dc_weights_looks_like(w);
     size_t n = strlen(path);
-    uint64_t bytes = 0, parameters = 0;
-    for (int i = 0; i < dc_weights_count(w); i++) {
-        const dc_stored *t = dc_weights_at(w, i);
-        bytes += t->bytes;
-        parameters += t->bytes / dc_dtype_size(t->dtype);
-    }
+    uint64_t bytes = 0;
+    for (int i = 0; i < dc_weights_count(w); i++) bytes += dc_weights_at(w, i)->bytes;
     put(d, o, "role", json_string(role ? role : "unknown"));
     put(d, o, "bytes", json_integer((json_int_t)bytes));
     put(d, o, "tensors", json_integer(dc_weights_count(w)));
-    put(d, o, "parameters", json_integer((json_int_t)parameters));
+    put(d, o, "parameters", json_integer((json_int_t)parameters_of(w)));
     put(d, o, "dtypes", dtypes_of(d, w));
     put(d, o, "metadata", metadata_of(d, w));
     if (n > 5 && !strcmp(path + n - 5, ".json")) put(d, o, "files", files_of(d, w));
 }
 
-static dc_status inspect_weights(sheet *d, json_t *o, const char *path, const char *kind)
+/* SHA-256 of the file, when it was asked for and there is one file. */
+static dc_status describe_hashes(sheet *d, json_t *o, const dc_weights *w)
 {
-    dc_weights *w = NULL;
-    dc_status s = dc_weights_open(&w, path, d->e);
+    char hex[DC_HASH_DIGITS + 1];
+    if (!d->hashes || dc_weights_file_count(w) != 1) return DC_OK;
+    dc_status s = dc_file_sha256(hex, dc_weights_file_at(w, 0), NULL, d->e);
     if (s) return s;
-    put(d, o, "kind", json_string(kind));
-    describe_weights(d, o, w);
-    put(d, o, "tensor_list", list_of(d, w));
-    dc_weights_close(w);
+    put(d, o, "sha256", json_string(hex));
+    put(d, o, "autov2", json_stringn(hex, DC_HASH_AUTO_V2));
     return DC_OK;
 }
 
-/* ---- folders --------------------------------------------------------------------------------------------------------- */
+/* ---- a model, or parts of one, in one file ------------------------------------------------------------------------------- */
 
 /* The config's keys that tell what a component is. */
 static void describe_config(sheet *d, json_t *o, const json_t *config)
@@ -123,6 +128,99 @@ static void describe_config(sheet *d, json_t *o, const json_t *config)
         if (v && !json_is_null(v)) put(d, o, i < 2 ? "class" : keys[i], json_incref(v));
     }
 }
+
+static json_t *architecture_of(const json_t *unet)
+{
+    const char *kind = json_object_get(unet, "addition_embed_type")                   ? "Stable Diffusion XL"
+                       : json_is_true(json_object_get(unet, "use_linear_projection")) ? "Stable Diffusion 2.x"
+                                                                                      : "Stable Diffusion 1.x";
+    return json_sprintf("%s%s", kind, json_integer_value(json_object_get(unet, "in_channels")) == 9 ? ", inpaint" : "");
+}
+
+static void describe_prediction(sheet *d, json_t *o, const dc_weights *w, const json_t *unet)
+{
+    json_t *scheduler = NULL;
+    dc_prediction_marks m;
+    put(d, o, "architecture", architecture_of(unet));
+    d->failed |= dc_scheduler_config(&scheduler, &m, w, unet, NULL) != DC_OK;
+    json_decref(scheduler);
+    put(d, o, "prediction", json_string(m.v ? "v" : m.epsilon ? "epsilon" : "not told, taken is v"));
+    if (m.v || m.epsilon) put(d, o, "prediction_from", json_string(m.from));
+    if (m.zero_snr) put(d, o, "zero_terminal_snr", json_true());
+}
+
+/* One part; NULL: not in the file. A shape that tells no configuration is described as far as it goes. *config is its own. */
+static json_t *part_of(sheet *d, const dc_weights *w, dc_part p, const json_t *unet, json_t **config, dc_status *s)
+{
+    dc_weights *part = NULL;
+    dc_error unclear = {0};
+    *config = NULL;
+    if (!*s) *s = dc_weights_part(&part, w, p, d->e);
+    if (!part) return NULL;
+    json_t *one = json_object();
+    if (!dc_part_config(config, part, p, unet, &unclear)) describe_config(d, one, *config);
+    else put(d, one, "unclear", text(unclear.text));
+    put(d, one, "tensors", json_integer(dc_weights_count(part)));
+    put(d, one, "parameters", json_integer((json_int_t)parameters_of(part)));
+    dc_weights_close(part);
+    return one;
+}
+
+/* Tensors that belong to no part: how many, and the first of them. */
+static json_t *unused_of(sheet *d, const dc_weights *w)
+{
+    json_t *o = json_object(), *names = json_array();
+    bool *used = calloc((size_t)dc_weights_count(w) + 1, sizeof *used);
+    int n = 0;
+    d->failed |= !used;
+    if (used) dc_weights_mark_parts(w, used);
+    for (int i = 0; used && i < dc_weights_count(w); i++)
+        if (!used[i] && n++ < 20) add(d, names, json_string(dc_weights_at(w, i)->name));
+    put(d, o, "tensors", json_integer(n));
+    put(d, o, "names", names);
+    free(used);
+    return o;
+}
+
+static dc_status describe_model(sheet *d, json_t *o, const dc_weights *w)
+{
+    static const dc_part order[DC_PARTS] = {DC_PART_UNET, DC_PART_VAE, DC_PART_TEXT, DC_PART_TEXT_2};
+    json_t *model = json_object(), *parts = json_object(), *missing = json_array(), *unet = NULL, *config = NULL;
+    dc_status s = DC_OK;
+    for (int i = 0; i < DC_PARTS; i++) {
+        json_t *one = part_of(d, w, order[i], unet, &config, &s);
+        bool xl = json_object_get(unet, "addition_embed_type") != NULL;
+        if (one) put(d, parts, dc_part_folder(order[i]), one);
+        else if (order[i] != DC_PART_TEXT_2 || xl) add(d, missing, json_string(dc_part_folder(order[i])));
+        if (order[i] == DC_PART_UNET) unet = config;
+        else json_decref(config);
+    }
+    if (unet) describe_prediction(d, model, w, unet);
+    bool any = json_object_size(parts) > 0;
+    put(d, model, "parts", parts);
+    put(d, model, "missing", missing);
+    put(d, model, "unused", unused_of(d, w));
+    if (any) put(d, o, "model", json_incref(model));
+    json_decref(model);
+    json_decref(unet);
+    return s;
+}
+
+static dc_status inspect_weights(sheet *d, json_t *o, const char *path, const char *kind)
+{
+    dc_weights *w = NULL;
+    dc_status s = dc_weights_open(&w, path, d->e);
+    if (s) return s;
+    put(d, o, "kind", json_string(kind));
+    describe_weights(d, o, w);
+    s = describe_model(d, o, w);
+    if (!s) s = describe_hashes(d, o, w);
+    put(d, o, "tensor_list", list_of(d, w));
+    dc_weights_close(w);
+    return s;
+}
+
+/* ---- folders --------------------------------------------------------------------------------------------------------- */
 
 /* FOLDER/NAME parsed, NULL when there is none. */
 static dc_status read_optional(json_t **out, const char *folder, const char *name, dc_error *e)
@@ -173,6 +271,7 @@ static dc_status describe_component(sheet *d, json_t *o, const char *folder)
     if (w) {
         put(d, o, "file", text(dc_weights_path(w)));
         describe_weights(d, o, w);
+        if (!s) s = describe_hashes(d, o, w);
     }
     dc_weights_close(w);
     json_decref(config);
@@ -246,10 +345,10 @@ static bool begins(const char *path, const char *magic, size_t n)
     return yes;
 }
 
-dc_status dc_inspect(json_t **out, const char *path, dc_error *e)
+dc_status dc_inspect(json_t **out, const char *path, bool hashes, dc_error *e)
 {
     dc_error own = {0};
-    sheet d = {.e = e ? e : &own};
+    sheet d = {.hashes = hashes, .e = e ? e : &own};
     size_t n = strlen(path);
     json_t *o = json_object();
     dc_status s;

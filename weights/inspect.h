@@ -4,11 +4,12 @@
 #include "base/json.h"
 #include "base/status.h"
 
-/* Describes a weights file (.safetensors), an index of shards (.json), a diffusers model or one of its component folders, or a
+/* hashes: also sha256 and autov2 of each file (all of it is read then, unless it is remembered: hash.h).
+ * Describes a weights file (.safetensors), an index of shards (.json), a diffusers model or one of its component folders, or a
  * .npy. *out (json_decref it) always has
  *     path, kind: "safetensors", "safetensors index", "diffusers model", "component" or "npy"
  * and by kind:
- *     safetensors, index: WEIGHTS, tensor_list: [{name, dtype, shape}] in name order
+ *     safetensors, index: WEIGHTS, model (when it holds parts of one), tensor_list: [{name, dtype, shape}] in name order
  *     component: class or architectures, what of its config tells its size and use, and, when it has weights, file, WEIGHTS
  *     diffusers model: class, prediction ("epsilon" when the scheduler does not say), components: {name: as a component, or
  *         missing: why its folder or weights cannot be read}
@@ -16,7 +17,10 @@
  * where WEIGHTS is
  *     role ("a UNet", .., "unknown"), bytes (of all tensors), tensors (how many), parameters (numbers in them),
  *     dtypes {name: tensors of it}, metadata {..}, and for shards: files [name, ..]
+ * and model is
+ *     architecture, prediction ("epsilon", "v", ..), prediction_from, zero_terminal_snr (with a UNet), parts {folder: {what of its
+ *     configuration tells its size and use, tensors, parameters}}, missing [folder, ..], unused {tensors, names: the first 20}
  * Errors: NO_INPUT (no such path, an empty folder), DATA (damaged: the same checks as loading), DENIED, NO_MEMORY. */
-dc_status dc_inspect(json_t **out, const char *path, dc_error *e);
+dc_status dc_inspect(json_t **out, const char *path, bool hashes, dc_error *e);
 
 #endif

@@ -372,13 +372,38 @@ static dc_status keep_transposed(listing *l, const renaming *to, const dc_stored
     return keep_as(l, to->name, turned, (int64_t[]){t->dim[1], t->dim[0]});
 }
 
+/* The tensor's name in the part; false: it is not of that part. */
+static bool rename_tensor(const dialect *d, const naming *n, const dc_stored *t, renaming *to)
+{
+    size_t head = strlen(d->prefix);
+    return !strncmp(t->name, d->prefix, head) && d->rename(n, to, t->name + head);
+}
+
 static dc_status keep_renamed(listing *l, const dialect *d, const naming *n, const dc_stored *t)
 {
     renaming to = {0};
-    size_t head = strlen(d->prefix);
-    if (strncmp(t->name, d->prefix, head) != 0 || !d->rename(n, &to, t->name + head)) return DC_OK;
+    if (!rename_tensor(d, n, t, &to)) return DC_OK;
     if (strchr(to.name, '?') && d->rename == open_clip_text) return keep_split(l, &to, t);
     return to.transposed ? keep_transposed(l, &to, t) : keep(l, to.name, t);
+}
+
+static naming naming_of(const dialect *d, const dc_weights *w)
+{
+    naming n = {.w = w, .prefix = d->prefix};
+    if (d->prepare) d->prepare(&n);
+    return n;
+}
+
+void dc_weights_mark_parts(const dc_weights *w, bool *used)
+{
+    memset(used, 0, (size_t)dc_weights_count(w) * sizeof *used);
+    for (int p = 0; p < DC_PARTS; p++) {
+        const dialect *d = find_dialect(w, (dc_part)p);
+        if (!d) continue;
+        naming n = naming_of(d, w);
+        renaming to = {0};
+        for (int i = 0; i < dc_weights_count(w); i++) used[i] |= rename_tensor(d, &n, dc_weights_at(w, i), &to);
+    }
 }
 
 /* Offsets become pointers. */
@@ -398,10 +423,9 @@ dc_status dc_weights_part(dc_weights **out, const dc_weights *w, dc_part p, dc_e
     const dialect *d = find_dialect(w, p);
     *out = NULL;
     if (!d) return DC_OK;
-    naming n = {.w = w, .prefix = d->prefix};
+    naming n = naming_of(d, w);
     listing l = {.w = w, .e = e};
     dc_status s = DC_OK;
-    if (d->prepare) d->prepare(&n);
     for (int i = 0; !s && i < dc_weights_count(w); i++) s = keep_renamed(&l, d, &n, dc_weights_at(w, i));
     if (!s) {
         settle(&l);

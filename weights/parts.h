@@ -20,6 +20,8 @@ const char *dc_part_folder(dc_part p); /* "text_encoder", "text_encoder_2", "une
 dc_status dc_weights_part(dc_weights **out, const dc_weights *w, dc_part p, dc_error *e);
 
 bool dc_weights_has_part(const dc_weights *w, dc_part p);
+/* used[i], i of dc_weights_count(w): does tensor i belong to one of the parts? */
+void dc_weights_mark_parts(const dc_weights *w, bool *used);
 
 /* The configuration of a part (a view of dc_weights_part), from the shapes of its tensors and the habits of the published models:
  * what shapes cannot tell (heads, activation, sizes pictures were trained at) is as in Stable Diffusion 1.x, 2.x or XL, whichever

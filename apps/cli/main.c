@@ -8,7 +8,7 @@
 static const command commands[] = {
     {"txt2img", CMD_TXT2IMG, run_txt2img, "PROMPT [options]", "Makes pictures from text (and, with -i, from a picture).",
      "Without -m the model that comes with diffc is used: 64x64 icons, best with prompts like \"a red apple, noto style\"."},
-    {"inspect", CMD_INSPECT, run_inspect, "PATH [--json]", "Describes a model file or folder, a picture or a .npy file.", NULL},
+    {"inspect", CMD_INSPECT, run_inspect, "PATH [--hash] [--json]", "Describes a model file or folder, a picture or a .npy file.", NULL},
     {"tokenize", CMD_TOKENIZE, run_tokenize, "[-m MODEL | --tokenizer FOLDER] TEXT", "Prints the token ids of a text as a JSON array.", NULL},
     {"noise", CMD_NOISE, run_noise, "--rng KIND -s SEED --shape 1,4,64,64 -o FILE.npy", "Writes torch's random numbers as .npy.", NULL},
     {"schedule", CMD_SCHEDULE, run_schedule, "--sampler NAME [--scheduler NAME] --steps N [-m MODEL | --prediction KIND]",

@@ -73,6 +73,7 @@ static const option table[] = {
     {"dry-run", 0, FLAG, AT(dry_run), NONE, CMD_TXT2IMG, NULL, "print what it would take, do nothing"},
     {"profile", 0, FLAG, AT(profile), NONE, MODEL_COMMANDS, NULL, "print the time of every kind of layer"},
     {"plan", 0, FLAG, AT(plan), NONE, CMD_BENCH, NULL, "print how each layer would be computed, and why; run nothing"},
+    {"hash", 0, FLAG, AT(hash), NONE, CMD_INSPECT, NULL, "also SHA-256 and AutoV2 of each model file"},
     {"seconds", 0, REAL, AT(seconds), NONE, CMD_BENCH, "S", "how long to measure (default 5; at least 3 rounds, 1 with 0)"},
     {"tokenizer", 0, TEXT, AT(tokenizer), NONE, CMD_TOKENIZE, "FOLDER", "a tokenizer folder (vocab.json, merges.txt)"},
     {"shape", 0, TEXT, AT(shape), NONE, CMD_NOISE, "A,B,..", "shape of the array, e.g. 1,4,64,64"},

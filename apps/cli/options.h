@@ -30,7 +30,7 @@ typedef struct settings {
     int64_t seed;
     uint64_t max_memory;
     bool has_steps, has_guidance, has_seed, has_strength;
-    bool vae_tiling, exact, dry_run, profile, plan, json, quiet, verbose, help;
+    bool vae_tiling, exact, dry_run, profile, plan, hash, json, quiet, verbose, help;
 } settings;
 
 /* Fills *s from argv (argv[1] is the command). Returns 0, or DIFFC_USAGE after telling what is wrong. */

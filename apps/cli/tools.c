@@ -112,7 +112,7 @@ int run_inspect(const settings *s)
     diffc_error e = {0};
     char *text = NULL;
     if (s->n_words != 1) return report(DIFFC_USAGE, "", "inspect: found %d paths, expected one", s->n_words);
-    if (diffc_inspect(s->word[0], &text, &e)) return report_error(&e);
+    if (diffc_inspect(s->word[0], s->hash, &text, &e)) return report_error(&e);
     json_t *root = s->json ? NULL : json_loads(text, 0, NULL);
     if (root) print_value(root, 0);
     else printf("%s\n", text);

@@ -209,9 +209,10 @@ static void predictions(void **state)
     } cases[] = {
         {"", "{\"cross_attention_dim\":768,\"in_channels\":4}", "epsilon", true, false},
         {"", "{\"cross_attention_dim\":2048,\"in_channels\":4,\"addition_embed_type\":\"text_time\"}", "epsilon", true, false},
-        {"", "{\"cross_attention_dim\":1024,\"in_channels\":4}", "v_prediction", false, false},
-        {"", "{\"cross_attention_dim\":1024,\"in_channels\":9}", "epsilon", true, false},
-        {",\"__metadata__\":{\"modelspec.prediction_type\":\"epsilon\"}", "{\"cross_attention_dim\":1024,\"in_channels\":4}", "epsilon", true, false},
+        {"", "{\"use_linear_projection\":true,\"in_channels\":4}", "v_prediction", false, false},
+        {"", "{\"use_linear_projection\":true,\"in_channels\":9}", "epsilon", true, false},
+        {",\"__metadata__\":{\"modelspec.prediction_type\":\"epsilon\"}", "{\"use_linear_projection\":true,\"in_channels\":4}", "epsilon", true,
+         false},
         {",\"__metadata__\":{\"modelspec.prediction_type\":\"v\"}", "{\"cross_attention_dim\":768,\"in_channels\":4}", "v_prediction", true, false},
         {",\"v_pred\":{\"dtype\":\"F16\",\"shape\":[0],\"data_offsets\":[2,2]}", "{\"cross_attention_dim\":2048,\"in_channels\":4}", "v_prediction",
          true, false},

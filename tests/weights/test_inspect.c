@@ -11,7 +11,7 @@ static json_t *inspect(const char *path)
 {
     dc_error e = {0};
     json_t *o;
-    if (dc_inspect(&o, path, &e)) fail_msg("%s", e.text);
+    if (dc_inspect(&o, path, false, &e)) fail_msg("%s", e.text);
     assert_string_equal(json_string_value(json_object_get(o, "path")), path);
     return o;
 }
@@ -20,7 +20,7 @@ static void refuses(const char *path, dc_status code, const char *says)
 {
     dc_error e = {0};
     json_t *o = (json_t *)&e;
-    assert_int_equal(dc_inspect(&o, path, &e), code);
+    assert_int_equal(dc_inspect(&o, path, false, &e), code);
     assert_null(o);
     assert_error(&e, code, says);
 }
@@ -78,7 +78,7 @@ static void a_file(void **state)
     json_decref(o);
     json_decref(reference);
     dc_error e = {0}; /* a path that is not UTF-8 is still shown */
-    assert_int_equal(dc_inspect(&o, write_tensors("x\xff", "{}", 0), &e), DC_OK);
+    assert_int_equal(dc_inspect(&o, write_tensors("x\xff", "{}", 0), false, &e), DC_OK);
     assert_non_null(strstr(json_string_value(at(o, "path")), "x\\xff"));
     json_decref(o);
     refuses(GOLDEN "weights/bad_hole.safetensors", DC_DATA, "bad_hole.safetensors");

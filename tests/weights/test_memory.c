@@ -90,7 +90,7 @@ static dc_status open_index(dc_error *e)
 static dc_status inspect(const char *path, dc_error *e)
 {
     json_t *o;
-    dc_status s = dc_inspect(&o, path, e);
+    dc_status s = dc_inspect(&o, path, false, e);
     json_decref(o);
     return s;
 }
