@@ -4,6 +4,7 @@
 #include "tests/unet/golden.h"
 #include "unet/unet.h"
 #include "vae/vae.h"
+#include "weights/inspect.h"
 #include "weights/parts.h"
 #include <unistd.h>
 #include <zlib.h>
@@ -132,7 +133,21 @@ static void check_part(dc_part p, const dc_weights *w, const json_t *found, cons
     dc_device_close(d);
 }
 
-static void check_model(const char *name)
+/* `inspect` knows what it is, and what of it is used by no part. */
+static void check_inspect(const char *path, const char *architecture, const char *prediction, int unused)
+{
+    json_t *o = NULL;
+    dc_error e = {0};
+    must(dc_inspect(&o, path, false, &e), &e);
+    const json_t *model = json_object_get(o, "model");
+    assert_string_equal(json_string_value(json_object_get(model, "architecture")), architecture);
+    assert_string_equal(json_string_value(json_object_get(model, "prediction")), prediction);
+    assert_int_equal(json_array_size(json_object_get(model, "missing")), 0);
+    assert_int_equal(json_integer_value(json_object_get(json_object_get(model, "unused"), "tensors")), unused);
+    json_decref(o);
+}
+
+static void check_model(const char *name, const char *architecture, const char *prediction, int unused)
 {
     char path[64];
     json_t *root = read_description(name), *unet = NULL;
@@ -155,17 +170,22 @@ static void check_model(const char *name)
         json_decref(config);
         dc_weights_close(part);
     }
+    check_inspect(path, architecture, prediction, unused);
     json_decref(unet);
     json_decref(root);
     dc_weights_close(w);
     unlink(path);
 }
 
+/* Unused: alphas_cumprod, position_ids, the averages' two counters; logit_scale of open_clip. */
 static void published(void **state)
 {
-    static const char *const names[] = {"sd15", "sd21", "sdxl", "ssd-1b", "tiny-sd"};
     (void)state;
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) check_model(names[i]);
+    check_model("sd15", "Stable Diffusion 1.x", "epsilon", 4);
+    check_model("sd21", "Stable Diffusion 2.x", "not told, taken is v", 4);
+    check_model("sdxl", "Stable Diffusion XL", "epsilon", 3);
+    check_model("ssd-1b", "Stable Diffusion XL", "epsilon", 3);
+    check_model("tiny-sd", "Stable Diffusion 1.x", "epsilon", 4);
 }
 
 /* The same tensors below no prefix, as files of one part have them: the part is found, and no other. */

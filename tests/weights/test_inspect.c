@@ -203,6 +203,26 @@ static void incomplete(void **state)
 }
 
 /* As many tensors as SDXL's UNet has; only the header may be read, so the data can be a hole of 5 GB. */
+/* A part of a model in a file: what it is, what a whole model would need besides, its hash (by sha256sum). */
+static void a_part(void **state)
+{
+    (void)state;
+    const char *path = GOLDEN "models/sd1/unet/diffusion_pytorch_model.safetensors";
+    dc_error e = {0};
+    json_t *o;
+    assert_int_equal(dc_inspect(&o, path, true, &e), DC_OK);
+    says(o, "model/architecture", "Stable Diffusion 1.x");
+    says(o, "model/prediction", "epsilon");
+    says(o, "model/parts/unet/class", "UNet2DConditionModel");
+    counts(o, "model/parts/unet/tensors", json_integer_value(at(o, "tensors")));
+    counts(o, "model/parts/unet/cross_attention_dim", 16);
+    counts(o, "model/unused/tensors", 0);
+    assert_int_equal(json_array_size(at(o, "model/missing")), 2);
+    says(o, "sha256", "e59ea943e036e1f1b55c49b3fa9f370f7787ec76f54d8032613bd2ebe37b26cf");
+    says(o, "autov2", "e59ea943e0");
+    json_decref(o);
+}
+
 static void large_files_are_fast(void **state)
 {
     (void)state;
@@ -230,13 +250,8 @@ static void large_files_are_fast(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_file),
-        cmocka_unit_test(an_index),
-        cmocka_unit_test(an_npy),
-        cmocka_unit_test(a_model),
-        cmocka_unit_test(components),
-        cmocka_unit_test(incomplete),
-        cmocka_unit_test(large_files_are_fast),
+        cmocka_unit_test(a_file),  cmocka_unit_test(a_part),     cmocka_unit_test(an_index),   cmocka_unit_test(an_npy),
+        cmocka_unit_test(a_model), cmocka_unit_test(components), cmocka_unit_test(incomplete), cmocka_unit_test(large_files_are_fast),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }
