@@ -86,7 +86,7 @@ static void describe_weights(sheet *d, json_t *o, const dc_weights *w)
     for (int i = 0; i < dc_weights_count(w); i++) {
         const dc_stored *t = dc_weights_at(w, i);
         bytes += t->bytes;
-        parameters += t->bytes / dc_dtype_size(t->dtype);
+        parameters += t->bytes / dc_dtype_size(t->dtype) * (uint64_t)dc_dtype_block(t->dtype);
     }
     put(d, o, "role", json_string(role ? role : "unknown"));
     put(d, o, "bytes", json_integer((json_int_t)bytes));

@@ -69,7 +69,7 @@ static dc_status take_dtype(reading *r, entry *t)
     dc_status s = dc_pull_string(&r->p, &name, "dtype");
     if (s) return s;
     for (int k = 0; k < DC_DTYPES; k++)
-        if (!strcmp(name, dc_dtype_name((dc_dtype)k))) {
+        if (!strcmp(name, dc_dtype_name((dc_dtype)k)) && dc_dtype_block((dc_dtype)k) == 1) {
             t->dtype = (dc_dtype)k;
             return DC_OK;
         }
