@@ -97,12 +97,13 @@ static void describe_weights(sheet *d, json_t *o, const dc_weights *w)
     if (n > 5 && !strcmp(path + n - 5, ".json")) put(d, o, "files", files_of(d, w));
 }
 
+/* kind NULL: the file's format. */
 static dc_status inspect_weights(sheet *d, json_t *o, const char *path, const char *kind)
 {
     dc_weights *w = NULL;
     dc_status s = dc_weights_open(&w, path, d->e);
     if (s) return s;
-    put(d, o, "kind", json_string(kind));
+    put(d, o, "kind", json_string(kind ? kind : dc_weights_format(w)));
     describe_weights(d, o, w);
     put(d, o, "tensor_list", list_of(d, w));
     dc_weights_close(w);
@@ -258,7 +259,7 @@ dc_status dc_inspect(json_t **out, const char *path, dc_error *e)
     if (dc_is_folder(path)) s = inspect_folder(&d, o, path);
     else if (n > 5 && !strcmp(path + n - 5, ".json")) s = inspect_weights(&d, o, path, "safetensors index");
     else if (begins(path, "\x93NUMPY", 6)) s = inspect_npy(&d, o, path);
-    else s = inspect_weights(&d, o, path, "safetensors");
+    else s = inspect_weights(&d, o, path, NULL);
     if (!s && d.failed) s = dc_fail_memory(d.e, "the description", 0);
     if (s) json_decref(o);
     else *out = o;
