@@ -344,6 +344,16 @@ static dc_status take_tensor(reading *r)
 
 /* ---- the whole ------------------------------------------------------------------------------------------------------------- */
 
+/* There are no more than the limit, and than can be in the rest of the file. */
+static dc_status check_count(reading *r, uint64_t byte, const char *what, uint64_t n, uint64_t limit, uint64_t least)
+{
+    const uint64_t fit = (r->k->map.size - r->at) / least;
+    if (n > limit) return bad(r, byte, what, "found %llu, expected at most %llu", (unsigned long long)n, (unsigned long long)limit);
+    if (n <= fit) return DC_OK;
+    return cut_short(r->e, bad(r, byte, what, "found %llu, expected at most the %llu that fit into the rest of the file", (unsigned long long)n,
+                               (unsigned long long)fit));
+}
+
 /* Version and counts. */
 static dc_status take_counts(reading *r, uint64_t *tensors, uint64_t *pairs)
 {
@@ -365,15 +375,8 @@ static dc_status take_counts(reading *r, uint64_t *tensors, uint64_t *pairs)
     }
     s = take(r, tensors, sizeof *tensors, "number of tensors");
     if (!s) s = take(r, pairs, sizeof *pairs, "number of pairs");
-    const uint64_t left = r->k->map.size - r->at;
-    if (!s && (*tensors > DC_MAX_TENSORS || *tensors > left / LEAST_TENSOR))
-        s = bad(r, 8, "number of tensors", "found %llu, expected at most %llu%s", (unsigned long long)*tensors,
-                (unsigned long long)(left / LEAST_TENSOR < DC_MAX_TENSORS ? left / LEAST_TENSOR : DC_MAX_TENSORS),
-                *tensors > DC_MAX_TENSORS ? "" : " in the rest of the file");
-    if (!s && (*pairs > DC_MAX_METADATA || *pairs > left / LEAST_PAIR))
-        s = bad(r, 16, "number of pairs", "found %llu, expected at most %llu%s", (unsigned long long)*pairs,
-                (unsigned long long)(left / LEAST_PAIR < DC_MAX_METADATA ? left / LEAST_PAIR : DC_MAX_METADATA),
-                *pairs > DC_MAX_METADATA ? "" : " in the rest of the file");
+    if (!s) s = check_count(r, 8, "number of tensors", *tensors, DC_MAX_TENSORS, LEAST_TENSOR);
+    if (!s) s = check_count(r, 16, "number of pairs", *pairs, DC_MAX_METADATA, LEAST_PAIR);
     return s;
 }
 
