@@ -22,8 +22,7 @@
  *     Q6_K  210  four bits of q (128): eighth j in half j % 4 / 2 of the bytes 64 (j / 4) + 32 (j % 2) + 0..31;
  *                two bits of q (64) as in Q2_K; 16 s: int8, for 16 numbers; d                       x = (d s) (q - 32)
  *
- * Decoded is always a piece of 32 numbers, so that a stretch of a row costs no more than itself. Loops have a fixed length, because
- * compilers vectorise those at every level of optimisation. */
+ * Decoded is always a piece of 32 numbers, so that a stretch of a row costs no more than itself, in loops of a fixed length, for vectors. */
 #include "backends/backend.h"
 #include "base/half.h"
 #include <math.h>

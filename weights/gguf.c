@@ -307,15 +307,28 @@ static dc_status check_type(reading *r, const entry *t)
     return s;
 }
 
+/* Product of sizes from 0 on; false when it is more than 2^63-1 without those that are 0, so that it wraps in no order. */
+static bool count_numbers(const int64_t *dim, int rank, uint64_t *n)
+{
+    bool empty = false;
+    *n = 1;
+    for (int i = 0; i < rank; i++) {
+        empty |= !dim[i];
+        if (dim[i] && (!dc_mul_u64(*n, (uint64_t)dim[i], n) || *n > INT64_MAX)) return false;
+    }
+    if (empty) *n = 0;
+    return true;
+}
+
 /* Its bytes, and that it lies where the one before ends. */
 static dc_status check_entry(reading *r, const entry *t, dc_dtype type, uint64_t *bytes)
 {
     const uint64_t block = (uint64_t)dc_dtype_block(type), row = t->rank ? t->dim[0] : 1;
-    uint64_t n = 1;
-    for (uint32_t i = 0; i < t->rank; i++) {
+    uint64_t n;
+    for (uint32_t i = 0; i < t->rank; i++)
         if (t->dim[i] > INT64_MAX) return bad_entry(r, t, "shape: found a size of %llu, expected at most 2^63-1", (unsigned long long)t->dim[i]);
-        if (!dc_mul_u64(n, t->dim[i], &n) || n > INT64_MAX) return bad_entry(r, t, "shape: found more than %s numbers, expected fewer", "2^63-1");
-    }
+    if (!count_numbers((const int64_t *)t->dim, (int)t->rank, &n))
+        return bad_entry(r, t, "shape: found more than %s numbers, expected fewer", "2^63-1");
     if (row % block)
         return bad_entry(r, t, "shape: found rows of %llu numbers, expected whole blocks of %d (%s)", (unsigned long long)row, (int)block,
                          dc_dtype_name(type));
@@ -435,14 +448,13 @@ static dc_status restore_shapes(reading *r)
     for (int i = 0; r->n_originals && i < k->n_tensors; i++) {
         dc_stored *t = &k->tensor[i];
         const original key = {.name = t->name}, *o = bsearch(&key, r->original, (size_t)r->n_originals, sizeof key, by_name);
-        uint64_t n = 1, was = 1;
+        uint64_t n, was;
         if (!o) continue;
-        for (int d = 0; d < t->rank; d++) n *= (uint64_t)t->dim[d]; /* checked */
-        bool fits = true;
-        for (int d = 0; d < o->rank; d++) fits = fits && dc_mul_u64(was, (uint64_t)o->dim[d], &was);
-        if (!fits || was != n)
-            return dc_bad_tensor(r->e, r->path, t->name, "orig_shape: found %s%llu numbers, expected the tensor's %llu", fits ? "" : "more than ",
-                                 fits ? (unsigned long long)was : (unsigned long long)UINT64_MAX, (unsigned long long)n);
+        count_numbers(t->dim, t->rank, &n); /* checked when it was read */
+        if (!count_numbers(o->dim, o->rank, &was)) return dc_bad_tensor(r->e, r->path, t->name, "orig_shape: found more than %s numbers", "2^63-1");
+        if (was != n)
+            return dc_bad_tensor(r->e, r->path, t->name, "orig_shape: found %llu numbers, expected the tensor's %llu", (unsigned long long)was,
+                                 (unsigned long long)n);
         t->rank = o->rank;
         t->dim = o->dim;
     }
