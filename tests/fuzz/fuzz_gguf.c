@@ -180,17 +180,21 @@ static void replace_field(walk *w, unsigned *seed)
     memcpy(w->bytes + w->field[f].at, &v, w->field[f].size);
 }
 
-/* Three of four get other numbers in their header, half of those the offsets that go with them; the others any other bytes. */
+/* Three of four get other numbers in their header, half of those the offsets that go with them; the others any other bytes. One of eight may
+ * lose its magic, its version or its counts: the others should come further than the first checks. */
 size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t n, size_t max, unsigned seed)
 {
-    const unsigned how = seed % 8;
-    if (how < 2 || n < 32) n = LLVMFuzzerMutate(data, n, max);
-    if (n < 24) return n;
-    if (how) memcpy(data, "GGUF\3\0\0", 8);
+    uint8_t head[24];
+    const unsigned how = seed % 16;
+    const bool kept = how != 0 && how != 4 && n >= sizeof head;
+    if (kept) memcpy(head, data, sizeof head);
+    if (how < 4 || n < 32) n = LLVMFuzzerMutate(data, n, max);
+    if (n < sizeof head) return n;
     walk w = {.bytes = data, .n = n};
     go(&w, false);
-    for (unsigned k = 0; how >= 2 && k <= seed / 8 % 3; k++) replace_field(&w, &seed);
-    if (how >= 5) {
+    for (unsigned k = 0; how >= 4 && k <= seed / 16 % 3; k++) replace_field(&w, &seed);
+    if (kept) memcpy(data, head, sizeof head);
+    if (how >= 10) {
         w = (walk){.bytes = data, .n = n};
         go(&w, true);
     }
