@@ -49,10 +49,7 @@ static json_t *cache_read(const char *path)
     return json_object();
 }
 
-static bool is_hash(const char *s)
-{
-    return s && strlen(s) == DC_HASH_DIGITS && strspn(s, "0123456789abcdef") == DC_HASH_DIGITS;
-}
+static bool is_hash(const char *s) { return s && strlen(s) == DC_HASH_DIGITS && strspn(s, "0123456789abcdef") == DC_HASH_DIGITS; }
 
 static bool recall(const char *key, char hex[DC_HASH_DIGITS + 1])
 {

@@ -353,7 +353,7 @@ void dc_weights_forget(const dc_weights *w)
 int dc_weights_count(const dc_weights *w) { return w->n_tensors; }
 const dc_stored *dc_weights_at(const dc_weights *w, int i) { return &w->tensor[i]; }
 const char *dc_weights_path(const dc_weights *w) { return w->path; }
-const char *dc_weights_format(const dc_weights *w) { return w->n_parts ? w->part[0].format : "safetensors"; }
+const char *dc_weights_format(const dc_weights *w) { return files_of(w)->n_parts ? files_of(w)->part[0].format : "safetensors"; }
 
 int dc_weights_file_count(const dc_weights *w) { return files_of(w)->n_parts; }
 const char *dc_weights_file_at(const dc_weights *w, int i) { return files_of(w)->part[i].map.path; }
