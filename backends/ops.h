@@ -20,10 +20,36 @@
 
 /* ---- data ---------------------------------------------------------------------------------------- */
 
-/* Element types. Activations are F32 (ids I32, pictures U8); the others appear as storage types of weights. */
-typedef enum dc_dtype { DC_F32, DC_F16, DC_BF16, DC_F64, DC_F8_E4M3, DC_F8_E5M2, DC_I64, DC_I32, DC_I16, DC_I8, DC_U8, DC_BOOL, DC_DTYPES } dc_dtype;
-size_t dc_dtype_size(dc_dtype t);
-const char *dc_dtype_name(dc_dtype t); /* "F32", as safetensors spells it */
+/* Element types. Activations are F32 (ids I32, pictures U8); the others appear as storage types of weights. The Q types keep numbers in
+ * blocks that share scales (blocks.c): a tensor of them is a whole number of blocks, which run on over the ends of its rows. */
+typedef enum dc_dtype {
+    DC_F32,
+    DC_F16,
+    DC_BF16,
+    DC_F64,
+    DC_F8_E4M3,
+    DC_F8_E5M2,
+    DC_Q4_0,
+    DC_Q4_1,
+    DC_Q5_0,
+    DC_Q5_1,
+    DC_Q8_0,
+    DC_Q2_K,
+    DC_Q3_K,
+    DC_Q4_K,
+    DC_Q5_K,
+    DC_Q6_K,
+    DC_I64, /* whole numbers from here on */
+    DC_I32,
+    DC_I16,
+    DC_I8,
+    DC_U8,
+    DC_BOOL,
+    DC_DTYPES
+} dc_dtype;
+size_t dc_dtype_size(dc_dtype t);      /* bytes of a block */
+int dc_dtype_block(dc_dtype t);        /* numbers in it: 1 but for the Q types */
+const char *dc_dtype_name(dc_dtype t); /* "F32", as safetensors spells it; "Q4_K", as ggml does */
 
 /* A view of device memory, by value; owns nothing. rank 4 [N,H,W,C], 3 [N,T,C], 2 [N,C], 1 [N].
  * Rows of the last axis are dense and `stride` elements apart (== last dim unless it is a channel slice);
@@ -83,7 +109,8 @@ typedef enum dc_param_kind {
     DC_PARAM_TABLE   /* weight [out,in]: rows to gather (token and position embeddings)        */
 } dc_param_kind;
 
-/* Part of a stored tensor: dense rows [rows, ...] at `data` in mapped memory (possibly unaligned). */
+/* Part of a stored tensor: dense rows [rows, ...] at `data` in mapped memory (possibly unaligned). With a block type `data` is the beginning
+ * of a block; the rows may end anywhere. */
 typedef struct dc_source {
     const void *data;
     dc_dtype dtype;

@@ -112,9 +112,19 @@ static bool any_bad(dc_dtype type, const uint8_t *at)
     }
 }
 
+/* In blocks: the numbers of one are all finite, or none is. `from` is the beginning of one. */
+static int64_t find_bad_block(const dc_source *s, int64_t from, int64_t to)
+{
+    const int64_t size = dc_dtype_block(s->dtype);
+    for (int64_t at = from; at < to; at += size)
+        if (!dc_block_finite(s->dtype, (const uint8_t *)s->data + (size_t)(at / size) * dc_dtype_size(s->dtype))) return at;
+    return -1;
+}
+
 /* The first of values [from, to) that is not finite as a float, or -1. */
 static int64_t find_bad(const dc_source *s, int64_t from, int64_t to)
 {
+    if (dc_dtype_block(s->dtype) > 1) return find_bad_block(s, from, to);
     size_t size = dc_dtype_size(s->dtype);
     bool integer = s->dtype >= DC_I64;
     for (int64_t at = from; !integer && at < to; at += BLOCK) {

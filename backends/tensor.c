@@ -6,13 +6,18 @@
 
 static const struct {
     const char *name;
-    size_t size;
+    uint8_t size; /* of a block */
+    int16_t block;
 } types[DC_DTYPES] = {
-    [DC_F32] = {"F32", 4},         [DC_F16] = {"F16", 2},         [DC_BF16] = {"BF16", 2}, [DC_F64] = {"F64", 8},
-    [DC_F8_E4M3] = {"F8_E4M3", 1}, [DC_F8_E5M2] = {"F8_E5M2", 1}, [DC_I64] = {"I64", 8},   [DC_I32] = {"I32", 4},
-    [DC_I16] = {"I16", 2},         [DC_I8] = {"I8", 1},           [DC_U8] = {"U8", 1},     [DC_BOOL] = {"BOOL", 1},
+    [DC_F32] = {"F32", 4, 1},       [DC_F16] = {"F16", 2, 1},       [DC_BF16] = {"BF16", 2, 1},       [DC_F64] = {"F64", 8, 1},
+    [DC_I64] = {"I64", 8, 1},       [DC_I32] = {"I32", 4, 1},       [DC_I16] = {"I16", 2, 1},         [DC_I8] = {"I8", 1, 1},
+    [DC_U8] = {"U8", 1, 1},         [DC_BOOL] = {"BOOL", 1, 1},     [DC_F8_E4M3] = {"F8_E4M3", 1, 1}, [DC_F8_E5M2] = {"F8_E5M2", 1, 1},
+    [DC_Q4_0] = {"Q4_0", 18, 32},   [DC_Q4_1] = {"Q4_1", 20, 32},   [DC_Q5_0] = {"Q5_0", 22, 32},     [DC_Q5_1] = {"Q5_1", 24, 32},
+    [DC_Q8_0] = {"Q8_0", 34, 32},   [DC_Q2_K] = {"Q2_K", 84, 256},  [DC_Q3_K] = {"Q3_K", 110, 256},   [DC_Q4_K] = {"Q4_K", 144, 256},
+    [DC_Q5_K] = {"Q5_K", 176, 256}, [DC_Q6_K] = {"Q6_K", 210, 256},
 };
 size_t dc_dtype_size(dc_dtype t) { return types[t].size; }
+int dc_dtype_block(dc_dtype t) { return types[t].block; }
 const char *dc_dtype_name(dc_dtype t) { return types[t].name; }
 
 int64_t dc_numel(dc_tensor t)
@@ -117,6 +122,10 @@ dc_tensor dc_borrow(dc_tensor t)
 
 void dc_source_floats(const dc_source *s, int64_t from, int64_t n, float *out)
 {
+    if (dc_dtype_block(s->dtype) > 1) {
+        dc_block_floats(s->dtype, s->data, from, n, out);
+        return;
+    }
     const uint8_t *at = (const uint8_t *)s->data + (size_t)from * dc_dtype_size(s->dtype);
     switch (s->dtype) {
     case DC_F32: memcpy(out, at, (size_t)n * 4); break;
@@ -131,7 +140,7 @@ void dc_source_floats(const dc_source *s, int64_t from, int64_t n, float *out)
     case DC_I8: CONVERT(int8_t, v);
     case DC_U8: CONVERT(uint8_t, v);
     case DC_BOOL: CONVERT(uint8_t, v != 0);
-    case DC_DTYPES: break;
+    default: break;
     }
 }
 

@@ -66,6 +66,21 @@ dc_status dc_map_check(const dc_map *m, dc_error *e)
     return dc_fail(e, DC_DATA, "%s: cut short while in use: expected %llu bytes", m->path, (unsigned long long)m->size);
 }
 
+dc_status dc_map_read(const dc_map *m, uint64_t at, void *to, uint64_t n, const char *part, dc_error *e)
+{
+    for (uint64_t done = 0; done < n;) {
+        ssize_t got = pread(m->fd, (char *)to + done, n - done, (off_t)(at + done));
+        if (got < 0 && errno == EINTR) continue;
+        if (got < 0)
+            return dc_fail(e, DC_IO, "%s: %s, byte %llu: reading failed: %s", m->path, part, (unsigned long long)(at + done), strerror(errno));
+        if (got == 0)
+            return dc_fail(e, DC_DATA, "%s: %s, byte %llu: found the end of the file, expected %llu more bytes", m->path, part,
+                           (unsigned long long)(at + done), (unsigned long long)(n - done));
+        done += (uint64_t)got;
+    }
+    return DC_OK;
+}
+
 void dc_map_forget(const void *at, size_t bytes)
 {
     uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), from = ((uintptr_t)at + page - 1) / page * page, to = ((uintptr_t)at + bytes) / page * page;

@@ -20,6 +20,9 @@ dc_status dc_map_open(dc_map *m, const char *path, dc_error *e);
 void dc_map_close(dc_map *m); /* zeroes *m; a zeroed map is fine */
 /* Is the file still as long as the mapping? DATA when somebody has cut it short meanwhile. */
 dc_status dc_map_check(const dc_map *m, dc_error *e);
+/* Copies n bytes from byte `at` of the file: read, not touched through the mapping, so that a file cut short meanwhile is an error and no
+ * signal. The range lies inside the mapping; `part` names it in messages. Errors: DATA, IO. */
+dc_status dc_map_read(const dc_map *m, uint64_t at, void *to, uint64_t n, const char *part, dc_error *e);
 /* The range has been copied: its pages may leave memory (madvise). Safe for any range. */
 void dc_map_forget(const void *at, size_t bytes);
 

@@ -104,7 +104,7 @@ static void note_misshaped(dc_binder *b, const dc_stored *t, const shape *want)
 }
 
 /* Whole numbers and truth values are no weights. */
-static bool is_real(dc_dtype t) { return t == DC_F32 || t == DC_F16 || t == DC_BF16 || t == DC_F64 || t == DC_F8_E4M3 || t == DC_F8_E5M2; }
+static bool is_real(dc_dtype t) { return t < DC_I64; }
 
 /* Finds NAME; NULL when it is missing or mis-shaped (noted, unless `optional` and missing). alone: no others are stacked with it, and it is
  * no table; then it may lie transposed. */

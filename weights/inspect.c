@@ -58,7 +58,10 @@ static json_t *metadata_of(sheet *d, const dc_weights *w)
 static uint64_t parameters_of(const dc_weights *w)
 {
     uint64_t n = 0;
-    for (int i = 0; i < dc_weights_count(w); i++) n += dc_weights_at(w, i)->bytes / dc_dtype_size(dc_weights_at(w, i)->dtype);
+    for (int i = 0; i < dc_weights_count(w); i++) {
+        const dc_stored *t = dc_weights_at(w, i);
+        n += t->bytes / dc_dtype_size(t->dtype) * (uint64_t)dc_dtype_block(t->dtype);
+    }
     return n;
 }
 
@@ -206,12 +209,13 @@ static dc_status describe_model(sheet *d, json_t *o, const dc_weights *w)
     return s;
 }
 
+/* kind NULL: the file's format. */
 static dc_status inspect_weights(sheet *d, json_t *o, const char *path, const char *kind)
 {
     dc_weights *w = NULL;
     dc_status s = dc_weights_open(&w, path, d->e);
     if (s) return s;
-    put(d, o, "kind", json_string(kind));
+    put(d, o, "kind", json_string(kind ? kind : dc_weights_format(w)));
     describe_weights(d, o, w);
     s = describe_model(d, o, w);
     if (!s) s = describe_hashes(d, o, w);
@@ -357,7 +361,7 @@ dc_status dc_inspect(json_t **out, const char *path, bool hashes, dc_error *e)
     if (dc_is_folder(path)) s = inspect_folder(&d, o, path);
     else if (n > 5 && !strcmp(path + n - 5, ".json")) s = inspect_weights(&d, o, path, "safetensors index");
     else if (begins(path, "\x93NUMPY", 6)) s = inspect_npy(&d, o, path);
-    else s = inspect_weights(&d, o, path, "safetensors");
+    else s = inspect_weights(&d, o, path, NULL);
     if (!s && d.failed) s = dc_fail_memory(d.e, "the description", 0);
     if (s) json_decref(o);
     else *out = o;

@@ -347,9 +347,9 @@ static dc_status keep_split(listing *l, const renaming *to, const dc_stored *t)
 {
     int64_t dim[DC_MAX_RANK];
     dc_status s = DC_OK;
-    if (t->rank < 1 || t->dim[0] % 3 || t->bytes % 3)
-        return dc_fail(l->e, DC_DATA, "%s: tensor %s: found %lld rows, expected q, k and v of equal size", t->file, t->name,
-                       t->rank ? (long long)t->dim[0] : 0);
+    if (t->rank < 1 || t->dim[0] % 3 || t->bytes % (3 * dc_dtype_size(t->dtype)))
+        return dc_fail(l->e, DC_DATA, "%s: tensor %s: found %lld rows of %s, expected q, k and v of equal size, in whole blocks", t->file, t->name,
+                       t->rank ? (long long)t->dim[0] : 0, dc_dtype_name(t->dtype));
     memcpy(dim, t->dim, (size_t)t->rank * sizeof *dim);
     dim[0] /= 3;
     for (int i = 0; !s && i < 3; i++) {

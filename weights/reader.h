@@ -23,11 +23,18 @@ typedef struct dc_container {
     char *header;
     uint64_t header_bytes;
     int64_t *dims;
+    const char *format; /* "safetensors", "gguf" */
 } dc_container;
 
-/* Opens a safetensors file with every check of the format; on error nothing is left open. */
+/* Open a file with every check of its format; on error nothing is left open. */
 dc_status dc_safetensors_open(dc_container *k, const char *path, dc_error *e);
+dc_status dc_gguf_open(dc_container *k, const char *path, dc_error *e);
 void dc_container_close(dc_container *k);
+
+/* Tensors and metadata into their order. DATA for a name that is there twice; metadata: what its list is called ("__metadata__"). */
+dc_status dc_container_sort(dc_container *k, const char *metadata, dc_error *e);
+/* DATA, "FILE: tensor NAME: ..."; names are cut at 200 bytes, so that what is wrong with them still fits. */
+dc_status dc_bad_tensor(dc_error *e, const char *path, const char *name, const char *format, ...) __attribute__((format(printf, 4, 5)));
 
 /* Room for one more element of `size` bytes behind `n`: grows *at by half, false when memory is out. */
 bool dc_grow(void **at, int *room, int n, size_t size);

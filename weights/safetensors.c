@@ -6,9 +6,6 @@
 #include "base/checked.h"
 #include "weights/pull.h"
 #include "weights/reader.h"
-#include <errno.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -25,32 +22,9 @@ typedef struct reading {
     bool metadata_seen;
 } reading;
 
-bool dc_grow(void **at, int *room, int n, size_t size)
-{
-    if (n < *room) return true;
-    int more = *room ? *room + *room / 2 : 64;
-    void *next = realloc(*at, (size_t)more * size);
-    if (!next) return false;
-    *at = next;
-    *room = more;
-    return true;
-}
-
 static dc_status no_memory(reading *r, int n, size_t size) { return dc_fail_memory(r->p.e, r->p.path, (unsigned long long)n * size); }
 
 /* ---- one tensor's entry ---------------------------------------------------------------------------------------- */
-
-/* "FILE: tensor NAME: ..."; names are cut at 200 bytes, so that what is wrong with them still fits. */
-static dc_status bad_tensor(reading *r, const char *name, const char *format, ...) __attribute__((format(printf, 3, 4)));
-static dc_status bad_tensor(reading *r, const char *name, const char *format, ...)
-{
-    char what[400];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(what, sizeof what, format, args);
-    va_end(args);
-    return dc_fail(r->p.e, DC_DATA, "%s: tensor %.200s%s: %s", r->p.path, name, strlen(name) > 200 ? "..." : "", what);
-}
 
 typedef struct entry {
     const char *name;
@@ -69,13 +43,13 @@ static dc_status take_dtype(reading *r, entry *t)
     dc_status s = dc_pull_string(&r->p, &name, "dtype");
     if (s) return s;
     for (int k = 0; k < DC_DTYPES; k++)
-        if (!strcmp(name, dc_dtype_name((dc_dtype)k))) {
+        if (!strcmp(name, dc_dtype_name((dc_dtype)k)) && dc_dtype_block((dc_dtype)k) == 1) {
             t->dtype = (dc_dtype)k;
             return DC_OK;
         }
-    return bad_tensor(r, t->name,
-                      "dtype (header, byte %llu): found %.40s, expected F64, F32, F16, BF16, F8_E4M3, F8_E5M2, I64, I32, I16, I8, U8 or BOOL",
-                      (unsigned long long)t->byte, name);
+    return dc_bad_tensor(r->p.e, r->p.path, t->name,
+                         "dtype (header, byte %llu): found %.40s, expected F64, F32, F16, BF16, F8_E4M3, F8_E5M2, I64, I32, I16, I8, U8 or BOOL",
+                         (unsigned long long)t->byte, name);
 }
 
 static dc_status take_shape(reading *r, entry *t)
@@ -88,8 +62,8 @@ static dc_status take_shape(reading *r, entry *t)
         dc_status s = dc_pull_number(p, &v, "shape");
         if (s) return s;
         if (t->rank == DC_MAX_RANK)
-            return bad_tensor(r, t->name, "shape (header, byte %llu): found more than %d dimensions, expected at most %d",
-                              (unsigned long long)t->byte, DC_MAX_RANK, DC_MAX_RANK);
+            return dc_bad_tensor(r->p.e, r->p.path, t->name, "shape (header, byte %llu): found more than %d dimensions, expected at most %d",
+                                 (unsigned long long)t->byte, DC_MAX_RANK, DC_MAX_RANK);
         t->dim[t->rank++] = v;
     } while (dc_pull_take(p, ','));
     return dc_pull_take(p, ']') ? DC_OK : dc_pull_bad(p, "shape", "',' or ']'");
@@ -117,7 +91,8 @@ static dc_status take_entry(reading *r, entry *t)
             if (s) return s;
             unsigned is = !strcmp(key, "dtype") ? SEEN_DTYPE : !strcmp(key, "shape") ? SEEN_SHAPE : !strcmp(key, "data_offsets") ? SEEN_OFFSETS : 0;
             if (t->seen & is)
-                return bad_tensor(r, t->name, "entry (header, byte %llu): found %s twice, expected once", (unsigned long long)t->byte, key);
+                return dc_bad_tensor(r->p.e, r->p.path, t->name, "entry (header, byte %llu): found %s twice, expected once",
+                                     (unsigned long long)t->byte, key);
             t->seen |= is;
             s = is == SEEN_DTYPE ? take_dtype(r, t) : is == SEEN_SHAPE ? take_shape(r, t) : is == SEEN_OFFSETS ? take_offsets(r, t) : dc_pull_skip(p);
             if (s) return s;
@@ -126,8 +101,8 @@ static dc_status take_entry(reading *r, entry *t)
     }
     if (t->seen == SEEN_ALL) return DC_OK;
     const char *lacks = !(t->seen & SEEN_DTYPE) ? "dtype" : !(t->seen & SEEN_SHAPE) ? "shape" : "data_offsets";
-    return bad_tensor(r, t->name, "entry (header, byte %llu): found no %s, expected dtype, shape and data_offsets", (unsigned long long)t->byte,
-                      lacks);
+    return dc_bad_tensor(r->p.e, r->p.path, t->name, "entry (header, byte %llu): found no %s, expected dtype, shape and data_offsets",
+                         (unsigned long long)t->byte, lacks);
 }
 
 /* The bytes between the offsets are those of the shape, in 64 bits and without wrapping. Tensors that reach beyond the end of the file are
@@ -138,13 +113,15 @@ static dc_status check_entry(reading *r, const entry *t)
     bool fits = true;
     for (int i = 0; i < t->rank; i++) fits = fits && dc_mul_u64(n, t->dim[i], &n);
     if (!fits || !dc_mul_u64(n, dc_dtype_size(t->dtype), &bytes))
-        return bad_tensor(r, t->name, "shape (header, byte %llu): found more than 2^64 bytes, expected fewer", (unsigned long long)t->byte);
+        return dc_bad_tensor(r->p.e, r->p.path, t->name, "shape (header, byte %llu): found more than 2^64 bytes, expected fewer",
+                             (unsigned long long)t->byte);
     if (t->end < t->begin)
-        return bad_tensor(r, t->name, "data_offsets (header, byte %llu): found [%llu, %llu], expected an end behind the beginning",
-                          (unsigned long long)t->byte, (unsigned long long)t->begin, (unsigned long long)t->end);
+        return dc_bad_tensor(r->p.e, r->p.path, t->name, "data_offsets (header, byte %llu): found [%llu, %llu], expected an end behind the beginning",
+                             (unsigned long long)t->byte, (unsigned long long)t->begin, (unsigned long long)t->end);
     if (t->end - t->begin != bytes)
-        return bad_tensor(r, t->name, "data_offsets (header, byte %llu): found %llu bytes, expected %llu (%s and the shape)",
-                          (unsigned long long)t->byte, (unsigned long long)(t->end - t->begin), (unsigned long long)bytes, dc_dtype_name(t->dtype));
+        return dc_bad_tensor(r->p.e, r->p.path, t->name, "data_offsets (header, byte %llu): found %llu bytes, expected %llu (%s and the shape)",
+                             (unsigned long long)t->byte, (unsigned long long)(t->end - t->begin), (unsigned long long)bytes,
+                             dc_dtype_name(t->dtype));
     if (t->end > r->end || !r->end_name) {
         r->end = t->end;
         r->end_name = t->name;
@@ -199,11 +176,11 @@ static dc_status take_tensor(reading *r)
     if (s) return s;
     if (!strcmp(t.name, "__metadata__")) return take_metadata(r);
     if (strlen(t.name) > DC_MAX_NAME)
-        return bad_tensor(r, t.name, "name (header, byte %llu): found %zu bytes, expected at most %d", (unsigned long long)t.byte, strlen(t.name),
-                          DC_MAX_NAME);
+        return dc_bad_tensor(r->p.e, r->p.path, t.name, "name (header, byte %llu): found %zu bytes, expected at most %d", (unsigned long long)t.byte,
+                             strlen(t.name), DC_MAX_NAME);
     if (r->k->n_tensors == DC_MAX_TENSORS)
-        return bad_tensor(r, t.name, "header, byte %llu: found more than %d tensors, expected at most that", (unsigned long long)t.byte,
-                          DC_MAX_TENSORS);
+        return dc_bad_tensor(r->p.e, r->p.path, t.name, "header, byte %llu: found more than %d tensors, expected at most that",
+                             (unsigned long long)t.byte, DC_MAX_TENSORS);
     s = take_entry(r, &t);
     if (!s) s = check_entry(r, &t);
     if (!s) s = keep_entry(r, &t);
@@ -240,15 +217,6 @@ static int by_place(const void *a, const void *b)
     return 0;
 }
 
-int dc_stored_by_name(const void *a, const void *b) { return strcmp(((const dc_stored *)a)->name, ((const dc_stored *)b)->name); }
-
-static int by_key(const void *a, const void *b) { return strcmp(((const dc_pair *)a)->key, ((const dc_pair *)b)->key); }
-
-static void sort(void *at, int n, size_t size, int (*order)(const void *, const void *))
-{
-    if (n > 1) qsort(at, (size_t)n, size, order);
-}
-
 /* The file has the length that its tensors need. */
 static dc_status check_length(reading *r)
 {
@@ -257,8 +225,8 @@ static dc_status check_length(reading *r)
     if (r->end < r->data_bytes)
         return dc_fail(r->p.e, DC_DATA, "%s: data: found %llu bytes behind the last tensor, expected the file to end at byte %llu", r->p.path,
                        (unsigned long long)(r->data_bytes - r->end), (unsigned long long)(head + r->end));
-    dc_status s = bad_tensor(r, r->end_name, "data: found a file of %llu bytes, expected %llu and %llu", (unsigned long long)size,
-                             (unsigned long long)head, (unsigned long long)r->end);
+    dc_status s = dc_bad_tensor(r->p.e, r->p.path, r->end_name, "data: found a file of %llu bytes, expected %llu and %llu", (unsigned long long)size,
+                                (unsigned long long)head, (unsigned long long)r->end);
     dc_hint(r->p.e, "The file is cut short, as after an unfinished download, or damaged.");
     return s;
 }
@@ -268,29 +236,16 @@ static dc_status check_places(reading *r)
 {
     dc_container *k = r->k;
     uint64_t at = 0;
-    sort(k->tensor, k->n_tensors, sizeof *k->tensor, by_place);
+    if (k->n_tensors > 1) qsort(k->tensor, (size_t)k->n_tensors, sizeof *k->tensor, by_place);
     for (int i = 0; i < k->n_tensors; i++) {
         const dc_stored *t = &k->tensor[i];
         uint64_t begin = (uint64_t)((const uint8_t *)t->data - r->data);
         if (begin != at)
-            return bad_tensor(r, t->name, "data_offsets: found a beginning at %llu, expected %llu (%s behind %.200s)", (unsigned long long)begin,
-                              (unsigned long long)at, begin < at ? "an overlap" : "a hole", i ? k->tensor[i - 1].name : "the header");
+            return dc_bad_tensor(r->p.e, r->p.path, t->name, "data_offsets: found a beginning at %llu, expected %llu (%s behind %.200s)",
+                                 (unsigned long long)begin, (unsigned long long)at, begin < at ? "an overlap" : "a hole",
+                                 i ? k->tensor[i - 1].name : "the header");
         at += t->bytes;
     }
-    return DC_OK;
-}
-
-static dc_status check_names(reading *r)
-{
-    dc_container *k = r->k;
-    sort(k->tensor, k->n_tensors, sizeof *k->tensor, dc_stored_by_name);
-    for (int i = 1; i < k->n_tensors; i++)
-        if (!dc_stored_by_name(&k->tensor[i - 1], &k->tensor[i]))
-            return bad_tensor(r, k->tensor[i].name, "name: found twice in the header, expected once");
-    sort(k->metadata, k->n_metadata, sizeof *k->metadata, by_key);
-    for (int i = 1; i < k->n_metadata; i++)
-        if (!by_key(&k->metadata[i - 1], &k->metadata[i]))
-            return dc_fail(r->p.e, DC_DATA, "%s: __metadata__: %.200s: found twice, expected once", r->p.path, k->metadata[i].key);
     return DC_OK;
 }
 
@@ -304,7 +259,6 @@ static void hint_by_magic(const dc_map *m, dc_error *e)
     } known[] = {
         {"PK\x03\x04", "It looks like a torch file (.ckpt, .pt, .bin): get the safetensors version of the model, or convert it."},
         {"\x80\x02", "It looks like a pickle (.ckpt, .pt, .bin): get the safetensors version of the model, or convert it."},
-        {"GGUF", "It looks like a GGUF file, which is not read yet."},
         {"version https://git-lfs", "It is a Git LFS pointer, not the file itself: fetch it with git lfs pull."},
         {"<", "It looks like a web page: the download went wrong."},
         {"{", "It looks like JSON: an index of shards must be named *.json."},
@@ -337,21 +291,6 @@ static dc_status read_length(const dc_map *m, uint64_t *n, dc_error *e)
     return s;
 }
 
-static dc_status read_text(const dc_map *m, char *text, uint64_t n, dc_error *e)
-{
-    for (uint64_t done = 0; done < n;) {
-        ssize_t got = pread(m->fd, text + done, n - done, (off_t)(8 + done));
-        if (got < 0 && errno == EINTR) continue;
-        if (got < 0) return dc_fail(e, DC_IO, "%s: header, byte %llu: reading failed: %s", m->path, (unsigned long long)(8 + done), strerror(errno));
-        if (got == 0)
-            return dc_fail(e, DC_DATA, "%s: header, byte %llu: found the end of the file, expected %llu more bytes", m->path,
-                           (unsigned long long)(8 + done), (unsigned long long)(n - done));
-        done += (uint64_t)got;
-    }
-    text[n] = 0;
-    return DC_OK;
-}
-
 static dc_status read_container(dc_container *k, dc_error *e)
 {
     uint64_t n;
@@ -360,30 +299,21 @@ static dc_status read_container(dc_container *k, dc_error *e)
     if (!(k->header = malloc(n + 1))) return dc_fail_memory(e, k->map.path, n + 1);
     k->header_bytes = n;
     reading r = {.k = k, .data = k->map.data + 8 + n, .data_bytes = k->map.size - 8 - n};
-    s = read_text(&k->map, k->header, n, e);
+    k->header[n] = 0;
+    s = dc_map_read(&k->map, 8, k->header, n, "header", e);
     if (!s) s = dc_pull_begin(&r.p, k->map.path, "header", 8, k->header, n, e);
     if (!s) s = take_header(&r);
     if (!s) s = check_length(&r);
     if (!s) s = check_places(&r);
-    if (!s) s = check_names(&r);
+    if (!s) s = dc_container_sort(k, "__metadata__", e);
     return s;
 }
 
 dc_status dc_safetensors_open(dc_container *k, const char *path, dc_error *e)
 {
-    *k = (dc_container){.map.fd = -1};
+    *k = (dc_container){.map.fd = -1, .format = "safetensors"};
     dc_status s = dc_map_open(&k->map, path, e);
     if (!s) s = read_container(k, e);
     if (s) dc_container_close(k);
     return s;
-}
-
-void dc_container_close(dc_container *k)
-{
-    dc_map_close(&k->map);
-    free(k->tensor);
-    free(k->metadata);
-    free(k->dims);
-    free(k->header);
-    *k = (dc_container){.map.fd = -1};
 }

@@ -6,8 +6,10 @@
 #include "weights/reader.h"
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define MAX_SHARDS 1024
 #define MAX_INDEX  (64u << 20)
@@ -184,11 +186,32 @@ static dc_status open_index(dc_weights *w, dc_error *e)
 
 /* ---- opening ------------------------------------------------------------------------------------------------------ */
 
+/* Formats by the bytes that their files begin with; what begins otherwise is read as safetensors. */
+static const struct {
+    const char *magic;
+    size_t n;
+    dc_status (*open)(dc_container *k, const char *path, dc_error *e);
+} formats[] = {
+    {"GGUF", 4, dc_gguf_open},
+    {"", 0, dc_safetensors_open},
+};
+
+static dc_status open_container(dc_container *k, const char *path, dc_error *e)
+{
+    char begin[8] = "";
+    size_t i = 0;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* when it cannot be read, the reader says so */
+    ssize_t got = fd < 0 ? 0 : pread(fd, begin, sizeof begin, 0);
+    if (fd >= 0) close(fd);
+    while ((ssize_t)formats[i].n > got || memcmp(begin, formats[i].magic, formats[i].n)) i += formats[i].n > 0;
+    return formats[i].open(k, path, e);
+}
+
 static dc_status open_single(dc_weights *w, dc_error *e)
 {
     w->part = dc_calloc(1, sizeof *w->part);
     if (!w->part) return dc_fail_memory(e, w->path, sizeof *w->part);
-    dc_status s = dc_safetensors_open(w->part, w->path, e);
+    dc_status s = open_container(w->part, w->path, e);
     if (s) return s;
     w->n_parts = 1;
     w->tensor = w->part->tensor;
@@ -330,6 +353,7 @@ void dc_weights_forget(const dc_weights *w)
 int dc_weights_count(const dc_weights *w) { return w->n_tensors; }
 const dc_stored *dc_weights_at(const dc_weights *w, int i) { return &w->tensor[i]; }
 const char *dc_weights_path(const dc_weights *w) { return w->path; }
+const char *dc_weights_format(const dc_weights *w) { return files_of(w)->n_parts ? files_of(w)->part[0].format : "safetensors"; }
 
 int dc_weights_file_count(const dc_weights *w) { return files_of(w)->n_parts; }
 const char *dc_weights_file_at(const dc_weights *w, int i) { return files_of(w)->part[i].map.path; }

@@ -1,4 +1,4 @@
-/* weights.h - named tensors in mapped files: one safetensors file, several shards, or a component folder of
+/* weights.h - named tensors in mapped files: one safetensors or GGUF file, several shards, or a component folder of
  * a diffusers model (other containers add one reader each); or a part of such a file under other names (parts.h). */
 #ifndef DC_WEIGHTS_WEIGHTS_H
 #define DC_WEIGHTS_WEIGHTS_H
@@ -13,7 +13,7 @@ typedef struct dc_stored {
     const char *file; /* path of the file that holds it, for messages */
     dc_dtype dtype;
     int rank;
-    const int64_t *dim; /* rank of them */
+    const int64_t *dim; /* rank of them, the last one the fastest */
     const void *data;   /* mapped; not aligned */
     uint64_t bytes;
     bool transposed; /* a matrix [dim 0, dim 1] that lies as [dim 1, dim 0] */
@@ -21,7 +21,7 @@ typedef struct dc_stored {
 
 typedef struct dc_weights dc_weights;
 
-/* path: a safetensors file, or an index of shards (any *.json; the shards lie beside it or below). All checks of the format are made
+/* path: a safetensors or GGUF file (told by its first bytes), or an index of shards (any *.json; the shards lie beside it or below). All checks of the format are made
  * here, and that index and shards agree.
  * Errors: NO_INPUT, DATA (file, what, where, found, expected), DENIED (a shard name that leaves the folder), NO_MEMORY. */
 dc_status dc_weights_open(dc_weights **out, const char *path, dc_error *e);
@@ -39,6 +39,7 @@ int dc_weights_count(const dc_weights *w);
 const dc_stored *dc_weights_at(const dc_weights *w, int i);              /* in name order */
 const dc_stored *dc_weights_find(const dc_weights *w, const char *name); /* NULL: not there */
 const char *dc_weights_path(const dc_weights *w);                        /* as opened */
+const char *dc_weights_format(const dc_weights *w);                      /* "safetensors", "gguf": of the files */
 /* The files that hold the tensors: one, or the shards in name order. */
 int dc_weights_file_count(const dc_weights *w);
 const char *dc_weights_file_at(const dc_weights *w, int i);

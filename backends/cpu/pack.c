@@ -112,19 +112,55 @@ static const dc_source *find_row(const dc_param_desc *d, int64_t *row)
         ((type *)to)[(size_t)i * width] = v;                                                                                                         \
     }
 
-static void scatter(const dc_source *s, int64_t at, size_t step, int n, dc_dtype type, char *to, size_t width)
+static void scatter(const char *from, size_t step, int n, size_t size, char *to, size_t width)
 {
-    const char *from = (const char *)s->data + (size_t)at * dc_dtype_size(s->dtype);
-    if (s->dtype == type && type == DC_F32) {
+    if (size == sizeof(uint32_t)) {
         SCATTER(uint32_t)
-    } else if (s->dtype == type) {
-        SCATTER(uint16_t)
     } else {
-        for (int i = 0; i < n; i++) {
-            float v = dc_source_value(s, at + (int64_t)((size_t)i * step));
-            if (type == DC_F32) ((float *)to)[(size_t)i * width] = v;
-            else ((uint16_t *)to)[(size_t)i * width] = dc_f32_to_f16(v); /* fp8 only: exact */
+        SCATTER(uint16_t)
+    }
+}
+
+/* Numbers on their way from a type of the file to another one of the panel. */
+typedef union stretch {
+    float f[PACK_CHANNELS * CPU_MOST_TAPS];
+    uint16_t h[PACK_CHANNELS * CPU_MOST_TAPS];
+} stretch;
+
+static void convert(const packing *k, const dc_source *s, int64_t at, int n, stretch *out)
+{
+    cpu_source_floats(k->g, s, at, n, out->f);
+    for (int i = 0; k->w->type != DC_F32 && i < n; i++) out->h[i] = dc_f32_to_f16(out->f[i]); /* fp8 only: exact */
+}
+
+/* pack_column for a type that the panel has not: in the order of the file, [channel][tap], as blocks are not to be taken apart. */
+static void convert_column(const packing *k, const dc_source *s, char *panel, int width, int column, int64_t row, int from, int n)
+{
+    const dc_param_desc *d = &k->p->desc;
+    const int taps = d->kh * d->kw, most = PACK_CHANNELS * CPU_MOST_TAPS / taps > 0 ? PACK_CHANNELS * CPU_MOST_TAPS / taps : 1;
+    const size_t size = dc_dtype_size(k->w->type);
+    for (int end = from + n; from < end; from += n) {
+        n = end - from < most ? end - from : most;
+        for (int tap = 0, together; tap < taps; tap += together) { /* all of them, but of kernels larger than the stretch */
+            stretch v;
+            together = taps - tap < PACK_CHANNELS * CPU_MOST_TAPS ? taps - tap : PACK_CHANNELS * CPU_MOST_TAPS;
+            convert(k, s, (row * d->in + from) * taps + tap, n * together, &v);
+            for (int t = 0; t < together; t++)
+                scatter((char *)&v + (size_t)t * size, (size_t)together, n, size,
+                        panel + ((size_t)((tap + t) * d->in + from) * (size_t)width + (size_t)column) * size, (size_t)width);
         }
+    }
+}
+
+/* The same for `rows` columns of a transposed weight, which lie side by side in the file. */
+static void convert_transposed(const packing *k, char *panel, int width, int column, int64_t row, int rows, int from, int n)
+{
+    const dc_param_desc *d = &k->p->desc;
+    const size_t size = dc_dtype_size(k->w->type);
+    for (int i = from; i < from + n; i++) {
+        stretch v;
+        convert(k, &d->weight[0], (int64_t)i * d->out + row, rows, &v);
+        memcpy(panel + ((size_t)i * (size_t)width + (size_t)column) * size, &v, (size_t)rows * size);
     }
 }
 
@@ -136,11 +172,15 @@ static void pack_column(const packing *k, char *panel, int width, int column, in
     int taps = d->kh * d->kw;
     size_t size = dc_dtype_size(k->w->type);
     const dc_source *s = d->transposed ? &d->weight[0] : find_row(d, &row);
+    if (s->dtype != k->w->type) {
+        convert_column(k, s, panel, width, column, row, from, n);
+        return;
+    }
     for (int tap = 0; tap < taps; tap++) {
         char *to = panel + ((size_t)(tap * d->in + from) * (size_t)width + (size_t)column) * size;
         int64_t at = d->transposed ? (int64_t)from * d->out + row : (row * d->in + from) * taps + tap;
         size_t step = d->transposed ? (size_t)d->out : (size_t)taps;
-        scatter(s, at, step, n, k->w->type, to, (size_t)width);
+        scatter((const char *)s->data + (size_t)at * size, step, n, size, to, (size_t)width);
     }
 }
 
@@ -202,7 +242,9 @@ static void pack_places(const packing *k, char *panel, int width, int column, in
 
 static void pack_rows(const packing *k, char *panel, int width, int column, int64_t row, int rows, int from, int n)
 {
+    const dc_param_desc *d = &k->p->desc;
     if (k->g->per > 1) pack_places(k, panel, width, column, row, rows, from, n);
+    else if (d->transposed && d->weight[0].dtype != k->w->type) convert_transposed(k, panel, width, column, row, rows, from, n);
     else
         for (int c = 0; c < rows; c++) pack_column(k, panel, width, column + c, row + c, from, n);
 }

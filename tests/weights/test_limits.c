@@ -1,19 +1,8 @@
 /* The limits of the safetensors reader and of indexes: what is at a limit is read, what is over it is refused; and what a hostile
  * header may cost: at most twice its bytes and 16 MiB of memory, at most a second a MiB. */
-#include "tests/weights/files.h"
+#include "tests/weights/bounds.h"
 #include "weights/reader.h"
 #include <sys/mman.h>
-#include <sys/resource.h>
-#include <sys/wait.h>
-#include <time.h>
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#define SANITIZED (__has_feature(address_sanitizer) || __has_feature(memory_sanitizer) || __has_feature(thread_sanitizer))
-#else
-#define SANITIZED 0
-#endif
 
 /* A file in memory being written: the length of the header comes last. */
 typedef struct maker {
@@ -48,42 +37,6 @@ static void fill(maker *m, char c, uint64_t n)
     char block[4096];
     memset(block, c, sizeof block);
     for (; n; n -= n < sizeof block ? n : sizeof block) fwrite(block, 1, n < sizeof block ? n : sizeof block, m->f);
-}
-
-static uint64_t status_kib(const char *key)
-{
-    char line[256];
-    unsigned long long v = 0;
-    FILE *f = fopen("/proc/self/status", "r");
-    while (f && fgets(line, sizeof line, f))
-        if (!strncmp(line, key, strlen(key))) sscanf(line + strlen(key), ": %llu", &v);
-    if (f) fclose(f);
-    return v;
-}
-
-/* Opens the file in a child that has no more data memory than allowed for n bytes read; its status must be `want`, its time below a
- * second a MiB (and a second). */
-static void within_bounds(const char *path, uint64_t n, dc_status want, const char *says)
-{
-    struct timespec a, b;
-    clock_gettime(CLOCK_MONOTONIC, &a);
-    pid_t child = fork();
-    if (!child) {
-        rlim_t limit = status_kib("VmData") * 1024 + 2 * n + (16u << 20);
-        struct rlimit r = {limit, limit};
-        dc_weights *w;
-        dc_error e = {0};
-        if (!SANITIZED) setrlimit(RLIMIT_DATA, &r);
-        dc_status s = dc_weights_open(&w, path, &e);
-        if (s != want || !strstr(e.text, says)) fprintf(stderr, "%s: found %d \"%s\", expected %d \"%s\"\n", path, s, e.text, want, says);
-        _exit(s != want || !strstr(e.text, says));
-    }
-    int status;
-    assert_int_equal(waitpid(child, &status, 0), child);
-    clock_gettime(CLOCK_MONOTONIC, &b);
-    double seconds = (double)(b.tv_sec - a.tv_sec) + 1e-9 * (double)(b.tv_nsec - a.tv_nsec);
-    assert_int_equal(status, 0);
-    if (seconds > 1 + (double)n / (1 << 20)) fail_msg("%s took %.2f s", path, seconds);
 }
 
 /* count tensors of one byte each, their names unlike from the first letter on or only at the end, shapes of this rank */

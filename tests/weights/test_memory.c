@@ -71,6 +71,14 @@ static dc_status open_file(dc_error *e)
     return s;
 }
 
+static dc_status open_gguf(dc_error *e)
+{
+    dc_weights *w;
+    dc_status s = dc_weights_open(&w, TEST_DATA "/golden/gguf/values.gguf", e);
+    dc_weights_close(w);
+    return s;
+}
+
 static dc_status open_folder(dc_error *e)
 {
     dc_weights *w;
@@ -170,6 +178,7 @@ static void every_allocation(void **state)
     write_tensors("b", "{\"y\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}}", 1);
     write_text("index.json", "{\"weight_map\":{\"x\":\"a\",\"y\":\"b\"}}");
     fail_each(open_file, DC_OK, 6);
+    fail_each(open_gguf, DC_OK, 10);
     fail_each(open_folder, DC_OK, 10);
     fail_each(open_index, DC_OK, 14);
     fail_each(bind, DC_OK, 15);

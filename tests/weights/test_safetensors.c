@@ -325,7 +325,6 @@ static void other_files(void **state)
         {"\x00\xe1\xf5\x05\0\0\0\0{}", 10, "header length: found 100000000 bytes, expected at most the 2", "cut short"},
         {"PK\3\4\0\0\0\0\0\0\0\0", 12, "header length", "torch file"},
         {"\x80\2}q\0X\1\0\0\0", 10, "header length", "pickle"},
-        {"GGUF\3\0\0\0\0\0\0\0", 12, "header length", "GGUF"},
         {"version https://git-lfs.github.com/spec/v1\noid", 46, "header length", "LFS"},
         {"<!DOCTYPE html>", 15, "header length", "web page"},
         {"{\"weight_map\":{}}", 17, "header length", "JSON"},
