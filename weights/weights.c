@@ -199,11 +199,12 @@ static const struct {
 static dc_status open_container(dc_container *k, const char *path, dc_error *e)
 {
     char begin[8] = "";
+    const size_t last = sizeof formats / sizeof *formats - 1;
     size_t i = 0;
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* when it cannot be read, the reader says so */
-    ssize_t got = fd < 0 ? 0 : pread(fd, begin, sizeof begin, 0);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    ssize_t got = fd < 0 ? -1 : pread(fd, begin, sizeof begin, 0); /* what cannot be read, a folder for one, the last reader tells */
     if (fd >= 0) close(fd);
-    while ((ssize_t)formats[i].n > got || memcmp(begin, formats[i].magic, formats[i].n)) i += formats[i].n > 0;
+    while (i < last && ((ssize_t)formats[i].n > got || memcmp(begin, formats[i].magic, formats[i].n))) i++;
     return formats[i].open(k, path, e);
 }
 
