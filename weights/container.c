@@ -50,5 +50,6 @@ void dc_container_close(dc_container *k)
     free(k->metadata);
     free(k->dims);
     free(k->header);
+    free(k->copies);
     *k = (dc_container){.map.fd = -1};
 }

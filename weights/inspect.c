@@ -209,13 +209,13 @@ static dc_status describe_model(sheet *d, json_t *o, const dc_weights *w)
     return s;
 }
 
-/* kind NULL: the file's format. */
-static dc_status inspect_weights(sheet *d, json_t *o, const char *path, const char *kind)
+/* suffix: of the kind, behind the format. */
+static dc_status inspect_weights(sheet *d, json_t *o, const char *path, const char *suffix)
 {
     dc_weights *w = NULL;
     dc_status s = dc_weights_open(&w, path, d->e);
     if (s) return s;
-    put(d, o, "kind", json_string(kind ? kind : dc_weights_format(w)));
+    put(d, o, "kind", json_sprintf("%s%s", dc_weights_format(w), suffix));
     describe_weights(d, o, w);
     s = describe_model(d, o, w);
     if (!s) s = describe_hashes(d, o, w);
@@ -359,9 +359,9 @@ dc_status dc_inspect(json_t **out, const char *path, bool hashes, dc_error *e)
     *out = NULL;
     put(&d, o, "path", text(path));
     if (dc_is_folder(path)) s = inspect_folder(&d, o, path);
-    else if (n > 5 && !strcmp(path + n - 5, ".json")) s = inspect_weights(&d, o, path, "safetensors index");
+    else if (n > 5 && !strcmp(path + n - 5, ".json")) s = inspect_weights(&d, o, path, " index");
     else if (begins(path, "\x93NUMPY", 6)) s = inspect_npy(&d, o, path);
-    else s = inspect_weights(&d, o, path, NULL);
+    else s = inspect_weights(&d, o, path, "");
     if (!s && d.failed) s = dc_fail_memory(d.e, "the description", 0);
     if (s) json_decref(o);
     else *out = o;

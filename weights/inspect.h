@@ -5,11 +5,11 @@
 #include "base/status.h"
 
 /* hashes: also sha256 and autov2 of each file (all of it is read then, unless it is remembered: hash.h).
- * Describes a weights file (safetensors, GGUF), an index of shards (.json), a diffusers model or one of its component folders, or a
- * .npy. *out (json_decref it) always has
- *     path, kind: "safetensors", "gguf", "safetensors index", "diffusers model", "component" or "npy"
+ * Describes a weights file (safetensors, torch, GGUF: told by its first bytes), an index of shards (.json), a diffusers model or one of its
+ * component folders, or a .npy. *out (json_decref it) always has
+ *     path, kind: "safetensors", "torch" or "gguf", each with " index" behind it for shards, "diffusers model", "component" or "npy"
  * and by kind:
- *     safetensors, gguf, index: WEIGHTS, model (when it holds parts of one), tensor_list: [{name, dtype, shape}] in name order
+ *     safetensors, torch, gguf, index: WEIGHTS, model (when it holds parts of one), tensor_list: [{name, dtype, shape}] in name order
  *     component: class or architectures, what of its config tells its size and use, and, when it has weights, file, WEIGHTS
  *     diffusers model: class, prediction ("epsilon" when the scheduler does not say), components: {name: as a component, or
  *         missing: why its folder or weights cannot be read}

@@ -13,7 +13,8 @@ typedef struct dc_pair {
     const char *key, *value;
 } dc_pair;
 
-/* One mapped file and the tensors in it. Names and metadata live in `header`, shapes in `dims`. */
+/* One mapped file and the tensors in it. Names and metadata live in `header`, shapes in `dims`; tensors that could not be used in the file
+ * as they lie there, in `copies`. */
 typedef struct dc_container {
     dc_map map;
     dc_stored *tensor; /* in name order, names unique */
@@ -23,12 +24,18 @@ typedef struct dc_container {
     char *header;
     uint64_t header_bytes;
     int64_t *dims;
-    const char *format; /* "safetensors", "gguf" */
+    void *copies;
+    const char *format; /* "safetensors", "torch", "gguf" */
 } dc_container;
 
 /* Open a file with every check of its format; on error nothing is left open. */
 dc_status dc_safetensors_open(dc_container *k, const char *path, dc_error *e);
 dc_status dc_gguf_open(dc_container *k, const char *path, dc_error *e);
+/* Opens a checkpoint of torch.save, of today's zip format or of the one before; on error nothing is left open. */
+dc_status dc_torch_open(dc_container *k, const char *path, dc_error *e);
+/* Do a file's first bytes (n of them, of DC_HEAD_BYTES) say that it is one of torch's, or a pickle? */
+bool dc_torch_is(const uint8_t *head, size_t n);
+#define DC_HEAD_BYTES 512
 void dc_container_close(dc_container *k);
 
 /* Tensors and metadata into their order. DATA for a name that is there twice; metadata: what its list is called ("__metadata__"). */

@@ -257,8 +257,6 @@ static void hint_by_magic(const dc_map *m, dc_error *e)
     static const struct {
         const char *begins, *hint;
     } known[] = {
-        {"PK\x03\x04", "It looks like a torch file (.ckpt, .pt, .bin): get the safetensors version of the model, or convert it."},
-        {"\x80\x02", "It looks like a pickle (.ckpt, .pt, .bin): get the safetensors version of the model, or convert it."},
         {"version https://git-lfs", "It is a Git LFS pointer, not the file itself: fetch it with git lfs pull."},
         {"<", "It looks like a web page: the download went wrong."},
         {"{", "It looks like JSON: an index of shards must be named *.json."},

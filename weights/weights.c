@@ -7,6 +7,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -26,6 +27,32 @@ struct dc_weights {
     char *names;          /* of a view */
     int64_t *dims;        /* of a view */
 };
+
+/* ---- one file ------------------------------------------------------------------------------------------------------ */
+
+static bool is_gguf(const uint8_t *head, size_t n) { return n >= 4 && !memcmp(head, "GGUF", 4); }
+static bool is_any(const uint8_t *head, size_t n) { return head && n <= DC_HEAD_BYTES; }
+
+/* Formats by the bytes that their files begin with, one reader each, whose refusal is final; what is none of the others is read as
+ * safetensors, which has no mark. */
+static const struct {
+    bool (*is)(const uint8_t *head, size_t n);
+    dc_status (*open)(dc_container *k, const char *path, dc_error *e);
+} formats[] = {
+    {is_gguf, dc_gguf_open},
+    {dc_torch_is, dc_torch_open},
+    {is_any, dc_safetensors_open},
+};
+
+static dc_status open_container(dc_container *k, const char *path, dc_error *e)
+{
+    uint8_t head[DC_HEAD_BYTES] = {0};
+    int i = 0, fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* what cannot be read, a folder for one, the last reader tells */
+    ssize_t got = fd < 0 ? 0 : pread(fd, head, sizeof head, 0);
+    if (fd >= 0) close(fd);
+    while (!formats[i].is(head, got > 0 ? (size_t)got : 0)) i++;
+    return formats[i].open(k, path, e);
+}
 
 static bool ends_with(const char *s, const char *tail)
 {
@@ -115,7 +142,7 @@ static dc_status open_shard(dc_weights *w, const char *folder, const place *at, 
     if (!dc_is_safe_relative(at->file))
         return dc_fail(e, DC_DENIED, "%s: weight_map: found the file name %s, expected one inside the folder", w->path, at->file);
     char *path = dc_path_join(folder, at->file);
-    dc_status s = path ? dc_safetensors_open(k, path, e) : dc_fail_memory(e, at->file, strlen(at->file));
+    dc_status s = path ? open_container(k, path, e) : dc_fail_memory(e, at->file, strlen(at->file));
     free(path);
     if (s == DC_NO_INPUT) dc_hint(e, "The index %s names this file: a part of the model is missing.", w->path);
     if (s) return s;
@@ -186,28 +213,6 @@ static dc_status open_index(dc_weights *w, dc_error *e)
 
 /* ---- opening ------------------------------------------------------------------------------------------------------ */
 
-/* Formats by the bytes that their files begin with; what begins otherwise is read as safetensors. */
-static const struct {
-    const char *magic;
-    size_t n;
-    dc_status (*open)(dc_container *k, const char *path, dc_error *e);
-} formats[] = {
-    {"GGUF", 4, dc_gguf_open},
-    {"", 0, dc_safetensors_open},
-};
-
-static dc_status open_container(dc_container *k, const char *path, dc_error *e)
-{
-    char begin[8] = "";
-    const size_t last = sizeof formats / sizeof *formats - 1;
-    size_t i = 0;
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    ssize_t got = fd < 0 ? -1 : pread(fd, begin, sizeof begin, 0); /* what cannot be read, a folder for one, the last reader tells */
-    if (fd >= 0) close(fd);
-    while (i < last && ((ssize_t)formats[i].n > got || memcmp(begin, formats[i].magic, formats[i].n))) i++;
-    return formats[i].open(k, path, e);
-}
-
 static dc_status open_single(dc_weights *w, dc_error *e)
 {
     w->part = dc_calloc(1, sizeof *w->part);
@@ -266,26 +271,53 @@ void dc_weights_adopt(dc_weights *view, dc_weights *w) { view->adopted = w; }
 
 /* ---- component folders --------------------------------------------------------------------------------------------- */
 
-/* How a file of the folder is wanted, the best first. */
-typedef enum rank { PLAIN, FP16, VARIANT, INDEX, INDEX_FP16, INDEX_VARIANT, SHARD, FOREIGN, UNWANTED, RANKS } rank;
+/* How a file of the folder is wanted, the best first; all of torch's are behind all of safetensors. */
+typedef enum rank {
+    PLAIN,
+    FP16,
+    VARIANT,
+    INDEX,
+    INDEX_FP16,
+    INDEX_VARIANT,
+    TORCH, /* the same six again */
+    SHARD = 2 * TORCH,
+    FOREIGN,
+    UNWANTED,
+    RANKS
+} rank;
 
-/* STEM.safetensors, STEM.VARIANT.safetensors, STEM.safetensors.index.json, and an index's variant in both spellings:
- * STEM.safetensors.index.VARIANT.json (diffusers, transformers) and STEM.VARIANT.safetensors.index.json. */
-static rank rank_of(const char *name, const char *stem)
+/* STEM.TYPE, STEM.VARIANT.TYPE, STEM.TYPE.index.json, and an index's variant in both spellings: STEM.TYPE.index.VARIANT.json (diffusers,
+ * transformers) and STEM.VARIANT.TYPE.index.json. */
+static rank rank_of_type(const char *name, const char *stem, const char *type)
 {
-    static const char *const foreign[] = {".bin", ".pt", ".pth", ".ckpt", ".msgpack", ".onnx", ".h5", ".gguf", ".bin.index.json"};
-    for (size_t i = 0; i < sizeof foreign / sizeof *foreign; i++)
-        if (ends_with(name, foreign[i])) return FOREIGN;
+    char index[32], fp16[32];
     size_t n = strlen(stem);
     if (strncmp(name, stem, n) != 0) return UNWANTED;
     const char *rest = name + n;
-    if (ends_with(rest, ".json") && strstr(rest, ".safetensors.index.") && *rest == '.') {
-        if (!strcmp(rest, ".safetensors.index.json")) return INDEX;
-        return !strcmp(rest, ".safetensors.index.fp16.json") || !strcmp(rest, ".fp16.safetensors.index.json") ? INDEX_FP16 : INDEX_VARIANT;
+    snprintf(index, sizeof index, "%s.index.", type);
+    snprintf(fp16, sizeof fp16, ".fp16%s", type);
+    if (ends_with(rest, ".json") && strstr(rest, index) && *rest == '.') {
+        const char *variant = strstr(rest, index) + strlen(index);
+        if (!strncmp(rest, index, strlen(index)) && !strcmp(variant, "json")) return INDEX;
+        bool of_plain = !strncmp(rest, index, strlen(index)) && !strcmp(variant, "fp16.json");
+        return of_plain || (!strncmp(rest, fp16, strlen(fp16)) && !strcmp(variant, "json")) ? INDEX_FP16 : INDEX_VARIANT;
     }
-    if (!ends_with(rest, ".safetensors")) return UNWANTED;
+    if (!ends_with(rest, type)) return UNWANTED;
     if (strstr(rest, "-of-")) return SHARD;
-    return !strcmp(rest, ".safetensors") ? PLAIN : !strcmp(rest, ".fp16.safetensors") ? FP16 : *rest == '.' ? VARIANT : UNWANTED;
+    return !strcmp(rest, type) ? PLAIN : !strcmp(rest, fp16) ? FP16 : *rest == '.' ? VARIANT : UNWANTED;
+}
+
+/* torch's files are named as the safetensors, but pytorch_model where those are named model. */
+static rank rank_of(const char *name, const char *stem)
+{
+    static const char *const foreign[] = {".bin", ".pt", ".pth", ".ckpt", ".msgpack", ".onnx", ".h5", ".gguf", ".bin.index.json"};
+    rank r = rank_of_type(name, stem, ".safetensors");
+    if (r != UNWANTED) return r;
+    r = rank_of_type(name, strcmp(stem, "model") ? stem : "pytorch_model", ".bin");
+    if (r != UNWANTED) return r < TORCH ? TORCH + r : r;
+    for (size_t i = 0; i < sizeof foreign / sizeof *foreign; i++)
+        if (ends_with(name, foreign[i])) return FOREIGN;
+    return UNWANTED;
 }
 
 /* The first name (in order) of each rank, and how many there are. */
@@ -310,7 +342,7 @@ static dc_status no_weights(const listing *l, const char *folder, const char *st
     dc_status s = dc_fail(e, DC_NO_INPUT, "%s: weights: found %s, expected %s.safetensors, a variant of it (.fp16.) or %s.safetensors.index.json",
                           folder, found, stem, stem);
     if (l->count[SHARD]) dc_hint(e, "It is one of several shards; the index that lists them is missing.");
-    else if (l->count[FOREIGN]) dc_hint(e, "Only safetensors files are read: get that version of the model, or convert it.");
+    else if (l->count[FOREIGN]) dc_hint(e, "Read are safetensors and torch's .bin of those names: get such a version of the model, or convert it.");
     return s;
 }
 

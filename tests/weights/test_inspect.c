@@ -1,6 +1,7 @@
 /* Descriptions of model files and folders, their keys and what they say of damaged and incomplete ones. */
 #include "base/json.h"
 #include "base/npy.h"
+#include "tests/weights/archive.h"
 #include "tests/weights/files.h"
 #include "weights/inspect.h"
 #include <time.h>
@@ -102,6 +103,27 @@ static void an_index(void **state)
     refuses(write_text("index.json", "{\"weight_map\":{\"a\":\"b\",\"down_blocks.0\":\"b\"}}"), DC_DATA, "no such tensor in b");
 }
 
+static void a_checkpoint(void **state)
+{
+    (void)state;
+    json_t *o = inspect(GOLDEN "weights/torch/lightning.ckpt");
+    says(o, "kind", "torch");
+    says(o, "role", "unknown");
+    counts(o, "tensors", 7);
+    counts(o, "bytes", 576);
+    assert_int_equal(json_object_size(at(o, "metadata")), 0);
+    json_decref(o);
+    write_text("index.json", "{\"weight_map\":{\"a\":\"b.bin\"}}");
+    archive a = {0};
+    static const char pickle[] = "\x80\2}" A BYTES "s.";
+    archive_torch(&a, pickle, sizeof pickle - 1);
+    write_bytes("b.bin", a.file.at, a.file.length);
+    archive_free(&a);
+    o = inspect(in_folder("index.json"));
+    says(o, "kind", "torch index");
+    json_decref(o);
+}
+
 static void an_npy(void **state)
 {
     (void)state;
@@ -178,7 +200,7 @@ static void incomplete(void **state)
     make_subfolder("m/vae");
     make_subfolder("m/text_encoder");
     write_text("m/text_encoder/config.json", "{\"architectures\":[\"T2\"]}");
-    write_text("m/text_encoder/pytorch_model.bin", "");
+    write_text("m/text_encoder/flax_model.msgpack", "");
     make_subfolder("m/scheduler");
     write_text("m/scheduler/scheduler_config.json", "{\"_class_name\":\"S\",\"prediction_type\":\"v_prediction\"}");
     json_t *o = inspect(in_folder("m"));
@@ -187,7 +209,7 @@ static void incomplete(void **state)
     says(o, "components/unet/missing", "no such folder");
     says(o, "components/unet/class", "U");
     says(o, "components/vae/missing", "no config.json");
-    assert_true(strstr(json_string_value(at(o, "components/text_encoder/missing")), "found pytorch_model.bin, expected model.safetensors") != NULL);
+    assert_true(strstr(json_string_value(at(o, "components/text_encoder/missing")), "found flax_model.msgpack, expected model.safetensors") != NULL);
     const json_t *outside = json_object_get(at(o, "components"), ".."); /* a name that leaves the folder is not followed */
     says(outside, "missing", "no such folder");
     json_decref(o);
@@ -250,8 +272,9 @@ static void large_files_are_fast(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_file),  cmocka_unit_test(a_part),     cmocka_unit_test(an_index),   cmocka_unit_test(an_npy),
-        cmocka_unit_test(a_model), cmocka_unit_test(components), cmocka_unit_test(incomplete), cmocka_unit_test(large_files_are_fast),
+        cmocka_unit_test(a_file),       cmocka_unit_test(a_part),     cmocka_unit_test(an_index),
+        cmocka_unit_test(a_checkpoint), cmocka_unit_test(an_npy),     cmocka_unit_test(a_model),
+        cmocka_unit_test(components),   cmocka_unit_test(incomplete), cmocka_unit_test(large_files_are_fast),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

@@ -63,21 +63,18 @@ FOR_ALL void free(void *p)
 
 /* ---- what is tried ----------------------------------------------------------------------------------------------------- */
 
-static dc_status open_file(dc_error *e)
+static dc_status open_path(const char *path, dc_error *e)
 {
     dc_weights *w;
-    dc_status s = dc_weights_open(&w, TEST_DATA "/golden/weights/all_dtypes.safetensors", e);
+    dc_status s = dc_weights_open(&w, path, e);
     dc_weights_close(w);
     return s;
 }
 
-static dc_status open_gguf(dc_error *e)
-{
-    dc_weights *w;
-    dc_status s = dc_weights_open(&w, TEST_DATA "/golden/gguf/values.gguf", e);
-    dc_weights_close(w);
-    return s;
-}
+static dc_status open_gguf(dc_error *e) { return open_path(TEST_DATA "/golden/gguf/values.gguf", e); }
+static dc_status open_file(dc_error *e) { return open_path(TEST_DATA "/golden/weights/all_dtypes.safetensors", e); }
+static dc_status open_torch(dc_error *e) { return open_path(TEST_DATA "/golden/weights/torch/protocol2.pt", e); }
+static dc_status open_old_torch(dc_error *e) { return open_path(TEST_DATA "/golden/weights/torch/legacy2.bin", e); }
 
 static dc_status open_folder(dc_error *e)
 {
@@ -87,13 +84,7 @@ static dc_status open_folder(dc_error *e)
     return s;
 }
 
-static dc_status open_index(dc_error *e)
-{
-    dc_weights *w;
-    dc_status s = dc_weights_open(&w, in_folder("index.json"), e);
-    dc_weights_close(w);
-    return s;
-}
+static dc_status open_index(dc_error *e) { return open_path(in_folder("index.json"), e); }
 
 static dc_status inspect(const char *path, dc_error *e)
 {
@@ -179,6 +170,8 @@ static void every_allocation(void **state)
     write_text("index.json", "{\"weight_map\":{\"x\":\"a\",\"y\":\"b\"}}");
     fail_each(open_file, DC_OK, 6);
     fail_each(open_gguf, DC_OK, 10);
+    fail_each(open_torch, DC_OK, 10);
+    fail_each(open_old_torch, DC_OK, 10);
     fail_each(open_folder, DC_OK, 10);
     fail_each(open_index, DC_OK, 14);
     fail_each(bind, DC_OK, 15);

@@ -1,5 +1,6 @@
 /* Shards and component folders, written from the one copied model: the same tensors by every way, and every refusal. */
 #include "base/file.h"
+#include "tests/weights/archive.h"
 #include "tests/weights/files.h"
 #include "weights/reader.h"
 
@@ -112,11 +113,11 @@ static void preference(void **state)
     write_text("p/model_old.safetensors", "");
     write_text("p/models.safetensors", "");
     refuses("p", "model", DC_NO_INPUT, "found none", NULL);
-    write_text("p/pytorch_model.bin", "");
-    refuses("p", "model", DC_NO_INPUT, "found pytorch_model.bin, expected model.safetensors", "get that version of the model, or convert it");
+    write_text("p/openvino_model.bin", "");
+    refuses("p", "model", DC_NO_INPUT, "found openvino_model.bin, expected model.safetensors", "get such a version of the model, or convert it");
     write_text("p/flax_model.msgpack", "");
     write_text("p/model.bin.index.json", "");
-    refuses("p", "model", DC_NO_INPUT, "found flax_model.msgpack", "Only safetensors files are read");
+    refuses("p", "model", DC_NO_INPUT, "found flax_model.msgpack", "Read are safetensors and torch's .bin of those names");
     write_tensors("p/model-00001-of-00002.safetensors", TINY, 1);
     refuses("p", "model", DC_NO_INPUT, "found model-00001-of-00002.safetensors", "the index that lists them is missing");
     write_shards("p", "model", "model.safetensors.index.bf16.json", w, 2);
@@ -138,6 +139,58 @@ static void preference(void **state)
     opens("p", "model", w, "/p/model.fp16.safetensors");
     write_tensors("p/model.safetensors", TINY, 1);
     opens("p", "model", NULL, "/p/model.safetensors");
+    dc_weights_close(w);
+}
+
+/* A torch file of one tensor, "a". */
+static void write_bin(const char *name)
+{
+    static const char pickle[] = "\x80\2}" A BYTES "s.";
+    archive a = {.described = true};
+    archive_torch(&a, pickle, sizeof pickle - 1);
+    write_bytes(name, a.file.at, a.file.length);
+    archive_free(&a);
+}
+
+/* torch's files in the same order, and all of them behind those of safetensors. */
+static void preference_of_torch(void **state)
+{
+    (void)state;
+    make_subfolder("t");
+    write_bin("t/pytorch_model-00001-of-00001.bin");
+    refuses("t", "model", DC_NO_INPUT, "found pytorch_model-00001-of-00001.bin, expected", "the index that lists them is missing");
+    write_bin("t/model.bin"); /* not its name */
+    write_text("t/pytorch_model.bin.index.bf16.json", "{\"weight_map\":{\"a\":\"pytorch_model-00001-of-00001.bin\"}}");
+    opens("t", "model", NULL, "/t/pytorch_model.bin.index.bf16.json");
+    write_text("t/pytorch_model.fp16.bin.index.json", "{\"weight_map\":{\"a\":\"pytorch_model-00001-of-00001.bin\"}}");
+    opens("t", "model", NULL, "/t/pytorch_model.fp16.bin.index.json");
+    write_text("t/pytorch_model.bin.index.json", "{\"weight_map\":{\"a\":\"pytorch_model-00001-of-00001.bin\"}}");
+    opens("t", "model", NULL, "/t/pytorch_model.bin.index.json");
+    write_bin("t/pytorch_model.ema.bin");
+    opens("t", "model", NULL, "/t/pytorch_model.ema.bin");
+    write_bin("t/pytorch_model.fp16.bin");
+    opens("t", "model", NULL, "/t/pytorch_model.fp16.bin");
+    write_bin("t/pytorch_model.bin");
+    opens("t", "model", NULL, "/t/pytorch_model.bin");
+    write_text("t/model.safetensors.index.bf16.json", "{\"weight_map\":{\"a\":\"pytorch_model.bin\"}}");
+    opens("t", "model", NULL, "/t/model.safetensors.index.bf16.json"); /* what it names is told by its first bytes */
+    write_tensors("t/model.ema.safetensors", TINY, 1);
+    opens("t", "model", NULL, "/t/model.ema.safetensors");
+    make_subfolder("d");
+    write_bin("d/pytorch_model.bin"); /* not a name of this stem */
+    refuses("d", "diffusion_pytorch_model", DC_NO_INPUT, "found pytorch_model.bin, expected diffusion_pytorch_model.safetensors",
+            "get such a version");
+    write_bin("d/diffusion_pytorch_model.fp16.bin");
+    opens("d", "diffusion_pytorch_model", NULL, "/d/diffusion_pytorch_model.fp16.bin");
+    write_bin("d/diffusion_pytorch_model.bin");
+    opens("d", "diffusion_pytorch_model", NULL, "/d/diffusion_pytorch_model.bin");
+    dc_weights *w;
+    dc_error e = {0};
+    assert_int_equal(dc_weights_open(&w, in_folder("d/diffusion_pytorch_model.bin"), &e), DC_OK);
+    assert_string_equal(dc_weights_format(w), "torch");
+    assert_memory_equal(dc_weights_find(w, "a")->data, "\0\1\2\3", 4);
+    dc_weights_forget(w);
+    assert_memory_equal(dc_weights_find(w, "a")->data, "\0\1\2\3", 4);
     dc_weights_close(w);
 }
 
@@ -272,8 +325,8 @@ static void bare_path(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(preference),    cmocka_unit_test(links_and_spellings), cmocka_unit_test(shards),
-        cmocka_unit_test(wrong_indexes), cmocka_unit_test(bare_path),
+        cmocka_unit_test(preference), cmocka_unit_test(preference_of_torch), cmocka_unit_test(links_and_spellings),
+        cmocka_unit_test(shards),     cmocka_unit_test(wrong_indexes),       cmocka_unit_test(bare_path),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }
