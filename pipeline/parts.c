@@ -149,13 +149,15 @@ static dc_status describe_file(model_part *x, const diffc_model *m, dc_part p, c
 static dc_status missing(const diffc_model *m, dc_part p, dc_error *e)
 {
     char found[120], lacks[120];
+    const char *like = m->file ? dc_weights_looks_like(m->file) : NULL;
     dc_status s;
     if (!m->file) s = dc_fail(e, DC_NO_INPUT, "%s: part missing: found no folder %s, expected one of a diffusers model", m->path, dc_part_folder(p));
     else
         s = dc_fail(e, DC_NO_INPUT, "%s: part missing: found only %s in it, expected also %s", m->path,
                     list_parts(m->file, true, found, sizeof found),
                     p == DC_PART_TEXT_2 ? part_name(p) : list_parts(m->file, false, lacks, sizeof lacks));
-    dc_hint(e, "Name it with %s PATH%s.", part_option(p), m->file ? ", or a diffusers folder that has it with --config FOLDER" : "");
+    dc_hint(e, "%s%s%sName it with %s PATH%s.", like ? "The file looks like " : "", like ? like : "", like ? ". " : "", part_option(p),
+            m->file ? ", or a diffusers folder that has it with --config FOLDER" : "");
     return s;
 }
 

@@ -223,6 +223,7 @@ static const struct {
 } kinds[] = {
     {"model.diffusion_model.double_blocks.", "a whole Flux model in one file"},
     {"model.diffusion_model.joint_blocks.", "a whole Stable Diffusion 3 model in one file"},
+    {"conditioner.embedders.0.model.", "the refiner of Stable Diffusion XL, which is not supported"},
     {"model.diffusion_model.", "a whole Stable Diffusion model in one file (CompVis names)"},
     {"first_stage_model.", "a VAE in CompVis names"},
     {"cond_stage_model.", "a text encoder in CompVis names"},
