@@ -222,9 +222,8 @@ static void too_many_files(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(foreign_faults_pass_on), cmocka_unit_test(handlers_in_a_ring),
-        cmocka_unit_test(cut_short_reads_as_zeros), cmocka_unit_test(written_to_is_noticed), cmocka_unit_test(many_threads_at_once),
-        cmocka_unit_test(too_many_files),
+        cmocka_unit_test(foreign_faults_pass_on), cmocka_unit_test(handlers_in_a_ring),   cmocka_unit_test(cut_short_reads_as_zeros),
+        cmocka_unit_test(written_to_is_noticed),  cmocka_unit_test(many_threads_at_once), cmocka_unit_test(too_many_files),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

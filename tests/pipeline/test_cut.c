@@ -185,6 +185,15 @@ static double now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+static pid_t damage_later(const char *path, int way, long us)
+{
+    pid_t child = fork();
+    if (child) return child;
+    nanosleep(&(struct timespec){us / 1000000, us % 1000000 * 1000}, NULL);
+    damage(path, way);
+    _exit(0);
+}
+
 /* Another process does it, at any time from opening on: opening may then refuse what it finds as well. */
 static void by_another_process(void **state)
 {
@@ -199,16 +208,13 @@ static void by_another_process(void **state)
         const char *part = parts[k % 3];
         copy(part);
         long delay = rand() % most;
-        int way = k % WRITTEN; /* written to before it is opened, a file is just another one */
-        pid_t child = fork();
-        if (!child) {
-            nanosleep(&(struct timespec){delay / 1000000, delay % 1000000 * 1000}, NULL);
-            damage(inside(part), way);
-            _exit(0);
-        }
+        int way = k / 3 % WRITTEN; /* written to before it is opened, a file is just another one */
+        bool open_first = k % 2;   /* else it may be damaged while it is opened */
         diffc_error e = {0};
         run r = {.at = -1};
-        diffc_model *m = open_model(&e);
+        diffc_model *m = open_first ? open_model(&e) : NULL;
+        pid_t child = damage_later(inside(part), way, open_first ? delay / 4 : delay);
+        if (!open_first) m = open_model(&e);
         diffc_status s = m ? generate(m, &r, &e) : e.code;
         if (s && ((s != DIFFC_IO && (m || s != DIFFC_DATA)) || !strstr(e.text, part)))
             fail_msg("%s after %ld us, way %d: found %d \"%s\"", part, delay, way, s, e.text);
