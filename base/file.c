@@ -184,6 +184,7 @@ static void out_free(dc_out *o)
 
 static dc_status cannot_create(const char *path, int number, dc_error *e)
 {
+    if (number == ENOMEM) return dc_fail_memory(e, path, strlen(path));
     dc_status code = number == ENOSPC || number == EDQUOT || number == EIO ? DC_IO : DC_NO_CREATE;
     dc_status s = dc_fail(e, code, "%s: cannot be written: %s", path, strerror(number));
     if (number == ENOENT) dc_hint(e, "The folder does not exist: make it first.");
@@ -195,9 +196,10 @@ static dc_status resolve(char **target, bool *regular, bool *there, const char *
 {
     struct stat st;
     *there = stat(path, &st) == 0;
+    const int number = *there ? 0 : errno;
     *regular = !*there || S_ISREG(st.st_mode);
     *target = *there && *regular ? realpath(path, NULL) : dc_strdup(path);
-    if (!*there && errno != ENOENT) return cannot_create(path, errno, e);
+    if (number && number != ENOENT) return cannot_create(path, number, e);
     if (*there && S_ISDIR(st.st_mode)) return cannot_create(path, EISDIR, e);
     if (!*target) return dc_fail_memory(e, path, strlen(path));
     if (*there || lstat(path, &st) != 0 || !S_ISLNK(st.st_mode)) return DC_OK;

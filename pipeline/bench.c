@@ -236,6 +236,7 @@ static dc_status time_part(dc_run *once, dc_run *r, const bench_part *part, benc
         dc_text table = {0};
         profile_table(&table, w->what, r);
         out->profile = table.at;
+        if (table.failed) s = dc_fail_memory(e, "a table of times", table.length);
     }
     return s;
 }

@@ -19,8 +19,8 @@ static inline size_t below(uint64_t *state, size_t n) { return n ? (size_t)(next
 /* Numbers that break things. */
 static inline uint64_t odd_number(uint64_t *state)
 {
-    static const uint64_t odd[] = {0,      1,      2,          7,           8,           9,           255,       256,       65535,     65536,
-                                   INT32_MAX, 1u << 31, UINT32_MAX, 1ull << 32, 1ull << 53, INT64_MAX, 1ull << 63, UINT64_MAX};
+    static const uint64_t odd[] = {0,     1,         2,        7,          8,          9,          255,       256,        65535,
+                                   65536, INT32_MAX, 1u << 31, UINT32_MAX, 1ull << 32, 1ull << 53, INT64_MAX, 1ull << 63, UINT64_MAX};
     return odd[below(state, sizeof odd / sizeof *odd)];
 }
 
@@ -63,7 +63,7 @@ static inline size_t change_bytes(uint8_t *bytes, size_t n, size_t max, uint64_t
     case 3: memcpy(block, bytes + below(state, n - some + 1), some); return replace(bytes, n, max, at, 0, block, some);
     case 4: memcpy(block, bytes + below(state, n - some + 1), some); return replace(bytes, n, max, at, some, block, some);
     case 5: return at ? at : n; /* cut */
-    case 6: /* a binary number, in either order of bytes */
+    case 6:                     /* a binary number, in either order of bytes */
         v = odd_number(state);
         if (next_random(state) & 1) v = __builtin_bswap64(v);
         some = n - at < 8 ? n - at : (next_random(state) & 1) ? 4 : 8;

@@ -9,10 +9,10 @@
 
 typedef struct format {
     const char *name;
-    const char *file;                          /* its name in the folder that formats_begin makes; other files that it needs lie there too */
+    const char *file;                                 /* its name in the folder that formats_begin makes; other files that it needs lie there too */
     dc_status (*open)(const char *path, dc_error *e); /* opens, looks, closes */
-    uint64_t beside;                           /* bytes it may take beside 2 x the file's + 16 MiB: pixels of a picture, ... */
-    const char *seed[MOST_SEEDS + 1];          /* good files, below the folder of the tests */
+    uint64_t beside;                                  /* bytes it may take beside 2 x the file's + 16 MiB: pixels of a picture, ... */
+    const char *seed[MOST_SEEDS + 1];                 /* good files, below the folder of the tests */
 } format;
 
 extern const format formats[];

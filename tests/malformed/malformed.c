@@ -177,7 +177,7 @@ static struct told {
     double most_seconds;
     uint64_t most_memory;
     uint64_t wrong;
-} *told;
+} * told;
 
 static double cpu_seconds(void)
 {
@@ -257,8 +257,8 @@ static bool try_seed(const format *f, int which, size_t every, const char *folde
         int status;
         while (waitpid(child, &status, 0) < 0 && errno == EINTR) {}
         if (status) {
-            printf("WRONG: %s: file %zu of %s: the process ended with %s %d\n", f->name, told->at, f->seed[which], WIFSIGNALED(status) ? "signal" : "code",
-                   WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+            printf("WRONG: %s: file %zu of %s: the process ended with %s %d\n", f->name, told->at, f->seed[which],
+                   WIFSIGNALED(status) ? "signal" : "code", WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
             keep_file(f, which, &s, told->at);
         } else if (told->wrong) {
             printf("       %s of %s\n", f->name, f->seed[which]);
