@@ -355,6 +355,7 @@ void dc_weights_forget(const dc_weights *w)
 dc_status dc_weights_check(const dc_weights *w, dc_error *e)
 {
     dc_status s = DC_OK;
+    w = files_of(w);
     for (int i = 0; !s && i < w->n_parts; i++) s = dc_map_check(&w->part[i].map, e);
     return s;
 }

@@ -26,7 +26,10 @@ static const int forbidden[] = {
 static struct sock_filter filter_program[512];
 static unsigned short filter_length;
 
-static void filter_put(unsigned short code, unsigned char yes, unsigned char no, unsigned k) { filter_program[filter_length++] = (struct sock_filter){code, yes, no, k}; }
+static void filter_put(unsigned short code, unsigned char yes, unsigned char no, unsigned k)
+{
+    filter_program[filter_length++] = (struct sock_filter){code, yes, no, k};
+}
 static void filter_load(size_t at) { filter_put(BPF_LD | BPF_W | BPF_ABS, 0, 0, (unsigned)at); }
 
 enum { ARGUMENTS = offsetof(struct seccomp_data, args) };

@@ -17,6 +17,7 @@
 #define MOST (20u << 20)
 static uint8_t file[MOST];
 static size_t length;
+static off_t sparse; /* not 0: the file is so long, zeros at its end */
 
 static void put(const void *bytes, size_t n)
 {
@@ -128,6 +129,15 @@ static void many_betas(void)
     repeat(",0.1", 1 << 20);
     put_text("]}");
 }
+static void merges_at_limit(void) { put_text("#version: 0.2\n"), repeat("h o\n", (1 << 20) - 2); }
+static void large_vocab(void) { put_text("{"), sparse = (64 << 20) + 1; }
+static void deep_at_limit(void)
+{
+    put_text("{\"x\":");
+    repeat("[", 63);
+    repeat("]", 63);
+    put_text("}");
+}
 static void many_merges(void) { put_text("#version: 0.2\n"), repeat("h o\n", (1 << 20) + 1); }
 static void long_merge(void) { repeat("h", 5000), put_text(" o\n"); }
 static void packed_bomb(void) /* 32 MiB of merges in some kilobytes */
@@ -187,6 +197,7 @@ static void packed_chunk(const char *kind, const char *head, size_t head_bytes, 
 static void finish(size_t rows_bytes) { packed_chunk("IDAT", "", 0, rows_bytes), chunk("IEND", "", 0); }
 
 static void png_none(void) { png(0, 0, 8, 2, 0), finish(1); }
+static void png_side_at_limit(void) { png(16384, 1, 8, 0, 0), finish(16385); }
 static void png_wide(void) { png(16385, 1, 8, 0, 0), finish(16386); }
 static void png_huge(void) { png(0x7fffffff, 0x7fffffff, 8, 2, 0), finish(1); }
 static void png_pixels(void) { png(16384, 4097, 8, 0, 0), finish(1); }
@@ -248,16 +259,27 @@ static size_t find_marker(uint8_t kind, bool last)
     return at;
 }
 
-static void jpeg_scans(void) /* the last scan of a progressive picture, 200 times more */
+static void jpeg_scans_of(int more) /* the last scan of a progressive picture, so many times more */
 {
     static uint8_t scan[4096];
     read_seed("progressive.jpg");
     size_t from = find_marker(0xda, true), n = length - 2 - from;
     memcpy(scan, file + from, n);
     length -= 2;
-    for (int i = 0; i < 200; i++) put(scan, n);
+    while (more--) put(scan, n);
     put("\xff\xd9", 2);
 }
+static int scans_of_seed(void)
+{
+    int n = 0;
+    read_seed("progressive.jpg");
+    for (size_t i = 0; i + 1 < length; i++) n += file[i] == 0xff && file[i + 1] == 0xda;
+    return n;
+}
+static void jpeg_scans_at_limit(void) { jpeg_scans_of(100 - scans_of_seed()); }
+static void jpeg_scans_over(void) { jpeg_scans_of(101 - scans_of_seed()); }
+static void jpeg_scans(void) { jpeg_scans_of(500); }
+static void large_picture(void) { put("\xff\xd8\xff", 3), sparse = (256 << 20) + 1; }
 static void jpeg_size(const char *seed, uint8_t frame, unsigned w, unsigned h)
 {
     read_seed(seed);
@@ -315,10 +337,14 @@ static const made_case made[] = {
     {"unet", nul_byte, DC_DATA, "byte 18: found a NUL byte"},
     {"unet", large_config, DC_DATA, "expected at most 16777216"},
     {"scheduler", many_betas, DC_DATA, "trained_betas"},
+    {"merges.txt", merges_at_limit, DC_OK, ""},
+    {"vocab.json", large_vocab, DC_DATA, "found 67108865 bytes, expected at most 67108864"},
+    {"unet", deep_at_limit, DC_OK, ""},
     {"merges.txt", many_merges, DC_DATA, "merges.txt"},
     {"merges.txt", long_merge, DC_DATA, "merges.txt"},
     {"merges.txt.gz", packed_bomb, DC_DATA, "merges.txt.gz"},
     {"png", png_none, DC_DATA, "x.png: PNG: "},
+    {"png", png_side_at_limit, DC_OK, ""},
     {"png", png_wide, DC_DATA, "x.png: PNG: "},
     {"png", png_huge, DC_DATA, "x.png: PNG: "},
     {"png", png_pixels, DC_DATA, "picture: found 16384x4097"},
@@ -347,6 +373,9 @@ static const made_case made[] = {
     {"png", exif_entries, DC_OK, ""},
     {"png", exif_nine, DC_OK, ""},
     {"png", exif_type, DC_OK, ""},
+    {"jpeg", jpeg_scans_at_limit, DC_OK, ""},
+    {"jpeg", jpeg_scans_over, DC_DATA, "found more than 100 scans"},
+    {"jpeg", large_picture, DC_DATA, "found 268435457 bytes, expected at most 268435456"},
     {"jpeg", jpeg_scans, DC_DATA, "found more than 100 scans"},
     {"jpeg", jpeg_huge, DC_DATA, "x.jpg: "},
     {"jpeg", jpeg_pixels, DC_DATA, "picture: found 16384x4097"},
@@ -392,7 +421,8 @@ static void try_one(const char *format_name, dc_status code, const char *says, c
 {
     const format *f = find(format_name);
     char path[512];
-    if (ftruncate(fd, 0) || pwrite(fd, file, length, 0) != (ssize_t)length) abort();
+    if (ftruncate(fd, 0) || pwrite(fd, file, length, 0) != (ssize_t)length || (sparse && ftruncate(fd, sparse))) abort();
+    sparse = 0;
     formats_place(f, fd, path);
     fflush(stdout);
     pid_t child = fork();
