@@ -174,6 +174,23 @@ static diffc_status read_png(diffc_error *e) { return read_picture("exif_orienta
 static diffc_status read_jpeg(diffc_error *e) { return read_picture("exif_orientation6.jpg", true, e); }
 static diffc_status read_cmyk(diffc_error *e) { return read_picture("cmyk.jpg", false, e); }
 
+static diffc_status resize(diffc_error *e)
+{
+    static uint8_t pixels[20 * 30 * 4];
+    static const int sizes[][2] = {{7, 9}, {40, 50}, {7, 50}, {20, 50}, {20, 30}};
+    for (int filter = DC_FILTER_BOX; filter <= DC_FILTER_NEAREST; filter++)
+        for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+            dc_error own = {0};
+            dc_image out;
+            dc_image_resize(&out, &(dc_image){20, 30, i % 2 ? 4 : 3, pixels}, sizes[i][0], sizes[i][1], (dc_filter)filter, &own);
+            dc_image_free(&out);
+            e->code = (diffc_status)own.code;
+            memcpy(e->text, own.text, sizeof e->text);
+            if (own.code) return e->code;
+        }
+    return DIFFC_OK;
+}
+
 static diffc_status write_png(diffc_error *e)
 {
     uint8_t pixels[3] = {1, 2, 3};
@@ -240,6 +257,7 @@ static const work works[] = {
     {"read-png", read_png, 200, false},
     {"read-jpeg", read_jpeg, 200, false},
     {"read-cmyk", read_cmyk, 200, false},
+    {"resize", resize, 500, false},
     {"write-png", write_png, 200, false},
     {"write-npy", write_npy, 200, false},
     {"tokenize-folder", tokenize_folder, 100, false},
