@@ -402,9 +402,9 @@ static const made_case made[] = {
 /* ---- trying --------------------------------------------------------------------------------------------------------------------- */
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-static bool watched(void) { return forbid != NULL; }
+enum { SANITIZED = 1 };
 #else
-static bool watched(void) { return forbid(); }
+enum { SANITIZED = 0 };
 #endif
 
 static int fd, bad;
@@ -430,7 +430,7 @@ static void try_one(const char *format_name, dc_status code, const char *says, c
         dc_error e = {0};
         struct timespec t;
         alarm(60);
-        if (!watched()) _exit(77);
+        if (!SANITIZED && !forbid()) _exit(77);
         dc_status s = f->open(path, &e);
         clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
         bool good = s == code && e.code == s && strstr(e.text, says) && (!s || *e.text) && !strpbrk(e.text, "\n\x1b");
