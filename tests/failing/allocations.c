@@ -151,7 +151,7 @@ static diffc_status bench(diffc_error *e)
 static diffc_status inspect(const char *path, diffc_error *e)
 {
     char *text;
-    diffc_status s = diffc_inspect(path, &text, e);
+    diffc_status s = diffc_inspect(path, true, &text, e);
     diffc_free(text);
     return s;
 }

@@ -112,7 +112,7 @@ static void open_model(const char *folder)
         if (!forbid()) _exit(1);
         if (diffc_open(&m, &(diffc_options){.model = folder, .threads = 1}, &e)) fprintf(stderr, "%s\n", e.text), _exit(2);
         diffc_close(m);
-        if (diffc_inspect(folder, &text, &e) || diffc_tokenize(NULL, "a house", &ids, &n, &cut, &e)) _exit(3);
+        if (diffc_inspect(folder, true, &text, &e) || diffc_tokenize(NULL, "a house", &ids, &n, &cut, &e)) _exit(3);
         _exit(0);
     }
     int r = result(child);
@@ -130,6 +130,7 @@ int main(void)
         const char *format, *folder;
     } also[] = {{"safetensors", "golden/weights"},
                 {"safetensors", "fuzz/corpus/safetensors"},
+                {"gguf", "fuzz/corpus/gguf"},
                 {"index", "fuzz/corpus/json"},
                 {"png", "golden/image/files"},
                 {"jpeg", "fuzz/corpus/image"},

@@ -37,7 +37,7 @@ static dc_status inspect_folder(const char *path, dc_error *e)
     char folder[512];
     json_t *o;
     snprintf(folder, sizeof folder, "%.*s", (int)(strrchr(path, '/') - path), path);
-    dc_status s = dc_inspect(&o, folder, e);
+    dc_status s = dc_inspect(&o, folder, false, e);
     json_decref(o);
     return s;
 }
@@ -119,6 +119,7 @@ const format formats[] = {
      {WEIGHTS "all_dtypes.safetensors", WEIGHTS "ok_padded_header.safetensors", WEIGHTS "ok_no_tensors.safetensors", WEIGHTS "bad_hole.safetensors",
       WEIGHTS "bad_overlap.safetensors", WEIGHTS "bad_duplicate_key.safetensors", SMALL "names.safetensors", "golden/clip/one-token.safetensors",
       "golden/vae/tiny-original-names.safetensors", "golden/clip/sd2v.safetensors", "golden/vae/old-names.safetensors"}},
+    {"gguf", "x.gguf", open_weights, 0, {"golden/gguf/types.gguf", "golden/gguf/values.gguf"}},
     {"index", "index/x.json", open_weights, 0, {SMALL "index.json", SMALL "index-escaped.json"}},
     {"model", "model/model_index.json", inspect_folder, 0, {MODELS "sd1/model_index.json", MODELS "sdxl/model_index.json"}},
     {"unet", "unet.json", open_unet, 0, {MODELS "sd1/unet/config.json", MODELS "sdxl/unet/config.json"}},
