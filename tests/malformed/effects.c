@@ -112,7 +112,7 @@ static void open_model(const char *folder)
         if (!forbid()) _exit(1);
         if (diffc_open(&m, &(diffc_options){.model = folder, .threads = 1}, &e)) fprintf(stderr, "%s\n", e.text), _exit(2);
         diffc_close(m);
-        if (diffc_inspect(folder, true, &text, &e) || diffc_tokenize(NULL, "a house", &ids, &n, &cut, &e)) _exit(3);
+        if (diffc_inspect(folder, false, &text, &e) || diffc_tokenize(NULL, "a house", &ids, &n, &cut, &e)) _exit(3);
         _exit(0);
     }
     int r = result(child);
