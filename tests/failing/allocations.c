@@ -357,6 +357,7 @@ int main(int argc, char **argv)
     }
     setvbuf(stdout, NULL, _IOLBF, 0);
     make_folder();
+    setenv("XDG_CACHE_HOME", folder, 1); /* hashes are remembered there */
     if (diffc_open(&model, &(diffc_options){.model = folder, .threads = 1}, &e)) {
         printf("%s\n", e.text);
         return 1;
