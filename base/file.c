@@ -1,4 +1,5 @@
 #include "base/file.h"
+#include "base/faults.h"
 #include "base/text.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -34,6 +35,8 @@ dc_status dc_map_open(dc_map *m, const char *path, dc_error *e)
     if (s) return s;
     m->fd = fd;
     m->size = (uint64_t)st.st_size;
+    m->modified[0] = st.st_mtim.tv_sec;
+    m->modified[1] = st.st_mtim.tv_nsec;
     m->path = dc_strdup(path);
     if (!m->path) {
         dc_map_close(m);
@@ -46,6 +49,13 @@ dc_status dc_map_open(dc_map *m, const char *path, dc_error *e)
             dc_map_close(m);
             return s;
         }
+        m->range = dc_fault_watch(at, m->size);
+        if (m->range < 0) {
+            munmap(at, m->size);
+            s = dc_fail(e, DC_IO, "%s: cannot be mapped: found %d files mapped already, expected fewer", path, DC_FAULT_RANGES);
+            dc_map_close(m);
+            return s;
+        }
         m->data = at;
     }
     return DC_OK;
@@ -53,7 +63,10 @@ dc_status dc_map_open(dc_map *m, const char *path, dc_error *e)
 
 void dc_map_close(dc_map *m)
 {
-    if (m->data) munmap((void *)m->data, m->size);
+    if (m->data) {
+        dc_fault_unwatch(m->range);
+        munmap((void *)m->data, m->size);
+    }
     if (m->path && m->fd >= 0) close(m->fd); /* a zeroed map has no path: its fd 0 is not ours */
     free(m->path);
     *m = (dc_map){.fd = -1};
@@ -62,8 +75,18 @@ void dc_map_close(dc_map *m)
 dc_status dc_map_check(const dc_map *m, dc_error *e)
 {
     struct stat st;
-    if (!m->path || (fstat(m->fd, &st) == 0 && (uint64_t)st.st_size >= m->size)) return DC_OK;
-    return dc_fail(e, DC_DATA, "%s: cut short while in use: expected %llu bytes", m->path, (unsigned long long)m->size);
+    if (!m->path) return DC_OK;
+    if (fstat(m->fd, &st) != 0) return dc_fail(e, DC_IO, "%s: cannot be asked for its size: %s", m->path, strerror(errno));
+    uint64_t size = (uint64_t)st.st_size;
+    dc_status s = DC_OK;
+    if (size < m->size)
+        s = dc_fail(e, DC_IO, "%s: file: found it cut short while in use: %llu bytes, expected %llu", m->path, (unsigned long long)size,
+                    (unsigned long long)m->size);
+    else if (m->data && dc_fault_seen(m->range)) s = dc_fail(e, DC_IO, "%s: file: reading failed while in use, expected all its bytes", m->path);
+    else if (size != m->size || st.st_mtim.tv_sec != m->modified[0] || st.st_mtim.tv_nsec != m->modified[1])
+        s = dc_fail(e, DC_IO, "%s: file: found it changed while in use, expected the same as when it was opened", m->path);
+    if (s) dc_hint(e, "Another program wrote to it, as a download or a copy does: try again when that has ended.");
+    return s;
 }
 
 dc_status dc_map_read(const dc_map *m, uint64_t at, void *to, uint64_t n, const char *part, dc_error *e)
@@ -161,6 +184,7 @@ static void out_free(dc_out *o)
 
 static dc_status cannot_create(const char *path, int number, dc_error *e)
 {
+    if (number == ENOMEM) return dc_fail_memory(e, path, strlen(path));
     dc_status code = number == ENOSPC || number == EDQUOT || number == EIO ? DC_IO : DC_NO_CREATE;
     dc_status s = dc_fail(e, code, "%s: cannot be written: %s", path, strerror(number));
     if (number == ENOENT) dc_hint(e, "The folder does not exist: make it first.");
@@ -172,9 +196,10 @@ static dc_status resolve(char **target, bool *regular, bool *there, const char *
 {
     struct stat st;
     *there = stat(path, &st) == 0;
+    const int number = *there ? 0 : errno;
     *regular = !*there || S_ISREG(st.st_mode);
     *target = *there && *regular ? realpath(path, NULL) : dc_strdup(path);
-    if (!*there && errno != ENOENT) return cannot_create(path, errno, e);
+    if (number && number != ENOENT) return cannot_create(path, number, e);
     if (*there && S_ISDIR(st.st_mode)) return cannot_create(path, EISDIR, e);
     if (!*target) return dc_fail_memory(e, path, strlen(path));
     if (*there || lstat(path, &st) != 0 || !S_ISLNK(st.st_mode)) return DC_OK;

@@ -6,19 +6,21 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* A whole regular file mapped read-only. TRAP: pages come from the file when touched: a file that somebody
- * truncates meanwhile raises SIGBUS (dc_map_check before a long read tells). */
+/* A whole regular file mapped read-only. TRAP: pages come from the file when touched. Where somebody has cut the file short meanwhile they
+ * are zeros (not a SIGBUS: faults.h has the handler that maps install), and where somebody writes into it they change. So what was
+ * read from `data` holds only once dc_map_check has been asked after reading. */
 typedef struct dc_map {
     const uint8_t *data;
     uint64_t size;
     char *path;
-    int fd;
+    int fd, range; /* range: its number in faults.h, when there is data */
+    int64_t modified[2];
 } dc_map;
 
-/* Errors: NO_INPUT (missing, unreadable, a folder), IO. An empty file maps to data == NULL, size 0. */
+/* Errors: NO_INPUT (missing, unreadable, a folder), IO, NO_MEMORY. An empty file maps to data == NULL, size 0. */
 dc_status dc_map_open(dc_map *m, const char *path, dc_error *e);
 void dc_map_close(dc_map *m); /* zeroes *m; a zeroed map is fine */
-/* Is the file still as long as the mapping? DATA when somebody has cut it short meanwhile. */
+/* Was all that was read up to now the file as it was opened? IO when it has been cut short, written to or could not be read meanwhile. */
 dc_status dc_map_check(const dc_map *m, dc_error *e);
 /* Copies n bytes from byte `at` of the file: read, not touched through the mapping, so that a file cut short meanwhile is an error and no
  * signal. The range lies inside the mapping; `part` names it in messages. Errors: DATA, IO. */

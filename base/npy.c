@@ -164,6 +164,10 @@ dc_status dc_npy_read(dc_npy *n, const char *path, dc_error *e)
     *n = (dc_npy){0};
     dc_status s = dc_map_open(&m, path, e);
     if (!s) s = parse_npy(n, path, m.data, m.size, e);
+    if (!s && (s = dc_map_check(&m, e)) != DC_OK) {
+        free(n->data);
+        *n = (dc_npy){0};
+    }
     dc_map_close(&m);
     return s;
 }

@@ -284,7 +284,10 @@ dc_status dc_specials_read(dc_specials *s, dc_vocabulary *v, const char *folder,
         r->folder = folder, r->config = config, r->map = map, r->added = added, r->tokenizer = tokenizer, r->e = e;
         collect(r);
         st = take_all(s, v, r);
-        double length = json_number_value(json_object_get(config, "model_max_length"));
+        const json_t *most = json_object_get(config, "model_max_length");
+        double length = json_number_value(most);
+        if (!st && most && !json_is_number(most) && !json_is_null(most))
+            st = dc_fail(e, DC_DATA, "%s/tokenizer_config.json: model_max_length: found no number, expected one", folder);
         if (length >= 3 && length <= 4096) s->max_length = (int)length; /* 1e30 means: not limited */
     }
     json_decref(config);

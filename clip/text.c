@@ -36,6 +36,7 @@ static bool has_architecture(const json_t *root, const char *name)
 
 dc_status dc_clip_text_config_read(dc_clip_text_config *c, const json_t *root, const char *path, dc_error *e)
 {
+    if (!json_is_object(root)) return dc_fail(e, DC_DATA, "%s: found no JSON object, expected the configuration of a text encoder", path);
     dc_config f = {text_section(root), path, e};
     const char *kind = dc_config_string(&f, "model_type", "clip_text_model");
     const char *act = dc_config_string(&f, "hidden_act", "quick_gelu");

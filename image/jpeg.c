@@ -24,7 +24,8 @@ static void on_error(j_common_ptr c)
     jpeg_work *w = (jpeg_work *)c->err;
     char message[JMSG_LENGTH_MAX];
     w->manager.format_message(c, message);
-    if (!w->failed) dc_fail(w->e, DC_DATA, "%s: JPEG: %s", w->name, message);
+    dc_status code = c->err->msg_code == JERR_OUT_OF_MEMORY ? DC_NO_MEMORY : DC_DATA;
+    if (!w->failed) dc_fail(w->e, code, "%s: JPEG: %s", w->name, message);
     w->failed = true;
     longjmp(w->jump, 1);
 }

@@ -25,7 +25,8 @@ typedef struct png_work {
 static void on_error(png_structp png, png_const_charp message)
 {
     png_work *w = png_get_error_ptr(png);
-    if (!w->failed) dc_fail(w->e, DC_DATA, "%s: PNG: %s", w->name, message);
+    bool memory = strstr(message, "ut of memory") || strstr(message, "nsufficient memory"); /* ours and libpng's words for it */
+    if (!w->failed) dc_fail(w->e, memory ? DC_NO_MEMORY : DC_DATA, "%s: PNG: %s", w->name, message);
     w->failed = true;
     longjmp(w->jump, 1);
 }

@@ -174,6 +174,7 @@ dc_status dc_image_resize(dc_image *out, const dc_image *in, int width, int heig
         bool across = (k == 0) != down_first;
         int w = across ? width : work.width, h = across ? work.height : height;
         if (w == work.width && h == work.height) continue;
+        middle = (dc_image){0}; /* what a failed pass leaves as it is */
         s = pass(&middle, &work, w, h, filter, e);
         dc_image_free(&work);
         work = middle;

@@ -11,7 +11,10 @@
  *     diffc_close(model);
  *
  * Rules: no globals, nothing is printed, nothing exits. Every function that can fail returns a diffc_status and
- * fills *error (NULL is fine). Strings are UTF-8. A model is used by one thread at a time, except diffc_cancel. */
+ * fills *error (NULL is fine). Strings are UTF-8. A model is used by one thread at a time, except diffc_cancel.
+ *
+ * Model files are mapped. One that is cut short or written to while it is in use gives DIFFC_IO, not a crash: opening
+ * one installs a handler for SIGBUS, which passes on what is not about our files to the handler that was there before. */
 #ifndef DIFFC_H
 #define DIFFC_H
 #include <stdbool.h>
@@ -165,8 +168,8 @@ typedef struct diffc_request {
 } diffc_request;
 
 DIFFC_API void diffc_request_defaults(const diffc_model *model, diffc_request *request);
-/* Errors: USAGE (field, value, what is possible), NO_MEMORY (the plan does not fit: told before the first step), DATA, INTERNAL,
- * CANCELLED, and whatever on_image returns. */
+/* Errors: USAGE (field, value, what is possible), NO_MEMORY (the plan does not fit: told before the first step), DATA, IO (also: a
+ * model file has changed since it was opened), INTERNAL, CANCELLED, and whatever on_image returns. */
 DIFFC_API diffc_status diffc_generate(diffc_model *model, const diffc_request *request, diffc_error *error);
 
 /* What a request would take, without doing it: bytes of prepared weights and planned buffers by stage, and the peak. */

@@ -102,12 +102,15 @@ diffc_status diffc_npy_write(const char *path, const float *data, int rank, cons
 }
 
 /* Is it a picture that we read? By its first bytes. */
-static bool is_picture(const char *path)
+static dc_status is_picture(bool *yes, const char *path, dc_error *e)
 {
     dc_map m;
-    bool yes = dc_map_open(&m, path, NULL) == DC_OK && m.size >= 8 && (!memcmp(m.data, "\x89PNG\r\n\x1a\n", 8) || !memcmp(m.data, "\xff\xd8\xff", 3));
+    *yes = false;
+    if (dc_is_folder(path)) return DC_OK;
+    dc_status s = dc_map_open(&m, path, e);
+    *yes = !s && m.size >= 8 && (!memcmp(m.data, "\x89PNG\r\n\x1a\n", 8) || !memcmp(m.data, "\xff\xd8\xff", 3));
     dc_map_close(&m);
-    return yes;
+    return s;
 }
 
 static dc_status inspect_picture(json_t **out, const char *path, dc_error *e)
@@ -117,7 +120,11 @@ static dc_status inspect_picture(json_t **out, const char *path, dc_error *e)
     dc_error none = {0};
     dc_status s = dc_image_read(&m, path, 0, e);
     if (s) return s;
-    dc_png_read_text(path, "parameters", &text, &none); /* a JPEG has none */
+    s = dc_png_read_text(path, "parameters", &text, &none); /* a JPEG has none */
+    if (s == DC_NO_MEMORY) {
+        dc_image_free(&m);
+        return dc_fail(e, s, "%s", none.text);
+    }
     *out = json_pack("{s:s,s:s,s:i,s:i,s:i,s:s?}", "path", path, "kind", "picture", "width", m.width, "height", m.height, "channels", m.channels,
                      "parameters", text);
     free(text);
@@ -130,7 +137,9 @@ diffc_status diffc_inspect(const char *path, bool hashes, char **json, diffc_err
     dc_error e = {0};
     json_t *root = NULL;
     *json = NULL;
-    dc_status s = is_picture(path) ? inspect_picture(&root, path, &e) : dc_inspect(&root, path, hashes, &e);
+    bool picture;
+    dc_status s = is_picture(&picture, path, &e);
+    if (!s) s = picture ? inspect_picture(&root, path, &e) : dc_inspect(&root, path, hashes, &e);
     if (!s) {
         *json = json_dumps(root, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
         if (!*json) dc_fail_memory(&e, "the description", 0);

@@ -21,6 +21,7 @@ typedef struct bench_pass {
 
 /* What is timed. */
 typedef struct bench_part {
+    const dc_weights *from;
     dc_params *weights;
     dc_pass_fn *once, *pass; /* once: NULL, or what comes before all passes */
     int rank;                /* of what it gives */
@@ -173,7 +174,7 @@ static dc_status choose(bench_pass *p, const char *what, bench_part *part, dc_er
     const dc_vae_config *v = dc_vae_configuration(m->vae);
     const dc_unet_config *u = dc_unet_configuration(m->unet);
     if (!strcmp(what, "unet")) {
-        *part = (bench_part){dc_unet_params(m->unet), run_unet_text, run_unet, 4, {p->n, p->h, p->w, u->out_channels}};
+        *part = (bench_part){m->unet_weights, dc_unet_params(m->unet), run_unet_text, run_unet, 4, {p->n, p->h, p->w, u->out_channels}};
     } else if (!strcmp(what, "vae") || !strcmp(what, "taesd")) {
         if (v->tiny != !strcmp(what, "taesd")) {
             dc_status s = dc_fail(e, DC_USAGE, "bench %s: found %s in the model, expected %s", what, v->tiny ? "a TAESD" : "an AutoencoderKL",
@@ -181,10 +182,12 @@ static dc_status choose(bench_pass *p, const char *what, bench_part *part, dc_er
             dc_hint(e, "Name the part with --vae FOLDER or --taesd FOLDER.");
             return s;
         }
-        *part = (bench_part){dc_vae_params(m->vae), NULL, run_vae, 4, {p->n, (int64_t)p->h * v->factor, (int64_t)p->w * v->factor, 3}};
+        *part =
+            (bench_part){m->vae_weights, dc_vae_params(m->vae), NULL, run_vae, 4, {p->n, (int64_t)p->h * v->factor, (int64_t)p->w * v->factor, 3}};
     } else if (!strcmp(what, "clip-text")) {
         dc_clip_text *t = m->text[0].model;
-        *part = (bench_part){dc_clip_text_params(t), NULL, run_text, 3, {p->n, m->text[0].length, dc_clip_text_configuration(t)->width, 0}};
+        *part = (bench_part){
+            m->text[0].weights, dc_clip_text_params(t), NULL, run_text, 3, {p->n, m->text[0].length, dc_clip_text_configuration(t)->width, 0}};
     } else {
         return dc_fail(e, DC_USAGE, "bench: found %s, expected unet, vae, taesd or clip-text", what);
     }
@@ -228,10 +231,12 @@ static dc_status time_part(dc_run *once, dc_run *r, const bench_part *part, benc
     if (!s && part->once) s = run_once(once, part->once, p, out, e);
     if (!s) s = dc_run_reserve(r, e);
     if (!s) s = time_rounds(r, part->pass, p, w->seconds, out, e);
+    if (!s) s = dc_weights_check(part->from, e);
     if (!s && w->profile) {
         dc_text table = {0};
         profile_table(&table, w->what, r);
         out->profile = table.at;
+        if (table.failed) s = dc_fail_memory(e, "a table of times", table.length);
     }
     return s;
 }

@@ -59,6 +59,7 @@ dc_status job_prepare(job *j, dc_params *p, const dc_weights *from, const char *
     if (dc_params_ready(p)) return DC_OK;
     j->began = seconds_now();
     dc_status s = dc_params_prepare(p, tell_preparing, &(preparing){.j = j, .what = what, .from = from}, j->e);
+    if (!s && (s = dc_weights_check(from, j->e)) != DC_OK) dc_params_drop(p);
     dc_weights_forget(from);
     return s;
 }

@@ -37,6 +37,7 @@ static dc_status index_read(model_index *x, const char *folder, dc_error *e)
     if (!dc_is_file(x->path)) return DC_OK; /* folders of parts without an index are accepted */
     dc_status s = dc_json_read(&x->root, x->path, DC_JSON_CONFIG_LIMIT, e);
     if (s) return s;
+    if (!json_is_object(x->root)) return dc_fail(e, DC_DATA, "%s: found no JSON object, expected the parts of a model", x->path);
     dc_config c = {x->root, x->path, e};
     const char *class_name = dc_config_string(&c, "_class_name", "StableDiffusionPipeline");
     if (e->code) return e->code;

@@ -110,13 +110,16 @@ static dc_status from_folder(model_part *x, dc_part p, const char *folder, dc_er
     return s ? s : dc_weights_open_folder(&x->weights, folder, text ? "model" : "diffusion_pytorch_model", e);
 }
 
-/* A folder of the model's, or of the folder that describes it; NULL: there is none. */
-static char *own_folder(const diffc_model *m, dc_part p)
+/* A folder of the model's, or of the folder that describes it; *out NULL: there is none. */
+static dc_status own_folder(char **out, const diffc_model *m, dc_part p, dc_error *e)
 {
-    char *path = m->folder ? dc_path_join(m->folder, dc_part_folder(p)) : NULL;
-    if (path && dc_is_folder(path)) return path;
-    free(path);
-    return NULL;
+    *out = NULL;
+    if (!m->folder) return DC_OK;
+    char *path = dc_path_join(m->folder, dc_part_folder(p));
+    if (!path) return dc_fail_memory(e, "a path", strlen(m->folder));
+    if (dc_is_folder(path)) *out = path;
+    else free(path);
+    return DC_OK;
 }
 
 static bool is_tiny(const json_t *config)
@@ -129,8 +132,10 @@ static bool is_tiny(const json_t *config)
  * folder, or what their shapes tell. A TAESD is not described by the model's VAE. */
 static dc_status describe_file(model_part *x, const diffc_model *m, dc_part p, const char *alone, const json_t *unet, dc_error *e)
 {
-    char *around = alone ? dc_path_folder(alone) : NULL, *beside = around ? dc_path_join(around, "config.json") : NULL, *folder = own_folder(m, p);
-    dc_status s = dc_part_config(&x->config, x->weights, p, unet, e);
+    char *around = alone ? dc_path_folder(alone) : NULL, *beside = around ? dc_path_join(around, "config.json") : NULL, *folder;
+    dc_status s = own_folder(&folder, m, p, e);
+    if (!s && alone && !beside) s = dc_fail_memory(e, "a path", strlen(alone));
+    if (!s) s = dc_part_config(&x->config, x->weights, p, unet, e);
     bool tiny = is_tiny(x->config), read_beside = beside && dc_is_file(beside);
     if (!s && (read_beside || (folder && !tiny))) {
         json_decref(x->config);
@@ -186,7 +191,9 @@ dc_status part_open(model_part *x, const diffc_model *m, dc_part p, const char *
     dc_status s = m->file ? dc_weights_part(&x->weights, m->file, p, e) : DC_OK;
     if (s) return s;
     if (x->weights) return describe_file(x, m, p, NULL, unet, e);
-    char *folder = own_folder(m, p);
+    char *folder;
+    s = own_folder(&folder, m, p, e);
+    if (s) return s;
     if (folder && m->file) dc_log_write(&m->log, DC_LOG_NOTE, "%s: the %s is taken from %s", m->path, part_name(p), folder);
     s = folder ? from_folder(x, p, folder, e) : missing(m, p, e);
     free(folder);
@@ -198,8 +205,10 @@ dc_status parts_check(const diffc_model *m, const diffc_options *o, dc_error *e)
     const char *const replaced[DC_PARTS] = {[DC_PART_TEXT] = o->text_encoder, [DC_PART_UNET] = o->unet, [DC_PART_VAE] = o->taesd ? o->taesd : o->vae};
     dc_status s = DC_OK;
     for (int p = 0; !s && p < DC_PARTS; p++) {
-        char *folder = own_folder(m, (dc_part)p);
-        if (p != DC_PART_TEXT_2 && !replaced[p] && !folder && !(m->file && dc_weights_has_part(m->file, (dc_part)p))) s = missing(m, (dc_part)p, e);
+        char *folder;
+        s = own_folder(&folder, m, (dc_part)p, e);
+        if (!s && p != DC_PART_TEXT_2 && !replaced[p] && !folder && !(m->file && dc_weights_has_part(m->file, (dc_part)p)))
+            s = missing(m, (dc_part)p, e);
         free(folder);
     }
     return s;

@@ -31,6 +31,7 @@ void profile_table(dc_text *out, const char *name, const dc_run *r)
         all += rows[i].seconds;
     }
     if (!sum || !used) {
+        out->failed |= !sum;
         free(sum);
         return;
     }

@@ -127,6 +127,7 @@ dc_status text_run(job *j)
         s = job_prepare(j, dc_clip_text_params(m->text[i].model), m->text[i].weights, "text encoder");
         if (!s) s = dc_run_reserve(j->text_run[i], j->e);
         if (!s) s = dc_run_pass(j->text_run[i], run_text, &p, j->e);
+        if (!s) s = dc_weights_check(m->text[i].weights, j->e); /* tables are read from the file in the pass */
         dc_run_release(j->text_run[i]);
         job_drop(j, dc_clip_text_params(m->text[i].model));
         place_columns(c, hidden, from, width);

@@ -104,6 +104,7 @@ dc_status dc_noise_config_read(dc_noise_config *c, const json_t *root, const cha
     dc_config f = {root, path, e ? e : &own};
     char prediction[16] = "epsilon";
     dc_noise_config_default(c);
+    if (!json_is_object(root)) return dc_fail(e, DC_DATA, "%s: found no JSON object, expected the configuration of a scheduler", path);
     /* Absent keys mean the scheduler class's defaults, which are DDPM's betas; files of Stable Diffusion always say theirs. */
     c->beta_start = 0.0001;
     c->beta_end = 0.02;

@@ -341,12 +341,13 @@ static dc_status inspect_npy(sheet *d, json_t *o, const char *path)
     return DC_OK;
 }
 
-static bool begins(const char *path, const char *magic, size_t n)
+static dc_status begins(bool *yes, const char *path, const char *magic, size_t n, dc_error *e)
 {
     dc_map m;
-    bool yes = dc_map_open(&m, path, NULL) == DC_OK && m.size >= n && !memcmp(m.data, magic, n);
+    dc_status s = dc_map_open(&m, path, e);
+    *yes = !s && m.size >= n && !memcmp(m.data, magic, n);
     dc_map_close(&m);
-    return yes;
+    return s;
 }
 
 dc_status dc_inspect(json_t **out, const char *path, bool hashes, dc_error *e)
@@ -355,13 +356,13 @@ dc_status dc_inspect(json_t **out, const char *path, bool hashes, dc_error *e)
     sheet d = {.hashes = hashes, .e = e ? e : &own};
     size_t n = strlen(path);
     json_t *o = json_object();
+    bool npy;
     dc_status s;
     *out = NULL;
     put(&d, o, "path", text(path));
     if (dc_is_folder(path)) s = inspect_folder(&d, o, path);
     else if (n > 5 && !strcmp(path + n - 5, ".json")) s = inspect_weights(&d, o, path, " index");
-    else if (begins(path, "\x93NUMPY", 6)) s = inspect_npy(&d, o, path);
-    else s = inspect_weights(&d, o, path, "");
+    else if ((s = begins(&npy, path, "\x93NUMPY", 6, d.e)) == DC_OK) s = npy ? inspect_npy(&d, o, path) : inspect_weights(&d, o, path, "");
     if (!s && d.failed) s = dc_fail_memory(d.e, "the description", 0);
     if (s) json_decref(o);
     else *out = o;

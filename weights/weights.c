@@ -232,6 +232,7 @@ dc_status dc_weights_open(dc_weights **out, const char *path, dc_error *e)
     if (!w) return dc_fail_memory(e, path, sizeof *w);
     w->path = dc_strdup(path);
     dc_status s = !w->path ? dc_fail_memory(e, path, strlen(path)) : ends_with(path, ".json") ? open_index(w, e) : open_single(w, e);
+    if (!s) s = dc_weights_check(w, e);
     if (s) dc_weights_close(w);
     else *out = w;
     return s;
@@ -381,6 +382,14 @@ void dc_weights_forget(const dc_weights *w)
 {
     w = files_of(w);
     for (int i = 0; i < w->n_parts; i++) dc_map_forget(w->part[i].map.data, w->part[i].map.size);
+}
+
+dc_status dc_weights_check(const dc_weights *w, dc_error *e)
+{
+    dc_status s = DC_OK;
+    w = files_of(w);
+    for (int i = 0; !s && i < w->n_parts; i++) s = dc_map_check(&w->part[i].map, e);
+    return s;
 }
 
 int dc_weights_count(const dc_weights *w) { return w->n_tensors; }

@@ -24,7 +24,8 @@ typedef struct dc_weights dc_weights;
 /* path: a weights file (its first bytes say of which format, not its name), or an index of shards (any *.json; the shards lie beside it or
  * below). All checks of the format are made
  * here, and that index and shards agree.
- * Errors: NO_INPUT, DATA (file, what, where, found, expected), DENIED (a shard name that leaves the folder), NO_MEMORY. */
+ * Errors: NO_INPUT, DATA (file, what, where, found, expected), DENIED (a shard name that leaves the folder), IO (also: a file changed
+ * meanwhile), NO_MEMORY. */
 dc_status dc_weights_open(dc_weights **out, const char *path, dc_error *e);
 /* The weights of a diffusers component folder; stem "diffusion_pytorch_model" or "model". Taken is the first of STEM.safetensors,
  * STEM.fp16.safetensors, the only other STEM.VARIANT.safetensors, STEM.safetensors.index.json, its fp16 variant, its only other variant;
@@ -34,6 +35,9 @@ dc_status dc_weights_open_folder(dc_weights **out, const char *folder, const cha
 void dc_weights_close(dc_weights *w);
 /* `view` (dc_weights_part) takes over the weights that it looks into, and closes them with itself. */
 void dc_weights_adopt(dc_weights *view, dc_weights *w);
+/* Asked after tensor data has been read: was all of it the files' as they were opened? IO (file) when one has been cut short or written to
+ * meanwhile; what was read may be zeros then. */
+dc_status dc_weights_check(const dc_weights *w, dc_error *e);
 /* What was read of the files may leave this process's memory (it stays in the page cache and comes back when touched). */
 void dc_weights_forget(const dc_weights *w);
 

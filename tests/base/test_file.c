@@ -178,7 +178,7 @@ static void mapping(void **state)
     assert_true(m.size == 6 && !memcmp(m.data, "mapped", 6));
     assert_int_equal(dc_map_check(&m, &e), DC_OK);
     assert_int_equal(truncate("m", 2), 0);
-    assert_int_equal(dc_map_check(&m, &e), DC_DATA);
+    assert_int_equal(dc_map_check(&m, &e), DC_IO);
     dc_map_close(&m);
     dc_map_close(&m);
     e = (dc_error){0};
