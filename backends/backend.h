@@ -147,9 +147,7 @@ void dc_choose(dc_choice *out, const char *algorithm, const char *reason, ...) _
 
 /* weight value i of a source, as float (any float or integer storage type) */
 float dc_source_value(const dc_source *s, int64_t i);
-/* n values from `from` on, converted; handles unaligned data and any part of a block. */
-void dc_source_floats(const dc_source *s, int64_t from, int64_t n, float *out);
-/* The same of a block type (blocks.c); and are all numbers of a block finite? Else none is. */
+/* dc_source_floats of a block type (blocks.c); and are all numbers of a block finite? Else none is. */
 void dc_block_floats(dc_dtype t, const void *data, int64_t from, int64_t n, float *out);
 bool dc_block_finite(dc_dtype t, const void *block);
 

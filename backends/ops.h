@@ -116,6 +116,8 @@ typedef struct dc_source {
     dc_dtype dtype;
     int64_t rows;
 } dc_source;
+/* n values from `from` on, converted; handles unaligned data and any part of a block. */
+void dc_source_floats(const dc_source *s, int64_t from, int64_t n, float *out);
 #define DC_MAX_PARTS 4
 typedef struct dc_param_desc {
     const char *name; /* for messages, "FILE: down_blocks.0.resnets.0.conv1"; copied */

@@ -1,16 +1,14 @@
 /* names.c - the dialects in which files name the parts of a Stable Diffusion model and their tensors.
  * Facts: CompVis' latent-diffusion and Stability's generative-models (openaimodel.py, diffusionmodules/model.py), open_clip's
  * transformer.py, transformers' modeling_clip.py, and diffusers' loaders/single_file_utils.py, which the tests hold this against. */
-#include "base/checked.h"
 #include "base/text.h"
+#include "weights/alias.h"
 #include "weights/parts.h"
-#include "weights/reader.h"
+#include "weights/write.h"
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define MAX_BLOCKS 64
 
 const char *dc_part_folder(dc_part p)
 {
@@ -18,72 +16,13 @@ const char *dc_part_folder(dc_part p)
     return folders[p];
 }
 
-/* ---- alias rows ------------------------------------------------------------------------------------------------------ */
-
-/* In `from`, '#' fits a number and a final '*' anything. In `to` they stand for what they fitted, in order; '^' is the number counted
- * from the other end, '<' one less, and '?' q, k and v in turn: a fused tensor becomes three. An apostrophe: a matrix stored as [in,out]. */
-typedef struct alias {
-    const char *from, *to;
-} alias;
-
-/* A tensor's new name. */
-typedef struct renaming {
-    char name[DC_MAX_NAME + 64];
-    bool transposed;
-} renaming;
-
-/* Does `name` fit? Its numbers, and what is left for '*'. */
-static bool fits(const char *from, const char *name, int *number, const char **rest)
-{
-    int n = 0;
-    for (; *from && *from != '*'; from++) {
-        if (*from != '#') {
-            if (*name++ != *from) return false;
-            continue;
-        }
-        char *end;
-        if (*name < '0' || *name > '9') return false;
-        long v = strtol(name, &end, 10);
-        if (v < 0 || v > 100000 || end - name > 6) return false;
-        number[n++] = (int)v;
-        name = end;
-    }
-    *rest = name;
-    return *from == '*' || !*name;
-}
-
-/* By the first row that fits; levels: what '^' counts from. False: no row fits. */
-static bool by_alias(renaming *to, const char *head, const alias *rows, const char *name, int levels)
-{
-    for (const alias *a = rows; a->from; a++) {
-        int number[4] = {0}, n = 0;
-        const char *rest;
-        if (!fits(a->from, name, number, &rest)) continue;
-        size_t at = (size_t)snprintf(to->name, sizeof to->name, "%s", head);
-        for (const char *c = a->to; *c && at < sizeof to->name - 12; c++) {
-            if (*c == '#') at += (size_t)snprintf(to->name + at, 12, "%d", number[n++]);
-            else if (*c == '^') at += (size_t)snprintf(to->name + at, 12, "%d", levels - 1 - number[n++]);
-            else if (*c == '<') at += (size_t)snprintf(to->name + at, 12, "%d", number[n++] - 1);
-            else if (*c == '\'') to->transposed = true;
-            else if (*c == '*') at += (size_t)snprintf(to->name + at, sizeof to->name - at, "%s", rest);
-            else to->name[at++] = *c;
-        }
-        to->name[at < sizeof to->name ? at : sizeof to->name - 1] = 0;
-        return true;
-    }
-    return false;
-}
-
 /* ---- the dialects ------------------------------------------------------------------------------------------------------ */
 
-/* What a dialect must know of the file to name its tensors. */
+/* What a dialect must know of the tensors to name them. */
 typedef struct naming {
     const dc_weights *w;
     const char *prefix;
-    struct place {
-        int level, layer;
-    } input[MAX_BLOCKS], output[MAX_BLOCKS]; /* CompVis UNet: where input_blocks.N and output_blocks.N belong */
-    int levels;                              /* CompVis VAE */
+    dc_numbering number;
 } naming;
 
 static bool has(const naming *n, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -98,175 +37,158 @@ static bool has(const naming *n, const char *format, ...)
     return dc_weights_find(n->w, name) != NULL;
 }
 
-static bool same_name(const naming *n, renaming *to, const char *name)
-{
-    (void)n;
-    snprintf(to->name, sizeof to->name, "%s", name);
-    return true;
-}
+static const dc_alias diffusers[] = {{"*", "*", NULL}, {0}};
 
 /* input_blocks: 0 is conv_in, then `layers` blocks and a downsampler a level; output_blocks: layers + 1 blocks a level, the last one with
  * an upsampler. Ref: UNetModel.__init__. */
-static void prepare_unet(naming *n)
+static void number_unet(naming *n)
 {
-    for (int i = 1, level = 0, layer = 0; i < MAX_BLOCKS; i++) {
-        n->input[i] = (struct place){level, layer++};
+    struct dc_block *down = n->number.down, *up = n->number.up;
+    n->number.n_down = n->number.n_up = DC_MAX_BLOCKS;
+    for (int i = 1, level = 0, layer = 0; i < DC_MAX_BLOCKS; i++) {
+        down[i] = (struct dc_block){.level = level, .layer = layer++};
         if (has(n, "input_blocks.%d.0.op.weight", i)) level++, layer = 0;
     }
-    for (int i = 0, level = 0, layer = 0; i < MAX_BLOCKS; i++) {
-        n->output[i] = (struct place){level, layer++};
+    for (int i = 0, level = 0, layer = 0; i < DC_MAX_BLOCKS; i++) {
+        up[i] = (struct dc_block){.level = level, .layer = layer++};
         if (has(n, "output_blocks.%d.1.conv.weight", i) || has(n, "output_blocks.%d.2.conv.weight", i)) level++, layer = 0;
     }
 }
 
-static const alias unet_resnet[] = {{"in_layers.0.*", "norm1.*"},
-                                    {"in_layers.2.*", "conv1.*"},
-                                    {"emb_layers.1.*", "time_emb_proj.*"},
-                                    {"out_layers.0.*", "norm2.*"},
-                                    {"out_layers.3.*", "conv2.*"},
-                                    {"skip_connection.*", "conv_shortcut.*"},
+static void add_block(struct dc_block *blocks, int *n, int level, int layer, bool attends)
+{
+    if (*n < DC_MAX_BLOCKS) blocks[(*n)++] = (struct dc_block){level, layer, attends};
+}
+
+/* The same from diffusers' names. */
+static void renumber_unet(naming *n)
+{
+    dc_numbering *x = &n->number;
+    *x = (dc_numbering){.n_down = 1, .down[0].level = -1};
+    for (int level = 0, layer; has(n, "down_blocks.%d.resnets.0.conv1.weight", level); level++) {
+        for (layer = 0; has(n, "down_blocks.%d.resnets.%d.conv1.weight", level, layer); layer++) add_block(x->down, &x->n_down, level, layer, false);
+        if (has(n, "down_blocks.%d.downsamplers.0.conv.weight", level)) add_block(x->down, &x->n_down, level, layer, false);
+    }
+    for (int level = 0; has(n, "up_blocks.%d.resnets.0.conv1.weight", level); level++)
+        for (int layer = 0; has(n, "up_blocks.%d.resnets.%d.conv1.weight", level, layer); layer++)
+            add_block(x->up, &x->n_up, level, layer, has(n, "up_blocks.%d.attentions.%d.proj_in.weight", level, layer));
+}
+
+static const dc_alias unet_resnet[] = {{"in_layers.0.*", "norm1.*", NULL},
+                                       {"in_layers.2.*", "conv1.*", NULL},
+                                       {"emb_layers.1.*", "time_emb_proj.*", NULL},
+                                       {"out_layers.0.*", "norm2.*", NULL},
+                                       {"out_layers.3.*", "conv2.*", NULL},
+                                       {"skip_connection.*", "conv_shortcut.*", NULL},
+                                       {0}};
+static const dc_alias compvis_unet[] = {{"time_embed.0.*", "time_embedding.linear_1.*", NULL},
+                                        {"time_embed.2.*", "time_embedding.linear_2.*", NULL},
+                                        {"time_embed.cond_proj.*", "time_embedding.cond_proj.*", NULL},
+                                        {"label_emb.0.0.*", "add_embedding.linear_1.*", NULL},
+                                        {"label_emb.0.2.*", "add_embedding.linear_2.*", NULL},
+                                        {"input_blocks.0.0.*", "conv_in.*", NULL},
+                                        {"out.0.*", "conv_norm_out.*", NULL},
+                                        {"out.2.*", "conv_out.*", NULL},
+                                        {"input_blocks.@.0.op.*", "down_blocks.#.downsamplers.0.conv.*", NULL},
+                                        {"input_blocks.@.0.*", "down_blocks.#.resnets.#.*", unet_resnet},
+                                        {"input_blocks.@.1.*", "down_blocks.#.attentions.#.*", NULL},
+                                        {"output_blocks.%.0.*", "up_blocks.#.resnets.#.*", unet_resnet},
+                                        {"output_blocks.%.~.conv.*", "up_blocks.#.upsamplers.0.conv.*", NULL},
+                                        {"output_blocks.%.1.*", "up_blocks.#.attentions.#.*", NULL},
+                                        {"middle_block.0.*", "mid_block.resnets.0.*", unet_resnet},
+                                        {"middle_block.1.*", "mid_block.attentions.0.*", NULL},
+                                        {"middle_block.2.*", "mid_block.resnets.1.*", unet_resnet},
+                                        {0}};
+
+static void number_vae(naming *n)
+{
+    while (n->number.levels < DC_MAX_BLOCKS && has(n, "decoder.up.%d.block.0.conv1.weight", n->number.levels)) n->number.levels++;
+}
+
+static void renumber_vae(naming *n)
+{
+    while (n->number.levels < DC_MAX_BLOCKS && has(n, "decoder.up_blocks.%d.resnets.0.conv1.weight", n->number.levels)) n->number.levels++;
+}
+
+/* The rows behind to_out.0 are for diffusers' own older names. */
+static const dc_alias vae_half[] = {{"conv_in.*", "conv_in.*", NULL},
+                                    {"down.#.block.#.nin_shortcut.*", "down_blocks.#.resnets.#.conv_shortcut.*", NULL},
+                                    {"down.#.block.#.*", "down_blocks.#.resnets.#.*", NULL},
+                                    {"down.#.downsample.conv.*", "down_blocks.#.downsamplers.0.conv.*", NULL},
+                                    {"up.#.block.#.nin_shortcut.*", "up_blocks.^.resnets.#.conv_shortcut.*", NULL},
+                                    {"up.#.block.#.*", "up_blocks.^.resnets.#.*", NULL},
+                                    {"up.#.upsample.conv.*", "up_blocks.^.upsamplers.0.conv.*", NULL},
+                                    {"mid.block_#.*", "mid_block.resnets.<.*", NULL},
+                                    {"mid.attn_1.norm.*", "mid_block.attentions.0.group_norm.*", NULL},
+                                    {"mid.attn_1.q.*", "\"mid_block.attentions.0.to_q.*", NULL},
+                                    {"mid.attn_1.k.*", "\"mid_block.attentions.0.to_k.*", NULL},
+                                    {"mid.attn_1.v.*", "\"mid_block.attentions.0.to_v.*", NULL},
+                                    {"mid.attn_1.proj_out.*", "\"mid_block.attentions.0.to_out.0.*", NULL},
+                                    {"mid.attn_1.q.*", "\"mid_block.attentions.0.query.*", NULL},
+                                    {"mid.attn_1.k.*", "\"mid_block.attentions.0.key.*", NULL},
+                                    {"mid.attn_1.v.*", "\"mid_block.attentions.0.value.*", NULL},
+                                    {"mid.attn_1.proj_out.*", "\"mid_block.attentions.0.proj_attn.*", NULL},
+                                    {"norm_out.*", "conv_norm_out.*", NULL},
+                                    {"conv_out.*", "conv_out.*", NULL},
                                     {0}};
-
-/* A tensor of block `side`.level, whose number is (level, layer). */
-static bool compvis_block(renaming *to, const char *side, struct place at, const char *inside)
-{
-    char head[80];
-    snprintf(head, sizeof head, "%s.%d.resnets.%d.", side, at.level, at.layer);
-    if (by_alias(to, head, unet_resnet, inside, 0)) return true;
-    snprintf(to->name, sizeof to->name, "%s.%d.attentions.%d.%s", side, at.level, at.layer, inside);
-    return true;
-}
-
-static bool compvis_unet(const naming *n, renaming *to, const char *name)
-{
-    static const alias whole[] = {{"time_embed.0.*", "time_embedding.linear_1.*"},
-                                  {"time_embed.2.*", "time_embedding.linear_2.*"},
-                                  {"time_embed.cond_proj.*", "time_embedding.cond_proj.*"},
-                                  {"label_emb.0.0.*", "add_embedding.linear_1.*"},
-                                  {"label_emb.0.2.*", "add_embedding.linear_2.*"},
-                                  {"input_blocks.0.0.*", "conv_in.*"},
-                                  {"out.0.*", "conv_norm_out.*"},
-                                  {"out.2.*", "conv_out.*"},
-                                  {0}};
-    int number[4];
-    const char *inside;
-    char head[64];
-    if (by_alias(to, "", whole, name, 0)) return true;
-    if (fits("input_blocks.#.#.*", name, number, &inside) && number[0] < MAX_BLOCKS) {
-        struct place at = n->input[number[0]];
-        if (strncmp(inside, "op.", 3) != 0) return compvis_block(to, "down_blocks", at, inside);
-        snprintf(to->name, sizeof to->name, "down_blocks.%d.downsamplers.0.conv.%s", at.level, inside + 3);
-        return true;
-    }
-    if (fits("output_blocks.#.#.*", name, number, &inside) && number[0] < MAX_BLOCKS) {
-        struct place at = n->output[number[0]];
-        if (strncmp(inside, "conv.", 5) != 0) return compvis_block(to, "up_blocks", at, inside);
-        snprintf(to->name, sizeof to->name, "up_blocks.%d.upsamplers.0.%s", at.level, inside);
-        return true;
-    }
-    if (!fits("middle_block.#.*", name, number, &inside)) return false;
-    snprintf(head, sizeof head, "mid_block.resnets.%d.", number[0] / 2); /* resnet, transformer, resnet */
-    if (!by_alias(to, head, unet_resnet, inside, 0)) snprintf(to->name, sizeof to->name, "mid_block.attentions.0.%s", inside);
-    return true;
-}
-
-static void prepare_vae(naming *n)
-{
-    while (n->levels < MAX_BLOCKS && has(n, "decoder.up.%d.block.0.conv1.weight", n->levels)) n->levels++;
-}
-
-static bool compvis_vae(const naming *n, renaming *to, const char *name)
-{
-    static const alias half[] = {{"conv_in.*", "conv_in.*"},
-                                 {"down.#.block.#.nin_shortcut.*", "down_blocks.#.resnets.#.conv_shortcut.*"},
-                                 {"down.#.block.#.*", "down_blocks.#.resnets.#.*"},
-                                 {"down.#.downsample.conv.*", "down_blocks.#.downsamplers.0.conv.*"},
-                                 {"up.#.block.#.nin_shortcut.*", "up_blocks.^.resnets.#.conv_shortcut.*"},
-                                 {"up.#.block.#.*", "up_blocks.^.resnets.#.*"},
-                                 {"up.#.upsample.conv.*", "up_blocks.^.upsamplers.0.conv.*"},
-                                 {"mid.block_#.*", "mid_block.resnets.<.*"},
-                                 {"mid.attn_1.norm.*", "mid_block.attentions.0.group_norm.*"},
-                                 {"mid.attn_1.q.*", "mid_block.attentions.0.to_q.*"},
-                                 {"mid.attn_1.k.*", "mid_block.attentions.0.to_k.*"},
-                                 {"mid.attn_1.v.*", "mid_block.attentions.0.to_v.*"},
-                                 {"mid.attn_1.proj_out.*", "mid_block.attentions.0.to_out.0.*"},
-                                 {"norm_out.*", "conv_norm_out.*"},
-                                 {"conv_out.*", "conv_out.*"},
-                                 {0}};
-    static const alias whole[] = {{"quant_conv.*", "quant_conv.*"}, {"post_quant_conv.*", "post_quant_conv.*"}, {0}};
-    if (!strncmp(name, "encoder.", 8) || !strncmp(name, "decoder.", 8)) {
-        char head[16];
-        snprintf(head, sizeof head, "%.8s", name);
-        return by_alias(to, head, half, name + 8, n->levels);
-    }
-    return by_alias(to, "", whole, name, 0);
-}
+static const dc_alias compvis_vae[] = {{"encoder.*", "encoder.*", vae_half},
+                                       {"decoder.*", "decoder.*", vae_half},
+                                       {"quant_conv.*", "quant_conv.*", NULL},
+                                       {"post_quant_conv.*", "post_quant_conv.*", NULL},
+                                       {0}};
 
 /* transformers left "text_model." out at times; position_ids are a buffer of old versions. */
-static bool transformers_text(const naming *n, renaming *to, const char *name)
-{
-    static const alias whole[] = {{"text_model.embeddings.position_ids", ""},
-                                  {"embeddings.position_ids", ""},
-                                  {"embeddings.*", "text_model.embeddings.*"},
-                                  {"encoder.*", "text_model.encoder.*"},
-                                  {"final_layer_norm.*", "text_model.final_layer_norm.*"},
-                                  {"text_model.*", "text_model.*"},
-                                  {"text_projection.*", "text_projection.*"},
-                                  {0}};
-    (void)n;
-    return by_alias(to, "", whole, name, 0) && *to->name;
-}
-
-static bool open_clip_text(const naming *n, renaming *to, const char *name)
-{
-    static const alias whole[] = {{"token_embedding.weight", "text_model.embeddings.token_embedding.weight"},
-                                  {"positional_embedding", "text_model.embeddings.position_embedding.weight"},
-                                  {"ln_final.*", "text_model.final_layer_norm.*"},
-                                  {"text_projection", "text_projection.weight'"},
-                                  {"text_projection.weight", "text_projection.weight"},
-                                  {"transformer.resblocks.#.ln_1.*", "text_model.encoder.layers.#.layer_norm1.*"},
-                                  {"transformer.resblocks.#.ln_2.*", "text_model.encoder.layers.#.layer_norm2.*"},
-                                  {"transformer.resblocks.#.mlp.c_fc.*", "text_model.encoder.layers.#.mlp.fc1.*"},
-                                  {"transformer.resblocks.#.mlp.c_proj.*", "text_model.encoder.layers.#.mlp.fc2.*"},
-                                  {"transformer.resblocks.#.attn.in_proj_*", "text_model.encoder.layers.#.self_attn.?_proj.*"},
-                                  {"transformer.resblocks.#.attn.out_proj.*", "text_model.encoder.layers.#.self_attn.out_proj.*"},
-                                  {0}};
-    (void)n;
-    return by_alias(to, "", whole, name, 0);
-}
+static const dc_alias transformers[] = {
+    {"text_model.embeddings.position_ids", "", NULL}, {"embeddings.position_ids", "", NULL},
+    {"text_model.*", "text_model.*", NULL},           {"embeddings.*", "text_model.embeddings.*", NULL},
+    {"encoder.*", "text_model.encoder.*", NULL},      {"final_layer_norm.*", "text_model.final_layer_norm.*", NULL},
+    {"text_projection.*", "text_projection.*", NULL}, {0}};
+static const dc_alias open_clip[] = {{"token_embedding.weight", "text_model.embeddings.token_embedding.weight", NULL},
+                                     {"positional_embedding", "text_model.embeddings.position_embedding.weight", NULL},
+                                     {"ln_final.*", "text_model.final_layer_norm.*", NULL},
+                                     {"text_projection", "text_projection.weight'", NULL},
+                                     {"text_projection.weight", "text_projection.weight", NULL},
+                                     {"transformer.resblocks.#.ln_1.*", "text_model.encoder.layers.#.layer_norm1.*", NULL},
+                                     {"transformer.resblocks.#.ln_2.*", "text_model.encoder.layers.#.layer_norm2.*", NULL},
+                                     {"transformer.resblocks.#.mlp.c_fc.*", "text_model.encoder.layers.#.mlp.fc1.*", NULL},
+                                     {"transformer.resblocks.#.mlp.c_proj.*", "text_model.encoder.layers.#.mlp.fc2.*", NULL},
+                                     {"transformer.resblocks.#.attn.in_proj_*", "text_model.encoder.layers.#.self_attn.?_proj.*", NULL},
+                                     {"transformer.resblocks.#.attn.out_proj.*", "text_model.encoder.layers.#.self_attn.out_proj.*", NULL},
+                                     {0}};
 
 /* One row: a part is there when `prefix` + `probe` is; the first that is, is taken. */
 typedef struct dialect {
     dc_part part;
     const char *prefix, *probe;
-    bool (*rename)(const naming *, renaming *, const char *below_prefix);
-    void (*prepare)(naming *);
+    const dc_alias *rows;
+    void (*number)(naming *);   /* blocks, from the file's names ... */
+    void (*renumber)(naming *); /* ... and from diffusers' */
 } dialect;
 
 #define TRANSFORMERS(part, prefix)                                                                                                                   \
-    {part, prefix, "text_model.embeddings.token_embedding.weight", transformers_text, NULL},                                                         \
+    {part, prefix, "text_model.embeddings.token_embedding.weight", transformers, NULL, NULL},                                                        \
     {                                                                                                                                                \
-        part, prefix, "embeddings.token_embedding.weight", transformers_text, NULL                                                                   \
+        part, prefix, "embeddings.token_embedding.weight", transformers, NULL, NULL                                                                  \
     }
 #define OPEN_CLIP(part, prefix)                                                                                                                      \
     {                                                                                                                                                \
-        part, prefix, "transformer.resblocks.0.attn.in_proj_weight", open_clip_text, NULL                                                            \
+        part, prefix, "transformer.resblocks.0.attn.in_proj_weight", open_clip, NULL, NULL                                                           \
     }
 #define COMPVIS_UNET(prefix)                                                                                                                         \
     {                                                                                                                                                \
-        DC_PART_UNET, prefix, "input_blocks.0.0.weight", compvis_unet, prepare_unet                                                                  \
+        DC_PART_UNET, prefix, "input_blocks.0.0.weight", compvis_unet, number_unet, renumber_unet                                                    \
     }
 #define COMPVIS_VAE(prefix)                                                                                                                          \
     {                                                                                                                                                \
-        DC_PART_VAE, prefix, "decoder.mid.block_1.conv1.weight", compvis_vae, prepare_vae                                                            \
+        DC_PART_VAE, prefix, "decoder.mid.block_1.conv1.weight", compvis_vae, number_vae, renumber_vae                                               \
     }
 #define DIFFUSERS_UNET(prefix)                                                                                                                       \
     {                                                                                                                                                \
-        DC_PART_UNET, prefix, "conv_norm_out.weight", same_name, NULL                                                                                \
+        DC_PART_UNET, prefix, "conv_norm_out.weight", diffusers, NULL, NULL                                                                          \
     }
 #define DIFFUSERS_VAE(prefix)                                                                                                                        \
     {                                                                                                                                                \
-        DC_PART_VAE, prefix, "decoder.mid_block.resnets.0.conv1.weight", same_name, NULL                                                             \
+        DC_PART_VAE, prefix, "decoder.mid_block.resnets.0.conv1.weight", diffusers, NULL, NULL                                                       \
     }
 static const dialect dialects[] = {
     TRANSFORMERS(DC_PART_TEXT, "cond_stage_model.transformer."), /* SD 1.x */
@@ -293,9 +215,9 @@ static const dialect dialects[] = {
     DIFFUSERS_VAE("vae."),
     COMPVIS_VAE(""),
     DIFFUSERS_VAE(""),
-    {DC_PART_VAE, "", "decoder.layers.0.weight", same_name, NULL}, /* AutoencoderTiny, and TAESD's own names */
-    {DC_PART_VAE, "", "1.weight", same_name, NULL},
-    {DC_PART_VAE, "", "0.weight", same_name, NULL},
+    {DC_PART_VAE, "", "decoder.layers.0.weight", diffusers, NULL, NULL}, /* AutoencoderTiny, and TAESD's own names */
+    {DC_PART_VAE, "", "1.weight", diffusers, NULL, NULL},
+    {DC_PART_VAE, "", "0.weight", diffusers, NULL, NULL},
 };
 
 /* ---- a part --------------------------------------------------------------------------------------------------------------- */
@@ -343,7 +265,7 @@ static dc_status keep_as(listing *l, const char *name, dc_stored t, const int64_
 }
 
 /* Rows of q, k and v in one tensor become three. */
-static dc_status keep_split(listing *l, const renaming *to, const dc_stored *t)
+static dc_status keep_split(listing *l, const dc_renaming *to, const dc_stored *t)
 {
     int64_t dim[DC_MAX_RANK];
     dc_status s = DC_OK;
@@ -356,7 +278,7 @@ static dc_status keep_split(listing *l, const renaming *to, const dc_stored *t)
         char name[sizeof to->name];
         dc_stored part = *t;
         strcpy(name, to->name);
-        *strchr(name, '?') = "qkv"[i];
+        name[to->letter] = "qkv"[i];
         part.bytes = t->bytes / 3;
         part.data = t->data ? (const char *)t->data + part.bytes * (uint64_t)i : NULL;
         s = keep_as(l, name, part, dim);
@@ -364,7 +286,7 @@ static dc_status keep_split(listing *l, const renaming *to, const dc_stored *t)
     return s;
 }
 
-static dc_status keep_transposed(listing *l, const renaming *to, const dc_stored *t)
+static dc_status keep_transposed(listing *l, const dc_renaming *to, const dc_stored *t)
 {
     if (t->rank != 2) return keep(l, to->name, t); /* its shape will be refused under its name */
     dc_stored turned = *t;
@@ -372,25 +294,30 @@ static dc_status keep_transposed(listing *l, const renaming *to, const dc_stored
     return keep_as(l, to->name, turned, (int64_t[]){t->dim[1], t->dim[0]});
 }
 
-/* The tensor's name in the part; false: it is not of that part. */
-static bool rename_tensor(const dialect *d, const naming *n, const dc_stored *t, renaming *to)
+/* What a tensor is called below the prefix; false: it is of no part, or of no use. */
+static bool name_of(dc_renaming *to, const dialect *d, const naming *n, const dc_stored *t)
 {
     size_t head = strlen(d->prefix);
-    return !strncmp(t->name, d->prefix, head) && d->rename(n, to, t->name + head);
+    return !strncmp(t->name, d->prefix, head) && dc_alias_apply(to, d->rows, false, t->name + head, &n->number) && *to->name;
 }
 
 static dc_status keep_renamed(listing *l, const dialect *d, const naming *n, const dc_stored *t)
 {
-    renaming to = {0};
-    if (!rename_tensor(d, n, t, &to)) return DC_OK;
-    if (strchr(to.name, '?') && d->rename == open_clip_text) return keep_split(l, &to, t);
+    dc_renaming to;
+    if (!name_of(&to, d, n, t)) return DC_OK;
+    if (to.letter >= 0) return keep_split(l, &to, t);
+    if (to.square && t->rank == 4 && t->dim[2] == 1 && t->dim[3] == 1) {
+        dc_stored matrix = *t;
+        matrix.rank = 2;
+        return keep(l, to.name, &matrix);
+    }
     return to.transposed ? keep_transposed(l, &to, t) : keep(l, to.name, t);
 }
 
 static naming naming_of(const dialect *d, const dc_weights *w)
 {
     naming n = {.w = w, .prefix = d->prefix};
-    if (d->prepare) d->prepare(&n);
+    if (d->number) d->number(&n);
     return n;
 }
 
@@ -401,8 +328,8 @@ void dc_weights_mark_parts(const dc_weights *w, bool *used)
         const dialect *d = find_dialect(w, (dc_part)p);
         if (!d) continue;
         naming n = naming_of(d, w);
-        renaming to = {0};
-        for (int i = 0; i < dc_weights_count(w); i++) used[i] |= rename_tensor(d, &n, dc_weights_at(w, i), &to);
+        dc_renaming to;
+        for (int i = 0; i < dc_weights_count(w); i++) used[i] |= name_of(&to, d, &n, dc_weights_at(w, i));
     }
 }
 
@@ -418,7 +345,8 @@ static void settle(listing *l)
     }
 }
 
-dc_status dc_weights_part(dc_weights **out, const dc_weights *w, dc_part p, dc_error *e)
+/* own: under the names that the file has for them. */
+static dc_status list_part(dc_weights **out, const dc_weights *w, dc_part p, bool own, dc_error *e)
 {
     const dialect *d = find_dialect(w, p);
     *out = NULL;
@@ -426,7 +354,12 @@ dc_status dc_weights_part(dc_weights **out, const dc_weights *w, dc_part p, dc_e
     naming n = naming_of(d, w);
     listing l = {.w = w, .e = e};
     dc_status s = DC_OK;
-    for (int i = 0; !s && i < dc_weights_count(w); i++) s = keep_renamed(&l, d, &n, dc_weights_at(w, i));
+    for (int i = 0; !s && i < dc_weights_count(w); i++) {
+        const dc_stored *t = dc_weights_at(w, i);
+        dc_renaming to;
+        if (!own) s = keep_renamed(&l, d, &n, t);
+        else if (name_of(&to, d, &n, t)) s = keep(&l, t->name, t);
+    }
     if (!s) {
         settle(&l);
         return dc_weights_view(out, w, l.tensor, l.n, l.names.at, l.dims, e);
@@ -434,5 +367,72 @@ dc_status dc_weights_part(dc_weights **out, const dc_weights *w, dc_part p, dc_e
     free(l.tensor);
     free(l.dims);
     dc_text_free(&l.names);
+    return s;
+}
+
+dc_status dc_weights_part(dc_weights **out, const dc_weights *w, dc_part p, dc_error *e) { return list_part(out, w, p, false, e); }
+dc_status dc_weights_part_as_is(dc_weights **out, const dc_weights *w, dc_part p, dc_error *e) { return list_part(out, w, p, true, e); }
+
+/* ---- a part in a file for all ----------------------------------------------------------------------------------------------- */
+
+static const dialect *dialect_of_kind(dc_part p, dc_file_kind kind)
+{
+    static const char *const text[] = {"cond_stage_model.transformer.", "cond_stage_model.model.", "conditioner.embedders.0.transformer."};
+    static const char *const others[DC_PARTS] = {
+        [DC_PART_TEXT_2] = "conditioner.embedders.1.model.", [DC_PART_UNET] = "model.diffusion_model.", [DC_PART_VAE] = "first_stage_model."};
+    const char *prefix = p == DC_PART_TEXT ? text[kind] : others[p];
+    const dialect *d = dialects;
+    while (d->part != p || strcmp(d->prefix, prefix) != 0) d++; /* the first of that prefix is the one that all read */
+    return d;
+}
+
+/* q, k and v are one tensor there: told at q. */
+static dc_status add_fused(dc_write_list *l, const char *name, const dc_renaming *to, const dc_weights *part, const dc_stored *t, dc_error *e)
+{
+    const dc_stored *from[3];
+    char one[DC_MAX_NAME + 1];
+    snprintf(one, sizeof one, "%s", t->name);
+    for (int i = 0; i < 3; i++) {
+        one[to->letter] = "qkv"[i];
+        from[i] = dc_weights_find(part, one);
+        bool same = from[i] && from[i]->rank == t->rank && from[i]->dtype == t->dtype;
+        for (int k = 0; same && k < t->rank; k++) same = from[i]->dim[k] == t->dim[k];
+        if (!same) return dc_fail(e, DC_DATA, "%s: tensor %s: found none like %s, expected q, k and v of one shape and type", t->file, one, t->name);
+    }
+    if (to->third) return DC_OK;
+    dc_write_item *x = dc_write_add(l, name, from, 3, e);
+    return x ? DC_OK : DC_NO_MEMORY;
+}
+
+dc_status dc_write_add_part(dc_write_list *l, const dc_weights *part, dc_part p, dc_file_kind kind, int *left_out, dc_error *e)
+{
+    const dialect *d = dialect_of_kind(p, kind);
+    naming n = {.w = part, .prefix = ""};
+    dc_status s = DC_OK;
+    *left_out = 0;
+    if (d->renumber) d->renumber(&n);
+    for (int i = 0; !s && i < dc_weights_count(part); i++) {
+        const dc_stored *t = dc_weights_at(part, i);
+        dc_renaming to;
+        char name[sizeof to.name + 64];
+        if (!dc_alias_apply(&to, d->rows, true, t->name, &n.number)) {
+            ++*left_out;
+            continue;
+        }
+        snprintf(name, sizeof name, "%s%s", d->prefix, to.name);
+        if (to.letter >= 0) {
+            s = add_fused(l, name, &to, part, t, e);
+            continue;
+        }
+        dc_write_item *x = dc_write_add(l, name, &t, 1, e);
+        s = x ? DC_OK : DC_NO_MEMORY;
+        if (x && to.square && x->rank == 2) {
+            x->dim[2] = x->dim[3] = 1;
+            x->rank = 4;
+        } else if (x && to.transposed && x->rank == 2) {
+            x->dim[0] = t->dim[1], x->dim[1] = t->dim[0];
+            x->turned = true;
+        }
+    }
     return s;
 }

@@ -19,6 +19,9 @@ const char *dc_part_folder(dc_part p); /* "text_encoder", "text_encoder_2", "une
  * outlive it. NULL: the file has no such part. Errors: DATA (two tensors of one name, a fused tensor that cannot be split), NO_MEMORY. */
 dc_status dc_weights_part(dc_weights **out, const dc_weights *w, dc_part p, dc_error *e);
 
+/* The same tensors under the names that the file itself has for them. */
+dc_status dc_weights_part_as_is(dc_weights **out, const dc_weights *w, dc_part p, dc_error *e);
+
 bool dc_weights_has_part(const dc_weights *w, dc_part p);
 /* used[i], i of dc_weights_count(w): does tensor i belong to one of the parts? */
 void dc_weights_mark_parts(const dc_weights *w, bool *used);
