@@ -170,6 +170,7 @@ void dc_out_remove_pending(void)
         const char *path = atomic_load(&pending[i]);
         if (path) unlink(path);
     }
+    dc_out_folder_remove_pending();
 }
 
 static void out_free(dc_out *o)
@@ -281,8 +282,8 @@ dc_status dc_out_write(dc_out *o, const void *bytes, size_t n, dc_error *e)
     return DC_OK;
 }
 
-/* fsync of the folder, so that the new name itself survives a power loss. Folders that cannot be synced are let be. */
-static void sync_folder(const char *path)
+/* So that the new name itself survives a power loss. */
+void dc_sync_folder_of(const char *path)
 {
     const char *slash = strrchr(path, '/');
     char *folder = slash ? dc_format("%.*s", slash == path ? 1 : (int)(slash - path), path) : dc_strdup(".");
@@ -323,7 +324,7 @@ dc_status dc_out_commit(dc_out *o, dc_error *e)
     if (!s && o->temporary) s = take_name(o, e);
     if (o->temporary) {
         if (s) unlink(o->temporary);
-        else sync_folder(o->path);
+        else dc_sync_folder_of(o->path);
     }
     out_free(o);
     return s;

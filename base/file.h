@@ -46,8 +46,21 @@ void dc_out_abandon(dc_out *o);                                              /* 
 /* Would dc_out_open work for this path? Asked before long work, so that a missing folder is told at once. */
 dc_status dc_out_check(const char *path, dc_error *e);
 
-/* Removes the temporary files of all writes under way: only calls unlink, so a signal handler may use it. */
+/* A folder that is written as a whole (folder.c): made under a temporary name beside `path`, renamed by commit. An empty folder of that name is
+ * replaced. Errors: NO_CREATE (taken by a file or a folder that is not empty, folder around it missing, not permitted), NO_MEMORY. */
+typedef struct dc_out_folder dc_out_folder;
+dc_status dc_out_folder_open(dc_out_folder **out, const char *path, dc_error *e);
+/* Makes the folder `name` in it. */
+dc_status dc_out_folder_make(dc_out_folder *f, const char *name, dc_error *e);
+/* *path: where the file `name` ("unet/config.json") is to be written with dc_out_open; valid while f is. */
+dc_status dc_out_folder_file(dc_out_folder *f, const char *name, const char **path, dc_error *e);
+dc_status dc_out_folder_commit(dc_out_folder *f, dc_error *e); /* frees f */
+void dc_out_folder_abandon(dc_out_folder *f);                  /* removes what was made through it; NULL is fine; frees f */
+
+/* Removes the temporary files and folders of all writes under way: only calls unlink and rmdir, so a signal handler may use it. */
 void dc_out_remove_pending(void);
+void dc_out_folder_remove_pending(void);  /* the part of it that is folders */
+void dc_sync_folder_of(const char *path); /* fsync of the folder around `path`; folders that cannot be synced are let be */
 
 /* path of `name` in `folder`; the caller frees. NULL when memory is out. */
 char *dc_path_join(const char *folder, const char *name);

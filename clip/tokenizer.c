@@ -70,6 +70,10 @@ int dc_tokenizer_pad(const dc_tokenizer *t) { return t->special.pad; }
 void dc_tokenizer_pad_with(dc_tokenizer *t, int id) { t->special.pad = id; }
 int dc_tokenizer_vocab_size(const dc_tokenizer *t) { return t->v.size; }
 int dc_tokenizer_max_length(const dc_tokenizer *t) { return t->special.max_length; }
+dc_status dc_tokenizer_text(const dc_tokenizer *t, dc_text *vocab, dc_text *merges, dc_error *e)
+{
+    return dc_vocabulary_text(&t->v, vocab, merges, e);
+}
 const char *dc_tokenizer_token(const dc_tokenizer *t, int id) { return id >= 0 && id < t->v.size ? t->v.token[id] : NULL; }
 
 /* ---- splitting -------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 #ifndef DC_CLIP_TOKENIZER_H
 #define DC_CLIP_TOKENIZER_H
 #include "base/status.h"
+#include "base/text.h"
 #include <stdint.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -26,6 +27,8 @@ int dc_tokenizer_pad(const dc_tokenizer *t);
 int dc_tokenizer_vocab_size(const dc_tokenizer *t);
 int dc_tokenizer_max_length(const dc_tokenizer *t);            /* model_max_length, 77 when not said */
 const char *dc_tokenizer_token(const dc_tokenizer *t, int id); /* as in vocab.json; NULL: no such id */
+/* Its vocab.json and merges.txt, appended. Errors: NO_MEMORY. */
+dc_status dc_tokenizer_text(const dc_tokenizer *t, dc_text *vocab, dc_text *merges, dc_error *e);
 
 /* Ids of `text` (n bytes) without start, end and padding, in a new array; the caller frees *ids.
  * Errors: USAGE (not UTF-8, over 64 KiB), NO_MEMORY. */

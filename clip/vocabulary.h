@@ -3,6 +3,7 @@
 #define DC_CLIP_VOCABULARY_H
 #include "base/json.h"
 #include "base/status.h"
+#include "base/text.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -32,6 +33,8 @@ dc_status dc_vocabulary_read(dc_vocabulary *v, const char *folder, const json_t 
 /* A gzipped merge list; the vocabulary of `size` is 256 bytes, 256 with </w>, size - 514 merges, <|startoftext|>, <|endoftext|>. */
 dc_status dc_vocabulary_from_merges(dc_vocabulary *v, const char *file, int size, dc_error *e);
 void dc_vocabulary_free(dc_vocabulary *v);
+/* As vocab.json and merges.txt (vocabulary_text.c). Errors: NO_MEMORY. */
+dc_status dc_vocabulary_text(const dc_vocabulary *v, dc_text *vocab, dc_text *merges, dc_error *e);
 /* A token behind all others, *id. `path` is for messages. Errors: DATA (too many of them), NO_MEMORY. */
 dc_status dc_vocabulary_append(dc_vocabulary *v, const char *text, int32_t *id, const char *path, dc_error *e);
 int32_t dc_vocabulary_find(const dc_vocabulary *v, const char *text, size_t n); /* -1: not there */

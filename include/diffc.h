@@ -113,7 +113,14 @@ DIFFC_API void diffc_output_remove_pending(void);
 
 /* ---- generating ------------------------------------------------------------------------------------- */
 
-typedef enum diffc_stage { DIFFC_STAGE_LOAD, DIFFC_STAGE_TEXT, DIFFC_STAGE_ENCODE, DIFFC_STAGE_SAMPLE, DIFFC_STAGE_DECODE } diffc_stage;
+typedef enum diffc_stage {
+    DIFFC_STAGE_LOAD,
+    DIFFC_STAGE_TEXT,
+    DIFFC_STAGE_ENCODE,
+    DIFFC_STAGE_SAMPLE,
+    DIFFC_STAGE_DECODE,
+    DIFFC_STAGE_WRITE
+} diffc_stage;
 
 /* What on_progress is told. In DIFFC_STAGE_SAMPLE `done` of `total` counts steps over all pictures. */
 typedef struct diffc_progress {
@@ -193,6 +200,31 @@ typedef struct diffc_plan {
 DIFFC_API diffc_status diffc_plan_request(diffc_model *model, const diffc_request *request, diffc_plan *plan, diffc_error *error);
 /* Table of the last profiled diffc_generate; free with diffc_free. */
 DIFFC_API char *diffc_profile_text(const diffc_model *model);
+
+/* ---- converting --------------------------------------------------------------------------------------- */
+
+/* What was written. */
+typedef struct diffc_converted_part {
+    char name[24]; /* "unet", ... */
+    int tensors;
+    uint64_t bytes;
+} diffc_converted_part;
+typedef struct diffc_conversion {
+    bool folder;
+    int n_parts;
+    diffc_converted_part part[4];
+    uint64_t bytes; /* of all */
+} diffc_conversion;
+
+/* Writes a model anew, atomically. options: what is read (model, config, unet, text_encoder, ..., prediction, log) and, as precision, the type of
+ * numbers: "auto" (as stored; float64 becomes f32, what is narrower than 16 bits f16), "f32", "f16", "bf16". output: a name ending in
+ * .safetensors, or "-": one file that every program reads (a single file keeps its names); anything else: a diffusers folder. A file of one
+ * part becomes a file, or a component folder, of that part. A file of that name is replaced, a folder must be empty or not there.
+ * on_progress (may be NULL) as in a request; out may be NULL. Errors: USAGE, NO_INPUT, DATA (also numbers that are not finite or too large for
+ * the type), NO_CREATE, IO, NO_MEMORY, CANCELLED: then nothing is left behind. */
+DIFFC_API diffc_status diffc_convert(const diffc_options *options, const char *output,
+                                     bool (*on_progress)(void *user, const diffc_progress *progress), void *user, diffc_conversion *out,
+                                     diffc_error *error);
 
 /* ---- parts, for tools and tests ----------------------------------------------------------------------- */
 

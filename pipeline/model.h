@@ -60,6 +60,20 @@ struct diffc_model {
 /* ---- open.c */
 dc_status model_open(diffc_model **out, const diffc_options *o, dc_error *e);
 void model_close(diffc_model *m);
+/* A model of which only model, config and log of the options are taken: its file or folder, no part. For model_close even after an error. */
+dc_status model_find(diffc_model **out, const diffc_options *o, dc_error *e);
+
+/* What model_index.json says about the whole. */
+typedef struct model_index {
+    json_t *root; /* NULL: no such file */
+    char *path;
+} model_index;
+dc_status index_read(model_index *x, const char *folder, dc_error *e); /* DATA for pipelines that we do not run */
+void index_close(model_index *x);
+
+/* scheduler_config.json of the model's folder, else what its single file tells; *root NULL: neither says anything. *path is for messages,
+ * free it. unet: the UNet's configuration. */
+dc_status scheduler_config(const diffc_model *m, json_t **root, char **path, const json_t *unet, dc_error *e);
 
 /* ---- parts.c: where each part of a model is */
 
@@ -72,6 +86,8 @@ typedef struct model_part {
 /* The weights and configuration of one part: from `replaced` (a component folder, or a file; NULL: not), the model's file, or the
  * model's folder. unet: the UNet's configuration where it is known. Errors: NO_INPUT (the part is missing, with what to do), DATA. */
 dc_status part_open(model_part *out, const diffc_model *m, dc_part p, const char *replaced, const json_t *unet, dc_error *e);
+/* Is there such a part: `replaced`, or in the model's file or folder? Errors: NO_MEMORY. */
+dc_status part_there(bool *there, const diffc_model *m, dc_part p, const char *replaced, dc_error *e);
 /* Has the model all the parts that it needs, beside those that the options replace? Asked before any is opened. Errors: NO_INPUT. */
 dc_status parts_check(const diffc_model *m, const diffc_options *o, dc_error *e);
 void part_close(model_part *x); /* also after its weights were taken (set to NULL) */

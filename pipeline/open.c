@@ -7,13 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What model_index.json says about the whole. */
-typedef struct model_index {
-    json_t *root; /* NULL: no such file */
-    char *path;
-} model_index;
-
-static void index_close(model_index *x)
+void index_close(model_index *x)
 {
     json_decref(x->root);
     free(x->path);
@@ -30,7 +24,7 @@ static bool known_pipeline(const char *class_name)
     return false;
 }
 
-static dc_status index_read(model_index *x, const char *folder, dc_error *e)
+dc_status index_read(model_index *x, const char *folder, dc_error *e)
 {
     x->path = dc_path_join(folder, "model_index.json");
     if (!x->path) return dc_fail_memory(e, "a path", strlen(folder));
@@ -151,8 +145,7 @@ static dc_status open_vae(diffc_model *m, const char *replaced, const json_t *un
     return s;
 }
 
-/* scheduler_config.json of the folder, else what the single file tells. */
-static dc_status scheduler_config(diffc_model *m, json_t **root, char **path, const json_t *unet, dc_error *e)
+dc_status scheduler_config(const diffc_model *m, json_t **root, char **path, const json_t *unet, dc_error *e)
 {
     dc_prediction_marks marks;
     *root = NULL;
@@ -292,19 +285,25 @@ static dc_status open_parts(diffc_model *m, const model_index *x, const diffc_op
     return s;
 }
 
-dc_status model_open(diffc_model **out, const diffc_options *o, dc_error *e)
+dc_status model_find(diffc_model **out, const diffc_options *o, dc_error *e)
 {
-    *out = NULL;
-    diffc_model *m = dc_calloc(1, sizeof *m);
+    diffc_model *m = *out = dc_calloc(1, sizeof *m);
     if (!m) return dc_fail_memory(e, "a model", sizeof *m);
     m->log = (dc_log){forward_log, m};
     m->log_fn = o->log;
     m->log_user = o->log_user;
+    return source_open(m, o->model, o->config, e);
+}
+
+dc_status model_open(diffc_model **out, const diffc_options *o, dc_error *e)
+{
+    model_index x = {0};
+    diffc_model *m;
+    *out = NULL;
+    dc_status s = model_find(&m, o, e);
+    if (!m) return s;
     m->resident = o->resident;
     m->max_memory = o->max_memory;
-
-    model_index x = {0};
-    dc_status s = source_open(m, o->model, o->config, e);
     if (!s) s = open_device(m, o, e);
     if (!s && m->folder) s = index_read(&x, m->folder, e);
     if (!s) s = parts_check(m, o, e);

@@ -200,16 +200,23 @@ dc_status part_open(model_part *x, const diffc_model *m, dc_part p, const char *
     return s;
 }
 
+dc_status part_there(bool *there, const diffc_model *m, dc_part p, const char *replaced, dc_error *e)
+{
+    char *folder;
+    dc_status s = own_folder(&folder, m, p, e);
+    *there = replaced || folder || (m->file && dc_weights_has_part(m->file, p));
+    free(folder);
+    return s;
+}
+
 dc_status parts_check(const diffc_model *m, const diffc_options *o, dc_error *e)
 {
     const char *const replaced[DC_PARTS] = {[DC_PART_TEXT] = o->text_encoder, [DC_PART_UNET] = o->unet, [DC_PART_VAE] = o->taesd ? o->taesd : o->vae};
     dc_status s = DC_OK;
     for (int p = 0; !s && p < DC_PARTS; p++) {
-        char *folder;
-        s = own_folder(&folder, m, (dc_part)p, e);
-        if (!s && p != DC_PART_TEXT_2 && !replaced[p] && !folder && !(m->file && dc_weights_has_part(m->file, (dc_part)p)))
-            s = missing(m, (dc_part)p, e);
-        free(folder);
+        bool there;
+        s = part_there(&there, m, (dc_part)p, replaced[p], e);
+        if (!s && p != DC_PART_TEXT_2 && !there) s = missing(m, (dc_part)p, e);
     }
     return s;
 }

@@ -5,6 +5,7 @@
 #include <jansson.h>
 
 int run_txt2img(const settings *s);
+int run_convert(const settings *s);
 int run_inspect(const settings *s);
 int run_tokenize(const settings *s);
 int run_noise(const settings *s);
@@ -14,6 +15,9 @@ int run_version(const settings *s);
 
 /* Opens the model that the options name (their messages go to stderr: warnings always but with -q, notes with -v). 0 or an exit code. */
 int open_model(diffc_model **model, const settings *s);
+
+/* What of the options names a model and the parts that replace its own, and where its messages go. */
+diffc_options model_options(const settings *s);
 
 /* To stdout; takes the reference. Always 0. */
 int print_json(json_t *o);

@@ -8,6 +8,9 @@
 static const command commands[] = {
     {"txt2img", CMD_TXT2IMG, run_txt2img, "PROMPT [options]", "Makes pictures from text (and, with -i, from a picture).",
      "Without -m the model that comes with diffc is used: 64x64 icons, best with prompts like \"a red apple, noto style\"."},
+    {"convert", CMD_CONVERT, run_convert, "IN -o OUT [options]", "Writes a model as a diffusers folder or one safetensors file.",
+     "IN: any model file or folder, or a file of one part. OUT: a name ending in .safetensors becomes one file (a single file keeps its\n"
+     "names, a folder gets those that every program reads), any other a folder, which must not be there yet or be empty."},
     {"inspect", CMD_INSPECT, run_inspect, "PATH [--hash] [--json]", "Describes a model file or folder, a picture or a .npy file.", NULL},
     {"tokenize", CMD_TOKENIZE, run_tokenize, "[-m MODEL | --tokenizer FOLDER] TEXT", "Prints the token ids of a text as a JSON array.", NULL},
     {"noise", CMD_NOISE, run_noise, "--rng KIND -s SEED --shape 1,4,64,64 -o FILE.npy", "Writes torch's random numbers as .npy.", NULL},

@@ -24,11 +24,12 @@ typedef struct option {
 
 #define AT(field)      offsetof(settings, field)
 #define MODEL_COMMANDS (CMD_TXT2IMG | CMD_BENCH)
+#define PARTS_COMMANDS (MODEL_COMMANDS | CMD_CONVERT)
 
 static const option table[] = {
     {"model", 'm', TEXT, AT(model), NONE, MODEL_COMMANDS | CMD_TOKENIZE | CMD_SCHEDULE, "PATH",
      "model: a diffusers folder or a single file (default: the model that comes with diffc)"},
-    {"config", 0, TEXT, AT(config), NONE, MODEL_COMMANDS, "FOLDER",
+    {"config", 0, TEXT, AT(config), NONE, PARTS_COMMANDS, "FOLDER",
      "diffusers folder that describes a single file of unusual shape, and has the parts that it lacks"},
     {"prompt", 'p', TEXT, AT(prompt), NONE, CMD_TXT2IMG, "TEXT", "the prompt (or as the first argument)"},
     {"negative-prompt|negative|neg-prompt", 'n', TEXT, AT(negative), NONE, CMD_TXT2IMG, "TEXT", "what the picture should not show"},
@@ -54,14 +55,16 @@ static const option table[] = {
     {"batch-count|count", 'b', INT, AT(count), NONE, CMD_TXT2IMG, "N", "pictures to make, with seeds N, N+1, ..."},
     {"batch-size|batch", 0, INT, AT(batch), NONE, MODEL_COMMANDS, "N", "pictures in one pass, 1 to 64 (bench unet: with guidance each counts twice)"},
     {"clip-skip", 0, INT, AT(clip_skip), NONE, CMD_TXT2IMG, "N", "text layer counted from the last: 1 last, 2 the one before"},
-    {"unet|diffusion-model", 0, TEXT, AT(unet), NONE, MODEL_COMMANDS, "PATH", "another UNet: a component folder or a file"},
-    {"text-encoder|clip_l", 0, TEXT, AT(text_encoder), NONE, MODEL_COMMANDS, "PATH", "another text encoder"},
-    {"text-encoder-2|clip_g", 0, TEXT, AT(text_encoder_2), NONE, MODEL_COMMANDS, "PATH", "another second text encoder (SDXL)"},
-    {"vae", 0, TEXT, AT(vae), NONE, MODEL_COMMANDS, "PATH", "another VAE: a component folder or a file"},
+    {"unet|diffusion-model", 0, TEXT, AT(unet), NONE, PARTS_COMMANDS, "PATH", "another UNet: a component folder or a file"},
+    {"text-encoder|clip_l", 0, TEXT, AT(text_encoder), NONE, PARTS_COMMANDS, "PATH", "another text encoder"},
+    {"text-encoder-2|clip_g", 0, TEXT, AT(text_encoder_2), NONE, PARTS_COMMANDS, "PATH", "another second text encoder (SDXL)"},
+    {"vae", 0, TEXT, AT(vae), NONE, PARTS_COMMANDS, "PATH", "another VAE: a component folder or a file"},
     {"taesd|tae", 0, TEXT, AT(taesd), NONE, MODEL_COMMANDS, "PATH", "a TAESD (AutoencoderTiny) in place of the VAE: faster, less exact"},
     {"vae-tiling", 0, FLAG, AT(vae_tiling), NONE, CMD_TXT2IMG, NULL, "decode in overlapping tiles: less memory, not the same bytes"},
     {"precision|type", 0, TEXT, AT(precision), NONE, MODEL_COMMANDS, "P",
      "arithmetic: auto (f32), f32, bf16 (linear layers, attention), int8 (the UNet's linear layers)"},
+    {"precision|type", 0, TEXT, AT(precision), NONE, CMD_CONVERT, "P",
+     "type of the numbers: auto (as stored; what is narrower than 16 bits becomes f16), f32, f16, bf16"},
     {"device", 0, TEXT, AT(device), NONE, MODEL_COMMANDS, "NAME", "auto, cpu"},
     {"cpu", 0, TEXT, AT(cpu), NONE, MODEL_COMMANDS, "LEVEL", "forces an instruction set: portable, avx2, avx512, avx512vnni, avx512bf16"},
     {"exact", 0, FLAG, AT(exact), NONE, MODEL_COMMANDS, NULL, "only algorithms without approximation"},
@@ -77,13 +80,13 @@ static const option table[] = {
     {"seconds", 0, REAL, AT(seconds), NONE, CMD_BENCH, "S", "how long to measure (default 5; at least 3 rounds, 1 with 0)"},
     {"tokenizer", 0, TEXT, AT(tokenizer), NONE, CMD_TOKENIZE, "FOLDER", "a tokenizer folder (vocab.json, merges.txt)"},
     {"shape", 0, TEXT, AT(shape), NONE, CMD_NOISE, "A,B,..", "shape of the array, e.g. 1,4,64,64"},
-    {"prediction", 0, TEXT, AT(prediction), NONE, MODEL_COMMANDS | CMD_SCHEDULE, "KIND", "epsilon, v or sample (default: the model's)"},
-    {"output|out", 'o', TEXT, AT(output), NONE, CMD_TXT2IMG | CMD_NOISE | CMD_BENCH, "FILE",
+    {"prediction", 0, TEXT, AT(prediction), NONE, PARTS_COMMANDS | CMD_SCHEDULE, "KIND", "epsilon, v or sample (default: the model's)"},
+    {"output|out", 'o', TEXT, AT(output), NONE, CMD_TXT2IMG | CMD_NOISE | CMD_BENCH | CMD_CONVERT, "FILE",
      "where to; - is stdout. Pictures: %04d is the next free number, {seed} the seed (default diffc-%04d.png). bench: what came out, .npy"},
-    {"json", 0, FLAG, AT(json), NONE, CMD_TXT2IMG | CMD_INSPECT | CMD_SCHEDULE | CMD_BENCH | CMD_VERSION | CMD_TOKENIZE | CMD_NOISE, NULL,
-     "results (and errors) as JSON"},
-    {"quiet", 'q', FLAG, AT(quiet), NONE, MODEL_COMMANDS, NULL, "errors only"},
-    {"verbose", 'v', FLAG, AT(verbose), NONE, MODEL_COMMANDS, NULL, "also notes"},
+    {"json", 0, FLAG, AT(json), NONE, CMD_TXT2IMG | CMD_INSPECT | CMD_SCHEDULE | CMD_BENCH | CMD_VERSION | CMD_TOKENIZE | CMD_NOISE | CMD_CONVERT,
+     NULL, "results (and errors) as JSON"},
+    {"quiet", 'q', FLAG, AT(quiet), NONE, PARTS_COMMANDS, NULL, "errors only"},
+    {"verbose", 'v', FLAG, AT(verbose), NONE, PARTS_COMMANDS, NULL, "also notes"},
     {"help", 'h', FLAG, AT(help), NONE, ~0u, NULL, "this text"},
 };
 enum { OPTIONS = sizeof table / sizeof *table };

@@ -6,7 +6,7 @@
 #include <stdint.h>
 
 /* Commands an option belongs to. */
-enum { CMD_TXT2IMG = 1, CMD_INSPECT = 2, CMD_TOKENIZE = 4, CMD_NOISE = 8, CMD_SCHEDULE = 16, CMD_BENCH = 32, CMD_VERSION = 64 };
+enum { CMD_TXT2IMG = 1, CMD_INSPECT = 2, CMD_TOKENIZE = 4, CMD_NOISE = 8, CMD_SCHEDULE = 16, CMD_BENCH = 32, CMD_VERSION = 64, CMD_CONVERT = 128 };
 
 struct settings;
 typedef struct command {

@@ -59,13 +59,13 @@ void progress_clear(progress *p)
 
 void progress_tell(progress *p, const diffc_progress *x)
 {
-    static const char *const stage[] = {"loading", "reading the prompt", "encoding the start image", "sampling", "decoding"};
+    static const char *const stage[] = {"loading", "reading the prompt", "encoding the start image", "sampling", "decoding", "writing"};
     double t = now();
     bool ends = x->total > 0 && x->done == x->total;
     if (!p->on || (p->last > 0 && !ends && t - p->last < 0.1)) return;
     p->last = t;
     fprintf(stderr, "\r\033[K%s", stage[x->stage]);
-    if (x->stage == DIFFC_STAGE_LOAD) {
+    if (x->stage == DIFFC_STAGE_LOAD || x->stage == DIFFC_STAGE_WRITE) {
         fprintf(stderr, " %s %3.0f%%", x->what, x->total ? 100.0 * (double)x->done / (double)x->total : 100.0);
     } else if (x->stage == DIFFC_STAGE_SAMPLE) {
         fprintf(stderr, " %llu/%llu", (unsigned long long)x->done, (unsigned long long)x->total);
@@ -82,13 +82,13 @@ void progress_tell(progress *p, const diffc_progress *x)
 /* ---- signals ---------------------------------------------------------------------------------------------- */
 
 static diffc_model *volatile running; /* read by the handler */
-static volatile sig_atomic_t caught;
+static volatile sig_atomic_t caught, noted;
 
 static void stop(int number)
 {
-    if (!caught && running) {
+    if (!caught && (running || noted)) {
         caught = number;
-        diffc_cancel(running); /* only stores a flag */
+        if (running) diffc_cancel(running); /* only stores a flag */
         return;
     }
     diffc_output_remove_pending();
@@ -108,4 +108,6 @@ void signals_install(void)
 }
 
 void signals_model(diffc_model *model) { running = model; }
+void signals_note(void) { noted = 1; }
+bool signals_caught(void) { return caught != 0; }
 int signals_code(void) { return caught ? 128 + caught : DIFFC_CANCELLED; }

@@ -21,6 +21,9 @@ void progress_clear(progress *p); /* before other output and at the end */
 /* SIGINT and SIGTERM stop `model` cleanly; a second one ends the program at once. NULL before the model is open. */
 void signals_install(void);
 void signals_model(diffc_model *model);
+/* For work that has no model: from now on the first signal is only noted, and signals_caught asked by the work. */
+void signals_note(void);
+bool signals_caught(void);
 /* Exit code of a stopped run: 130 or 143. */
 int signals_code(void);
 

@@ -15,25 +15,30 @@ static void on_log(void *user, diffc_log_level level, const char *line)
     fprintf(stderr, "diffc: %s%s\n", level == DIFFC_LOG_WARNING ? "warning: " : "", line);
 }
 
+diffc_options model_options(const settings *s)
+{
+    return (diffc_options){.model = s->model,
+                           .config = s->config,
+                           .unet = s->unet,
+                           .text_encoder = s->text_encoder,
+                           .text_encoder_2 = s->text_encoder_2,
+                           .vae = s->vae,
+                           .taesd = s->taesd,
+                           .prediction = s->prediction,
+                           .device = s->device,
+                           .cpu_level = s->cpu,
+                           .precision = s->precision,
+                           .exact = s->exact,
+                           .threads = s->threads,
+                           .max_memory = s->max_memory,
+                           .log = on_log,
+                           .log_user = (void *)s};
+}
+
 int open_model(diffc_model **model, const settings *s)
 {
     diffc_error e = {0};
-    diffc_options o = {.model = s->model,
-                       .config = s->config,
-                       .unet = s->unet,
-                       .text_encoder = s->text_encoder,
-                       .text_encoder_2 = s->text_encoder_2,
-                       .vae = s->vae,
-                       .taesd = s->taesd,
-                       .prediction = s->prediction,
-                       .device = s->device,
-                       .cpu_level = s->cpu,
-                       .precision = s->precision,
-                       .exact = s->exact,
-                       .threads = s->threads,
-                       .max_memory = s->max_memory,
-                       .log = on_log,
-                       .log_user = (void *)s};
+    diffc_options o = model_options(s);
     if (s->threads < 0 || s->threads > 1024) return report(DIFFC_USAGE, "", "threads: found %d, expected 1 to 1024 (0: all usable CPUs)", s->threads);
     if (diffc_open(model, &o, &e)) return report_error(&e);
     signals_model(*model);
