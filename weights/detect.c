@@ -293,13 +293,13 @@ dc_status dc_scheduler_config(json_t **out, dc_prediction_marks *marks, const dc
     bool two = !xl && json_is_true(json_object_get(unet_config, "use_linear_projection"));
     dc_prediction_marks own, *m = marks ? marks : &own;
     find_marks(m, w, two, (int)json_integer_value(json_object_get(unet_config, "in_channels")));
-    *out = json_pack("{s:s, s:f, s:f, s:s, s:i, s:b, s:i, s:b, s:s, s:b}", "_class_name",
+    *out = json_pack("{s:s, s:f, s:f, s:s, s:i, s:b, s:b, s:i, s:b, s:s, s:b}", "_class_name",
                      xl    ? "EulerDiscreteScheduler"
                      : two ? "DDIMScheduler"
                            : "PNDMScheduler",
-                     "beta_start", 0.00085, "beta_end", 0.012, "beta_schedule", "scaled_linear", "num_train_timesteps", 1000, "set_alpha_to_one", 0,
-                     "steps_offset", 1, "skip_prk_steps", 1, "prediction_type", m->epsilon ? "epsilon" : "v_prediction", "rescale_betas_zero_snr",
-                     m->zero_snr);
+                     "beta_start", 0.00085, "beta_end", 0.012, "beta_schedule", "scaled_linear", "num_train_timesteps", 1000, "clip_sample", 0,
+                     "set_alpha_to_one", 0, "steps_offset", 1, "skip_prk_steps", 1, "prediction_type", m->epsilon ? "epsilon" : "v_prediction",
+                     "rescale_betas_zero_snr", m->zero_snr);
     if (!*out) return dc_fail_memory(e, "a configuration", 0);
     if (xl || m->zero_snr) json_object_set_new(*out, "timestep_spacing", json_string(m->zero_snr ? "trailing" : "leading"));
     return DC_OK;
