@@ -118,7 +118,8 @@ static dc_status add_marks(conversion *c, dc_write_list *l, const char **predict
 static dc_status list_metadata(conversion *c, const char *prediction, dc_pair **pairs)
 {
     static const char *const untrue[] = {"modelspec.hash_sha256", "sshs_model_hash", "sshs_legacy_hash"};
-    int n = c->m->file ? dc_weights_metadata_count(c->m->file) : 0, k = 0;
+    bool kept = c->m->file && !strcmp(dc_weights_format(c->m->file), "safetensors"); /* GGUF's are of another kind */
+    int n = kept ? dc_weights_metadata_count(c->m->file) : 0, k = 0;
     *pairs = calloc((size_t)n + 1, sizeof **pairs);
     if (!*pairs) return dc_fail_memory(c->e, "metadata", (unsigned long long)(n + 1) * sizeof **pairs);
     for (int i = 0; i < n; i++) {
