@@ -96,7 +96,10 @@ static dc_status make_temporary(dc_out_folder *f, dc_error *e)
 /* Links followed, no slash at the end; and it is free to be taken. */
 static dc_status check_target(dc_out_folder *f, dc_error *e)
 {
+    struct stat st;
     char *full = realpath(f->path, NULL);
+    if (!full && lstat(f->path, &st) == 0 && S_ISLNK(st.st_mode))
+        return dc_fail(e, DC_NO_CREATE, "%s: folder cannot be written: found a link to nothing", f->shown);
     if (!full && errno != ENOENT) return cannot_create(f, errno, e);
     if (!full) return DC_OK;
     free(f->path);

@@ -6,10 +6,18 @@
 
 /* ---- what both share ------------------------------------------------------------------------------------------------- */
 
+enum { READ_AT_ONCE = 64 << 20 };
+
 static dc_status tick(void *ctx, uint64_t bytes, dc_error *e)
 {
     conversion *c = ctx;
     c->written += bytes;
+    if (c->written - c->forgotten > READ_AT_ONCE) { /* what was read leaves memory, whatever the model's size */
+        for (int p = 0; p < DC_PARTS; p++)
+            if (c->part[p].weights) dc_weights_forget(c->part[p].weights);
+        if (c->m->file) dc_weights_forget(c->m->file);
+        c->forgotten = c->written;
+    }
     if (!c->on_progress) return DC_OK;
     diffc_progress p = {.stage = DIFFC_STAGE_WRITE,
                         .what = c->what,
@@ -98,7 +106,6 @@ static dc_status add_marks(conversion *c, dc_write_list *l, const char **predict
     bool own = c->m->file && !c->o.prediction, marked[2] = {false};
     json_t *schedule = NULL;
     *prediction = NULL;
-    if (c->alone && !c->o.prediction && !c->m->file) return DC_OK;
     dc_status s = own || !c->part[DC_PART_UNET].weights ? DC_OK : convert_scheduler(c, &schedule);
     if (schedule) {
         const char *type = text_of(schedule, "prediction_type");
@@ -175,19 +182,14 @@ static dc_status read_type(dc_write_type *type, const char *name, dc_error *e)
     return dc_fail(e, DC_USAGE, "precision: found %s, expected auto (as stored), f32, f16 or bf16", name);
 }
 
-static bool ends_with(const char *s, const char *tail)
-{
-    size_t n = strlen(s), k = strlen(tail);
-    return n >= k && !strcmp(s + n - k, tail);
-}
-
 /* A name ending in .safetensors, stdout and devices are files, all else a folder; but nobody wants a folder model.ckpt. */
 static dc_status read_output(const char *path, bool *file, dc_error *e)
 {
     static const char *const other[] = {".ckpt", ".pt", ".pth", ".bin", ".gguf", ".onnx", ".sft"};
-    *file = ends_with(path, ".safetensors") || !strcmp(path, "-") || (access(path, F_OK) == 0 && !dc_is_file(path) && !dc_is_folder(path));
-    for (size_t i = 0; !*file && i < sizeof other / sizeof *other; i++)
-        if (ends_with(path, other[i])) return dc_fail(e, DC_USAGE, "output: found %s, expected a folder or a name ending in .safetensors", path);
+    const char *dot = strrchr(path, '.');
+    *file = (dot && !strcmp(dot, ".safetensors")) || !strcmp(path, "-") || (access(path, F_OK) == 0 && !dc_is_file(path) && !dc_is_folder(path));
+    for (size_t i = 0; dot && !*file && i < sizeof other / sizeof *other; i++)
+        if (!strcmp(dot, other[i])) return dc_fail(e, DC_USAGE, "output: found %s, expected a folder or a name ending in .safetensors", path);
     return *path ? DC_OK : dc_fail(e, DC_USAGE, "output: found nothing, expected a folder or a name ending in .safetensors");
 }
 

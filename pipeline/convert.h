@@ -16,6 +16,7 @@ typedef struct conversion {
     void *user;
     const char *what; /* under way, for on_progress */
     uint64_t written, total;
+    uint64_t forgotten; /* of `written`, when what had been read was last let go */
     double began;
     diffc_conversion *done;
     dc_out_folder *folder;

@@ -46,7 +46,7 @@ static bool is_used(const conversion *c, dc_part p, const char *name)
 {
     int layer;
     const json_t *layers = json_object_get(c->part[p].config, "num_hidden_layers");
-    if (!is_text(p) || !c->m->file) return true;
+    if (!is_text(p)) return true;
     if (!strcmp(name, "text_projection.weight")) return !strcmp(class_of(c, p), "CLIPTextModelWithProjection");
     return sscanf(name, "text_model.encoder.layers.%d.", &layer) != 1 || !json_is_integer(layers) || layer < json_integer_value(layers);
 }

@@ -227,8 +227,9 @@ static dc_status put_straight(writing *w, const dc_stored *t, dc_dtype type)
 /* A matrix [rows, columns] that lies as [columns, rows]: some rows at a time, or part of a long one. */
 static dc_status put_turned(writing *w, const dc_stored *t, dc_dtype type, int64_t rows, int64_t columns)
 {
+    if (!t->bytes) return DC_OK;
     dc_source s = {t->data, t->dtype, columns};
-    int64_t high = columns < BLOCK ? BLOCK / (columns ? columns : 1) : 1, wide = columns < BLOCK ? columns : BLOCK;
+    int64_t high = columns < BLOCK ? BLOCK / columns : 1, wide = columns < BLOCK ? columns : BLOCK;
     float *line = malloc((size_t)high * sizeof *line);
     dc_status r = line ? DC_OK : dc_fail_memory(w->e, t->name, (unsigned long long)high * sizeof *line);
     for (int64_t y = 0; !r && y < rows; y += high)
@@ -260,7 +261,6 @@ static dc_status put_item(writing *w, const sorted *s)
         } else {
             r = put_straight(w, t, s->dtype);
         }
-        if (t->bytes) dc_map_forget(t->data, t->bytes);
     }
     return r;
 }

@@ -37,7 +37,7 @@ uint64_t dc_write_bytes(const dc_write_list *l, int at, dc_write_type type);
 /* How single files name a model's text encoder; the other parts have one name everywhere. */
 typedef enum dc_file_kind { DC_FILE_SD1, DC_FILE_SD2, DC_FILE_XL } dc_file_kind;
 /* Adds a part, whose tensors have diffusers' names, under the names that every program reads in a single file: CompVis' for UNet and VAE,
- * transformers' and open_clip's for text. *left_out: tensors that have no name there. Errors: DATA, NO_MEMORY. (names.c) */
+ * transformers' and open_clip's for text. *left_out: tensors that have no name there, but for counters. Errors: DATA, NO_MEMORY. (names.c) */
 dc_status dc_write_add_part(dc_write_list *l, const dc_weights *part, dc_part p, dc_file_kind kind, int *left_out, dc_error *e);
 
 typedef struct dc_write_options {
