@@ -28,6 +28,16 @@ static dc_status tick(void *ctx, uint64_t bytes, dc_error *e)
     return c->on_progress(c->user, &p) ? dc_fail(e, DC_CANCELLED, "stopped; nothing was written") : DC_OK;
 }
 
+/* Was all that was read the files as they were opened? Asked before a file takes its name. */
+static dc_status check_sources(void *ctx, dc_error *e)
+{
+    conversion *c = ctx;
+    dc_status s = c->m->file ? dc_weights_check(c->m->file, e) : DC_OK;
+    for (int p = 0; !s && p < DC_PARTS; p++)
+        if (c->part[p].weights) s = dc_weights_check(c->part[p].weights, e);
+    return s;
+}
+
 dc_status convert_write(conversion *c, const char *path, dc_write_list *l, const char *what)
 {
     c->what = what;
@@ -193,26 +203,31 @@ static dc_status read_output(const char *path, bool *file, dc_error *e)
     return *path ? DC_OK : dc_fail(e, DC_USAGE, "output: found nothing, expected a folder or a name ending in .safetensors");
 }
 
-/* Has it the second text encoder, and should it? */
-static bool wants_part(const conversion *c, dc_part p)
+/* A second text encoder of the folder that describes a file counts only with a UNet that asks for it. */
+static bool is_wanted(const conversion *c, dc_part p)
 {
     const json_t *unet = c->part[DC_PART_UNET].config;
     bool in_file = c->m->file && dc_weights_has_part(c->m->file, p);
-    if (p == DC_PART_TEXT_2 && !replaced_part(&c->o, p) && !in_file && unet && !*text_of(unet, "addition_embed_type")) return false;
-    return part_there(c->m, p, replaced_part(&c->o, p));
+    return p != DC_PART_TEXT_2 || replaced_part(&c->o, p) || in_file || !unet || *text_of(unet, "addition_embed_type");
 }
 
 static dc_status open_parts(conversion *c)
 {
     static const dc_part order[] = {DC_PART_UNET, DC_PART_TEXT, DC_PART_TEXT_2, DC_PART_VAE}; /* what the UNet is tells of the others */
+    bool there[DC_PARTS] = {false};
+    int n = 0;
     dc_status s = DC_OK;
-    for (int i = 0; i < DC_PARTS; i++) c->n_parts += part_there(c->m, order[i], replaced_part(&c->o, order[i]));
-    c->alone = c->m->file && c->n_parts == 1;
-    if (!c->alone) s = parts_check(c->m, &c->o, c->e);
-    for (int i = 0; !s && i < DC_PARTS; i++)
-        if (wants_part(c, order[i])) /* alone: as if it were named, for the config.json beside it */
-            s = part_open(&c->part[order[i]], c->m, order[i], c->alone ? c->m->path : replaced_part(&c->o, order[i]), c->part[DC_PART_UNET].config,
-                          c->e);
+    for (int p = 0; !s && p < DC_PARTS; p++) {
+        s = part_there(&there[p], c->m, (dc_part)p, replaced_part(&c->o, (dc_part)p), c->e);
+        n += there[p];
+    }
+    c->alone = c->m->file && n == 1;
+    if (!s && !c->alone) s = parts_check(c->m, &c->o, c->e);
+    for (int i = 0; !s && i < DC_PARTS; i++) {
+        dc_part p = order[i];
+        const char *named = c->alone ? c->m->path : replaced_part(&c->o, p); /* alone: as if it were named, for the config.json beside it */
+        if (there[p] && is_wanted(c, p)) s = part_open(&c->part[p], c->m, p, named, c->part[DC_PART_UNET].config, c->e);
+    }
     return s;
 }
 
@@ -242,7 +257,7 @@ diffc_status diffc_convert(const diffc_options *o, const char *output, bool (*on
     diffc_conversion own;
     conversion c = {.o = *o, .on_progress = on_progress, .user = user, .done = out ? out : &own, .began = seconds_now(), .e = &e};
     c.o.taesd = NULL;
-    c.w = (dc_write_options){.tick = tick, .ctx = &c};
+    c.w = (dc_write_options){.tick = tick, .check = check_sources, .ctx = &c};
     *c.done = (diffc_conversion){0};
     convert(&c, output);
     dc_out_folder_abandon(c.folder);

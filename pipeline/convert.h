@@ -10,8 +10,7 @@ typedef struct conversion {
     diffc_options o;
     dc_write_options w;
     model_part part[DC_PARTS]; /* weights NULL: there is no such part */
-    int n_parts;
-    bool alone; /* a file of one part, converted as that */
+    bool alone;                /* a file of one part, converted as that */
     bool (*on_progress)(void *user, const diffc_progress *);
     void *user;
     const char *what; /* under way, for on_progress */

@@ -271,6 +271,7 @@ static dc_status put_all(writing *w, const char *path, const sorted *s, int n)
     w->rounded = malloc(BLOCK * sizeof(uint16_t));
     dc_status r = w->number && w->rounded ? put_header(w, path, s, n) : dc_fail_memory(w->e, path, BLOCK * sizeof(float));
     for (int i = 0; !r && i < n; i++) r = put_item(w, &s[i]);
+    if (!r && w->o->check) r = w->o->check(w->o->ctx, w->e);
     free(w->number);
     free(w->rounded);
     return r;

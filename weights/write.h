@@ -46,11 +46,12 @@ typedef struct dc_write_options {
     int n_metadata;
     /* Told the bytes written since the last time; what it returns stops the writing. May be NULL. */
     dc_status (*tick)(void *ctx, uint64_t bytes, dc_error *e);
+    dc_status (*check)(void *ctx, dc_error *e); /* asked when all is written, before it takes its name. May be NULL */
     void *ctx;
 } dc_write_options;
 /* Orders the list as the reference writer does (wide types first, then by name) and writes it, atomically (base/file.h).
  * Errors: DATA (a value that is not finite, or too large for the type: the tensor and where; two tensors of one name), NO_CREATE, IO,
- * NO_MEMORY, and what tick says. */
+ * NO_MEMORY, and what tick and check say. */
 dc_status dc_safetensors_write(const char *path, dc_write_list *l, const dc_write_options *o, dc_error *e);
 
 #endif

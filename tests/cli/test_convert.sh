@@ -76,4 +76,13 @@ printf '\151\0\0\0\0\0\0\0%s' '{"decoder.layers.0.weight":{"dtype":"F32","shape"
 truncate -s $((8 + 105 + 2147483648)) whole.safetensors
 stopped f whole.safetensors INT 130 once
 stopped f whole.safetensors TERM 143 twice
+# cut short meanwhile
+"$diffc" convert long.safetensors -o out/l.safetensors --type bf16 -q 2>err &
+pid=$!
+sleep 0.4
+truncate -s 100000 long.safetensors
+wait $pid
+got=$?
+[ $got = 74 ] || fail "a file cut short: exit $got: $(cat err)"
+[ -z "$(ls -A out)" ] || fail "a file cut short left $(ls -A out)"
 finish
