@@ -103,6 +103,9 @@ static dc_status add_part(conversion *c, dc_write_list *l, dc_part p, dc_weights
     if (!strcmp(text_of(c->part[p].config, "_class_name"), "AutoencoderTiny"))
         return dc_fail(c->e, DC_DATA, "%s: found an AutoencoderTiny, expected a VAE: single files have no other", c->part[p].config_path);
     s = dc_write_add_part(l, c->part[p].weights, p, kind_of(c), &left_out, c->e);
+    if (!s && left_out == dc_weights_count(c->part[p].weights))
+        return dc_fail(c->e, DC_DATA, "%s: found no tensor that has a name in a single file, expected a %s", dc_weights_path(c->part[p].weights),
+                       dc_part_folder(p));
     if (!s && left_out)
         dc_log_write(&c->m->log, DC_LOG_WARNING, "%s: %d tensors have no name in a single file and are left out", dc_weights_path(c->part[p].weights),
                      left_out);

@@ -103,11 +103,23 @@ static dc_status read_config(model_part *x, const char *folder, dc_error *e)
     return x->config_path ? dc_json_read(&x->config, x->config_path, DC_JSON_CONFIG_LIMIT, e) : dc_fail_memory(e, "a path", strlen(folder));
 }
 
+/* Text encoders of newer folders leave "text_model." out of their names: the part has them as everybody knows them. */
+static dc_status usual_names(model_part *x, dc_error *e)
+{
+    dc_weights *named = NULL;
+    dc_status s = dc_weights_part(&named, x->weights, DC_PART_TEXT, e);
+    if (!named) return s;
+    dc_weights_adopt(named, x->weights);
+    x->weights = named;
+    return s;
+}
+
 static dc_status from_folder(model_part *x, dc_part p, const char *folder, dc_error *e)
 {
     dc_status s = read_config(x, folder, e);
     bool text = p == DC_PART_TEXT || p == DC_PART_TEXT_2;
-    return s ? s : dc_weights_open_folder(&x->weights, folder, text ? "model" : "diffusion_pytorch_model", e);
+    if (!s) s = dc_weights_open_folder(&x->weights, folder, text ? "model" : "diffusion_pytorch_model", e);
+    return s || !text ? s : usual_names(x, e);
 }
 
 /* A folder of the model's, or of the folder that describes it; *out NULL: there is none. */

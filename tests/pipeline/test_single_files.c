@@ -1,6 +1,7 @@
 /* Published models as single files (names and shapes of the real ones, holes in place of data): every part is found under diffusers' names,
  * its configuration is told right from shapes alone, and every tensor binds. Expected: tests/gen/single_files.py, held against diffusers. */
 #include "clip/text.h"
+#include "pipeline/model.h"
 #include "tests/pipeline/holes.h"
 #include "unet/unet.h"
 #include "vae/vae.h"
@@ -362,9 +363,52 @@ static void open_clip_names(void **state)
     unlink(path);
 }
 
+/* transformers 5 writes a text encoder's folder without "text_model.": its part has the usual names, so that it can be written into a file. */
+static void newer_folder(void **state)
+{
+    char folder[] = "/tmp/diffc-parts-XXXXXX", path[64], config[64];
+    static const char skipped[] = "text_model.";
+    char *head = NULL, *body = NULL;
+    size_t head_size = 0, body_size = 0, n = sizeof skipped - 1;
+    dc_error e = {0};
+    dc_weights *w = NULL;
+    (void)state;
+    must(dc_weights_open(&w, TEST_DATA "/golden/models/sd1/text_encoder/model.safetensors", &e), &e);
+    writing f = {open_memstream(&head, &head_size), open_memstream(&body, &body_size), 0};
+    fprintf(f.header, "{");
+    for (int i = 0; i < dc_weights_count(w); i++) {
+        const char *name = dc_weights_at(w, i)->name;
+        put_as(&f, name + (strncmp(name, skipped, n) ? 0 : n), w, name);
+    }
+    fprintf(f.header, "}");
+    fclose(f.header);
+    fclose(f.data);
+    assert_non_null(mkdtemp(folder));
+    snprintf(path, sizeof path, "%s/model.safetensors", folder);
+    snprintf(config, sizeof config, "%s/config.json", folder);
+    FILE *out = fopen(path, "w");
+    uint64_t length = head_size;
+    assert_true(fwrite(&length, 8, 1, out) && fwrite(head, head_size, 1, out) && fwrite(body, body_size, 1, out) && !fclose(out));
+    out = fopen(config, "w");
+    assert_true(fputs("{}", out) >= 0 && !fclose(out));
+
+    diffc_model m = {.path = folder};
+    model_part x;
+    must(part_open(&x, &m, DC_PART_TEXT, folder, NULL, &e), &e);
+    assert_int_equal(dc_weights_count(x.weights), dc_weights_count(w));
+    for (int i = 0; i < dc_weights_count(w); i++) assert_string_equal(dc_weights_at(x.weights, i)->name, dc_weights_at(w, i)->name);
+    part_close(&x);
+    dc_weights_close(w);
+    unlink(path);
+    unlink(config);
+    rmdir(folder);
+    free(head);
+    free(body);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(published), cmocka_unit_test(parts_alone), cmocka_unit_test(predictions),
-                                       cmocka_unit_test(open_clip_names)};
+                                       cmocka_unit_test(open_clip_names), cmocka_unit_test(newer_folder)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
