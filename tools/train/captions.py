@@ -9,7 +9,7 @@ ALSO = {    # names that people type for what Unicode calls otherwise
     'french fries': ['fries', 'chips'], 'hamburger': ['burger'], 'doughnut': ['donut'], 'honeybee': ['bee'], 'lady beetle': ['ladybug', 'ladybird'], 'baby chick': ['chick'],
     'shortcake': ['cake', 'piece of cake'], 'wrapped gift': ['gift', 'present'], 'high voltage': ['lightning bolt', 'lightning'], 'droplet': ['water drop', 'drop of water'],
     'smiling face with sunglasses': ['cool face'], 'smiling face': ['smiley'], 'slightly smiling face': ['smile', 'smiley face'], 'pile of poo': ['poo', 'poop'],
-    'ringed planet': ['planet', 'saturn'], 'soccer ball': ['football ball', 'soccer'], 'sport utility vehicle': ['suv', 'blue car'], 'delivery truck': ['truck', 'van'],
+    'ringed planet': ['planet', 'saturn'], 'soccer ball': ['football ball', 'soccer'], 'sport utility vehicle': ['suv', 'blue car'], 'taxi': ['yellow car'], 'delivery truck': ['truck', 'van'],
     'locomotive': ['steam train'], 'flying saucer': ['ufo', 'spaceship'], 'magnifying glass tilted left': ['magnifying glass'], 'locked': ['lock', 'padlock'],
     'fire engine': ['fire truck'], 'horizontal traffic light': ['traffic light'], 'twelve o’clock': ['clock'], 'studio microphone': ['microphone on a stand'],
     'musical keyboard': ['piano', 'piano keys'], 'long drum': ['conga'], 'potted plant': ['plant', 'plant in a pot'], 'crescent moon': ['moon'], 'sauropod': ['dinosaur'],

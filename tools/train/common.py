@@ -22,19 +22,34 @@ def machine(seed):
     return np.random.default_rng(seed)
 
 
+def has_bf16():
+    """Whether bfloat16 products are fast here; a CPU without instructions for them emulates them, many times slower than float32."""
+    return DEVICE == 'cuda' or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+BF16 = has_bf16()
+
+
 def amp():
-    return torch.autocast(DEVICE, dtype=torch.bfloat16)
+    return torch.autocast(DEVICE, dtype=torch.bfloat16, enabled=BF16)
 
 
 def orthogonal(g, steps=4):
-    """Newton-Schulz: nearly the orthogonal factor of a matrix (Keller Jordan's coefficients)."""
-    x = g.bfloat16() if g.numel() > 1 << 14 else g.float()     # small ones gain nothing from bfloat16
+    """Newton-Schulz: nearly the orthogonal factor of a matrix (Keller Jordan's coefficients).
+
+    All steps are polynomials in the small product x x', so they are taken there, and the long matrix is multiplied twice only."""
+    x = g.bfloat16() if BF16 and g.numel() > 1 << 14 else g.float()     # small ones gain nothing from bfloat16
     tall = x.shape[0] > x.shape[1]
     x = x.t() if tall else x
     x = x / (x.norm() + 1e-7)
-    for _ in range(steps):
-        a = x @ x.t()
-        x = 3.4445 * x + (-4.7750 * a + 2.0315 * (a @ a)) @ x
+    a, q = x @ x.t(), None
+    for i in range(steps):
+        p = torch.addmm(a, a, a, beta=-4.7750, alpha=2.0315)
+        p.diagonal().add_(3.4445)
+        q = p if q is None else p @ q
+        if i + 1 < steps:
+            a = p @ (p @ a)
+    x = q @ x
     return (x.t() if tall else x).to(g.dtype)
 
 
@@ -120,7 +135,10 @@ def fit(run, stage, module, opt, loss_of, rng, args, show=None):
     average, step, samples, seconds = Average(module, args.ema), 0, 0, 0.0
     s, first = begin(path, out, args.cooldown)
     if s:
+        base = [g['base'] for g in opt.param_groups]
         module.load_state_dict(s['model']); opt.load_state_dict(s['opt']); average.state = s['ema']
+        for g, b in zip(opt.param_groups, base):            # the learning rate of this sitting, not of the last
+            g['base'] = b
         step, samples, seconds = s['step'], s['samples'], s['seconds']
         torch.set_rng_state(s['torch_rng'].cpu()); rng.bit_generator.state = s['rng']
         print(f'{stage}: goes on at step {step}, {samples} samples, {seconds / 60:.1f} min', flush=True)

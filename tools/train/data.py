@@ -22,6 +22,14 @@ def load(folder, styles=STYLES, without=(), flags=True, skin_tones=True):
     return keep, pixels
 
 
+def named(rows, path):
+    """The rows whose names stand in a file (semicolons between, lines of # are comments); all of them without a file."""
+    if not path:
+        return rows
+    names = {n for line in open(path) if not line.startswith('#') for n in line.strip().split(';')}
+    return [r for r in rows if r['name'] in names]
+
+
 def batch(pixels, places):
     """Pictures as floats in [-1, 1], (N, 3, H, W), channels last in memory."""
     x = torch.from_numpy(np.stack([pixels[i] for i in places]))

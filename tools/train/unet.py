@@ -1,7 +1,7 @@
 """Stage 3: UNet and text tower together. unet.py --data D --run R; reads R/latents.pt and R/vae-folded.pt, writes R/unet.pt and R/unet.png.
 
-v-prediction on the scaled-linear schedule rescaled to zero terminal SNR. The weight of a sample is min(SNR + 1, gamma + 1) / (SNR + 1): min-SNR for v,
-with full weight where there is only noise, because the first step decides what the picture shows."""
+v-prediction on the scaled-linear schedule rescaled to zero terminal SNR. The weight of a timestep is min(SNR + 1, gamma + 1) / (SNR + 1): min-SNR for v,
+with full weight where there is only noise, because the first step decides what the picture shows. Timesteps are drawn in proportion to it."""
 import argparse
 import os
 import numpy as np
@@ -24,8 +24,8 @@ class Pair(torch.nn.Module):
     def __init__(self):
         super().__init__()
         self.unet = UNet2DConditionModel(**configs.UNET)
-        if common.DEVICE == 'cpu':
-            self.unet.set_attn_processor(AttnProcessor())   # plain products: faster here than torch's fused attention for the CPU
+        if common.DEVICE == 'cpu' and common.BF16:
+            self.unet.set_attn_processor(AttnProcessor())   # plain products: faster there in bfloat16 than torch's fused attention, slower in float32
         self.text = CLIPTextModel(CLIPTextConfig(**configs.TEXT))
         for name, p in self.unet.named_parameters():    # residual branches start silent
             if name.endswith(('conv2.weight', 'conv2.bias')) or name.startswith('conv_out') or 'proj_out' in name:
@@ -68,15 +68,14 @@ def main():
     p.add_argument('--split', default='all', choices=['all', 'train'])
     p.add_argument('--muon', type=float, default=0.01)
     p.add_argument('--adam', type=float, default=1e-3)
+    p.add_argument('--late', type=float, default=0.0, help='0 to 1: draw timesteps of much noise more often; what a picture shows is learned there')
     p.add_argument('--empty', type=float, default=0.1, help='share of samples without a caption')
     a = p.parse_args()
     rng = common.machine(a.seed)
     tokens, styles = Tokenizer(), a.styles.split(',')
     rows, _ = data.load(a.data, styles, a.without.split(';'), skin_tones=False)
     rows = [r for r in rows if a.split == 'all' or r['split'] == 'train']
-    if a.concepts:
-        named = {n for line in open(a.concepts) if not line.startswith('#') for n in line.strip().split(';')}
-        rows = [r for r in rows if r['name'] in named]
+    rows = data.named(rows, a.concepts)
     stored = torch.load(f'{a.run}/latents.pt', weights_only=False)
     where = {place: i for i, place in enumerate(stored['places'])}
     z = stored['latents'][[where[r['pixels']] for r in rows]].float().to(common.DEVICE)
@@ -87,6 +86,10 @@ def main():
     ids = [torch.tensor([tokens(c) for c, _ in s]) for s in said]
     odds = [np.array([w for _, w in s]) / sum(w for _, w in s) for s in said]
     empty, ac = torch.tensor(tokens('')), levels()
+    snr = ac.double() / (1 - ac.double())
+    part = torch.clamp(snr + 1, max=GAMMA + 1) / (snr + 1)      # a timestep is drawn as often as its sample would weigh
+    part = torch.cumsum(part * (1 - a.late + a.late * torch.arange(1000, device=common.DEVICE) / 1000), 0)
+    part /= part[-1].clone()
     print(f'{len(rows)} pictures, {sum(map(len, said))} captions', flush=True)
 
     pair = common.place(Pair())
@@ -100,14 +103,13 @@ def main():
         idx = rng.choice(len(rows), a.batch, p=weight)
         text = torch.stack([empty if rng.random() < a.empty else ids[i][rng.choice(len(odds[i]), p=odds[i])] for i in idx]).to(common.DEVICE)
         x = z[torch.from_numpy(idx)].contiguous(memory_format=torch.channels_last)
-        t = torch.from_numpy(((np.arange(a.batch) + rng.random(a.batch)) * 1000 / a.batch).astype(np.int64)).to(common.DEVICE)    # stratified
+        u = torch.from_numpy((np.arange(a.batch) + rng.random(a.batch)) / a.batch).to(common.DEVICE)     # stratified
+        t = torch.searchsorted(part, u).clamp(max=999)
         q = ac[t].view(-1, 1, 1, 1)
         e = torch.randn_like(x)
         with common.amp():
             v = pair(q.sqrt() * x + (1 - q).sqrt() * e, t, text)
-        each = (v.float() - (q.sqrt() * e - (1 - q).sqrt() * x)).square().mean((1, 2, 3))
-        snr = ac[t] / (1 - ac[t])
-        return (each * (torch.clamp(snr + 1, max=GAMMA + 1) / (snr + 1))).mean(), a.batch
+        return (v.float() - (q.sqrt() * e - (1 - q).sqrt() * x)).square().mean(), a.batch
 
     shadow = common.place(Pair().eval())
     vae = common.place(AutoencoderKL(**configs.VAE).eval())
