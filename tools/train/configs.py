@@ -15,7 +15,7 @@ UNET = dict(sample_size=16, in_channels=4, out_channels=4, block_out_channels=[6
 SCHEDULER = dict(num_train_timesteps=1000, beta_start=0.00085, beta_end=0.012, beta_schedule='scaled_linear', prediction_type='v_prediction', clip_sample=False,
                  set_alpha_to_one=True, steps_offset=1, timestep_spacing='trailing', rescale_betas_zero_snr=True)
 
-DEFAULTS = dict(steps=20, guidance_scale=4.0, sampler='ddim')
+DEFAULTS = dict(steps=12, guidance_scale=1.5, sampler='ddim')
 
 TINY = dict(in_channels=3, out_channels=3, encoder_block_out_channels=[32] * 4, decoder_block_out_channels=[32] * 4, latent_channels=4, scaling_factor=1.0)
 

@@ -80,7 +80,7 @@ def main():
     where = {place: i for i, place in enumerate(stored['places'])}
     z = stored['latents'][[where[r['pixels']] for r in rows]].float().to(common.DEVICE)
     share = {k: float(v) for k, v in (s.split('=') for s in a.share.split(',') if s)}
-    weight = np.array([captions.weight(r) * share.get(r['style'], 1) for r in rows])
+    weight = np.array([captions.weight(r) * share.get(r['style'], 1) * r.get('times', 1) for r in rows])
     weight /= weight.sum()
     said = [captions.of(r) for r in rows]
     ids = [torch.tensor([tokens(c) for c, _ in s]) for s in said]
