@@ -165,8 +165,7 @@ static int fill_request(diffc_request *q, const diffc_model *m, const settings *
     q->prompt = s->prompt ? s->prompt : s->n_words ? s->word[0] : NULL;
     q->negative = s->negative;
     if (!q->prompt)
-        return report(DIFFC_USAGE, "Example: diffc txt2img \"a red apple, noto style\"",
-                      "prompt: found none, expected one as the first argument or with -p");
+        return report(DIFFC_USAGE, "Example: diffc txt2img \"a red apple\"", "prompt: found none, expected one as the first argument or with -p");
     if (s->n_words > (s->prompt ? 0 : 1))
         return report(DIFFC_USAGE, "Put a prompt of several words in quotes.", "arguments: found \"%s\", expected one prompt",
                       s->word[s->prompt ? 0 : 1]);

@@ -3,10 +3,10 @@
 t="-m $model --steps 2 -W 64 -H 64"
 
 # the default model, the next free number, nothing overwritten
-"$diffc" txt2img "cat face, noto style" -s 11 --steps 2 >out || fail "default model"
-grep -q '^diffc-0001.png  seed 11  64x64' out || fail "result line: $(cat out)"
+"$diffc" txt2img "a cat face" -s 11 --steps 2 >out || fail "default model"
+grep -q '^diffc-0001.png  seed 11  128x128' out || fail "result line: $(cat out)"
 cp diffc-0001.png first.png
-"$diffc" txt2img "cat face, noto style" -s 11 --steps 2 -q || fail "second run"
+"$diffc" txt2img "a cat face" -s 11 --steps 2 -q || fail "second run"
 cmp -s diffc-0001.png diffc-0002.png || fail "same seed, other bytes"
 cmp -s diffc-0001.png first.png || fail "the first picture was overwritten"
 rm ./*.png
