@@ -134,12 +134,6 @@ static dc_status own_folder(char **out, const diffc_model *m, dc_part p, dc_erro
     return DC_OK;
 }
 
-static bool is_tiny(const json_t *config)
-{
-    const char *class = json_string_value(json_object_get(config, "_class_name"));
-    return class && !strcmp(class, "AutoencoderTiny");
-}
-
 /* The configuration of weights that come from a file: config.json beside it (of a part in a file of its own), the one in the model's
  * folder, or what their shapes tell. A TAESD is not described by the model's VAE. */
 static dc_status describe_file(model_part *x, const diffc_model *m, dc_part p, const char *alone, const json_t *unet, dc_error *e)
@@ -147,15 +141,13 @@ static dc_status describe_file(model_part *x, const diffc_model *m, dc_part p, c
     char *around = alone ? dc_path_folder(alone) : NULL, *beside = around ? dc_path_join(around, "config.json") : NULL, *folder;
     dc_status s = own_folder(&folder, m, p, e);
     if (!s && alone && !beside) s = dc_fail_memory(e, "a path", strlen(alone));
-    if (!s) s = dc_part_config(&x->config, x->weights, p, unet, e);
-    bool tiny = is_tiny(x->config), read_beside = beside && dc_is_file(beside);
-    if (!s && (read_beside || (folder && !tiny))) {
-        json_decref(x->config);
-        x->config = NULL;
-        x->config_path = read_beside ? dc_strdup(beside) : dc_path_join(folder, "config.json");
-        s = x->config_path ? dc_json_read(&x->config, x->config_path, DC_JSON_CONFIG_LIMIT, e) : dc_fail_memory(e, "a path", 0);
-    } else if (!s && !(x->config_path = dc_strdup(dc_weights_path(x->weights)))) {
-        s = dc_fail_memory(e, "a path", 0);
+    bool tiny = p == DC_PART_VAE && !dc_weights_find(x->weights, "decoder.conv_in.weight"), read_beside = beside && dc_is_file(beside);
+    bool read = read_beside || (folder && !tiny);
+    if (!s) {
+        x->config_path = !read ? dc_strdup(dc_weights_path(x->weights)) : read_beside ? dc_strdup(beside) : dc_path_join(folder, "config.json");
+        if (!x->config_path) s = dc_fail_memory(e, "a path", 0);
+        else if (read) s = dc_json_read(&x->config, x->config_path, DC_JSON_CONFIG_LIMIT, e);
+        else s = dc_part_config(&x->config, x->weights, p, unet, e);
     }
     free(around);
     free(beside);
