@@ -141,6 +141,9 @@ typedef struct diffc_result {
     const char *parameters;   /* A1111 text: prompt, negative prompt, settings */
     const float *latent;      /* [4, height/f, width/f] float32: scaled, as the VAE is given it */
     int latent_dim[3];
+    const char *prompt, *model, *sampler, *schedule; /* as resolved; model: its name without folder and ending */
+    int steps;
+    double guidance;
 } diffc_result;
 
 /* Strings are borrowed for the call. Use diffc_request_defaults first, then set what differs. */

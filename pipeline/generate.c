@@ -186,6 +186,7 @@ static dc_status check_memory(const job *j)
 
 static dc_status encode_prompt(job *j)
 {
+    j->began = seconds_now();
     job_progress(j, DIFFC_STAGE_TEXT, "text encoder", 0, 1);
     dc_status s = text_run(j);
     if (!s) job_progress(j, DIFFC_STAGE_TEXT, "text encoder", 1, 1);
@@ -195,6 +196,7 @@ static dc_status encode_prompt(job *j)
 static dc_status encode_images(job *j)
 {
     if (!j->encodes) return DC_OK;
+    j->began = seconds_now();
     job_progress(j, DIFFC_STAGE_ENCODE, "VAE encoder", 0, 1);
     dc_status s = encode_run(j);
     if (!s) job_progress(j, DIFFC_STAGE_ENCODE, "VAE encoder", 1, 1);
@@ -218,7 +220,19 @@ static dc_status deliver(job *j, int i, const float *latent, const diffc_image *
     char *parameters = parameters_text(j, seed);
     dc_status s = planes && parameters ? DC_OK : dc_fail_memory(j->e, "a picture's text", n * sizeof(float));
     diffc_error inner = {0};
-    diffc_result result = {i, j->count, seed, image, parameters, planes, {j->latent_channels, j->h, j->w}};
+    diffc_result result = {.index = i,
+                           .count = j->count,
+                           .seed = seed,
+                           .image = image,
+                           .parameters = parameters,
+                           .latent = planes,
+                           .latent_dim = {j->latent_channels, j->h, j->w},
+                           .prompt = j->q->prompt ? j->q->prompt : "",
+                           .model = j->m->name,
+                           .sampler = j->plan.sampler,
+                           .schedule = j->plan.schedule,
+                           .steps = j->plan.steps,
+                           .guidance = j->guidance};
     if (!s) {
         to_channels_first(j, latent, planes);
         s = (dc_status)j->q->on_image(j->q->user, &result, &inner);

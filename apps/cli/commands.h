@@ -12,6 +12,11 @@ int run_noise(const settings *s);
 int run_schedule(const settings *s);
 int run_bench(const settings *s);
 int run_version(const settings *s);
+int run_man(const settings *s);
+int run_completion(const settings *s);
+
+/* All commands, in the order of --help (main.c). */
+const command *command_table(int *n);
 
 /* Opens the model that the options name (their messages go to stderr: warnings always but with -q, notes with -v). 0 or an exit code. */
 int open_model(diffc_model **model, const settings *s);

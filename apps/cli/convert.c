@@ -28,8 +28,8 @@ int run_convert(const settings *s)
     if (!s->output) return report(DIFFC_USAGE, "", "convert: found no -o, expected -o FOLDER or -o FILE.safetensors");
     diffc_options o = model_options(s);
     o.model = s->word[0];
+    if (progress_begin(&p, s->progress, s->quiet || s->json)) return DIFFC_USAGE;
     signals_note();
-    progress_begin(&p, !s->quiet && !s->json);
     diffc_status code = diffc_convert(&o, s->output, on_progress, &p, &done, &e);
     progress_clear(&p);
     if (code) return report_error(&e);

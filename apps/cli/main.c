@@ -18,9 +18,18 @@ static const command commands[] = {
     {"schedule", CMD_SCHEDULE, run_schedule, "--sampler NAME [--scheduler NAME] --steps N [-m MODEL | --prediction KIND]",
      "Prints the timesteps and sigmas of a sampler.", NULL},
     {"bench", CMD_BENCH, run_bench, "unet|vae|taesd|clip-text [-m MODEL] [options]", "Times one part of a model on random input.", NULL},
+    {"completion", CMD_COMPLETION, run_completion, "bash|zsh|fish", "Prints what makes the shell complete diffc's commands and options.",
+     "bash: source <(diffc completion bash)\nzsh: diffc completion zsh >_diffc, into a folder of $fpath\nfish: diffc completion fish | source"},
+    {"man", CMD_MAN, run_man, "", "Prints the manual page: diffc man | man -l -", NULL},
     {"version", CMD_VERSION, run_version, "", "Prints version and build.", NULL},
 };
 enum { COMMANDS = sizeof commands / sizeof *commands };
+
+const command *command_table(int *n)
+{
+    *n = COMMANDS;
+    return commands;
+}
 
 static int usage(FILE *to)
 {
@@ -38,12 +47,9 @@ int main(int argc, char **argv)
     signals_install();
     settings s;
     int code = options_parse(&s, commands, COMMANDS, argc, argv);
-    if (code) return code;
-    if (s.help) {
-        options_help(s.command);
-        return 0;
-    }
-    code = s.command->run(&s);
+    if (!code && s.help) options_help(s.command);
+    else if (!code) code = s.command->run(&s);
+    options_free(&s);
     if (!code && (fflush(stdout) || ferror(stdout))) code = report(DIFFC_IO, "", "stdout: writing failed");
     return code;
 }

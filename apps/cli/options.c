@@ -1,5 +1,6 @@
 /* options.c - the option table and what reads it. */
 #include "apps/cli/options.h"
+#include "apps/cli/defaults.h"
 #include "apps/cli/report.h"
 #include <errno.h>
 #include <math.h>
@@ -8,21 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef enum kind { FLAG, TEXT, INT, REAL, SEED, BYTES } kind;
-#define NONE ((size_t)-1)
-
-typedef struct option {
-    const char *name; /* long name; further names after '|' are aliases (stable-diffusion.cpp, A1111) */
-    char letter;      /* 0: none */
-    kind kind;
-    size_t offset; /* in settings */
-    size_t has;    /* offset of the flag that tells it was given; NONE: no such flag */
-    unsigned commands;
-    const char *value; /* metavariable */
-    const char *help;
-} option;
-
+#define NONE           ((size_t)-1)
 #define AT(field)      offsetof(settings, field)
+#define REQUEST        (CMD_TXT2IMG | CMD_LINE)
 #define MODEL_COMMANDS (CMD_TXT2IMG | CMD_BENCH)
 #define PARTS_COMMANDS (MODEL_COMMANDS | CMD_CONVERT)
 
@@ -31,47 +20,50 @@ static const option table[] = {
      "model: a diffusers folder or a single file (default: the model that comes with diffc)"},
     {"config", 0, TEXT, AT(config), NONE, PARTS_COMMANDS, "FOLDER",
      "diffusers folder that describes a single file of unusual shape, and has the parts that it lacks"},
-    {"prompt", 'p', TEXT, AT(prompt), NONE, CMD_TXT2IMG, "TEXT", "the prompt (or as the first argument)"},
-    {"negative-prompt|negative|neg-prompt", 'n', TEXT, AT(negative), NONE, CMD_TXT2IMG, "TEXT", "what the picture should not show"},
-    {"init-img|image|init-image", 'i', TEXT, AT(image), NONE, CMD_TXT2IMG, "FILE", "start image (PNG or JPEG): img2img"},
-    {"mask", 0, TEXT, AT(mask), NONE, CMD_TXT2IMG, "FILE", "with an inpaint model and -i: white is painted anew"},
-    {"strength|denoising-strength", 0, REAL, AT(strength), AT(has_strength), CMD_TXT2IMG, "S",
+    {"prompt", 'p', TEXT, AT(prompt), NONE, REQUEST, "TEXT", "the prompt (or as the first argument); - reads it from stdin"},
+    {"prompt-file", 0, TEXT, AT(prompt_file), NONE, CMD_TXT2IMG, "FILE",
+     "a prompt a line, - is stdin; a line that begins with - has options: -p \"a red apple\" -s 3 --steps 8"},
+    {"negative-prompt|negative|neg-prompt", 'n', TEXT, AT(negative), NONE, REQUEST, "TEXT", "what the picture should not show"},
+    {"init-img|image|init-image", 'i', TEXT, AT(image), NONE, REQUEST, "FILE", "start image (PNG or JPEG): img2img"},
+    {"mask", 0, TEXT, AT(mask), NONE, REQUEST, "FILE", "with an inpaint model and -i: white is painted anew"},
+    {"strength|denoising-strength", 0, REAL, AT(strength), AT(has_strength), REQUEST, "S",
      "with -i: share of the steps that is run, over 0 to 1 (default 0.75)"},
-    {"width", 'W', INT, AT(width), NONE, MODEL_COMMANDS, "PIXELS", "width, a multiple of the VAE factor (default: the model's)"},
-    {"height", 'H', INT, AT(height), NONE, MODEL_COMMANDS, "PIXELS", "height"},
-    {"size|res", 0, TEXT, AT(size), NONE, MODEL_COMMANDS, "WxH", "both at once"},
-    {"steps", 0, INT, AT(steps), AT(has_steps), CMD_TXT2IMG | CMD_SCHEDULE, "N", "sampling steps, 1 to 1000 (default: the model's)"},
-    {"cfg-scale|cfg|guidance-scale", 'g', REAL, AT(guidance), AT(has_guidance), CMD_TXT2IMG, "C",
+    {"width", 'W', INT, AT(width), NONE, MODEL_COMMANDS | CMD_LINE, "PIXELS", "width, a multiple of the VAE factor (default: the model's)"},
+    {"height", 'H', INT, AT(height), NONE, MODEL_COMMANDS | CMD_LINE, "PIXELS", "height"},
+    {"size|res", 0, SIZE, AT(width), NONE, MODEL_COMMANDS | CMD_LINE, "WxH", "both at once"},
+    {"steps", 0, INT, AT(steps), AT(has_steps), REQUEST | CMD_SCHEDULE, "N", "sampling steps, 1 to 1000 (default: the model's)"},
+    {"cfg-scale|cfg|guidance-scale", 'g', REAL, AT(guidance), AT(has_guidance), REQUEST, "C",
      "classifier-free guidance; 1 or less: none, half the work"},
-    {"guidance-rescale", 0, REAL, AT(rescale), NONE, CMD_TXT2IMG, "R",
+    {"guidance-rescale", 0, REAL, AT(rescale), NONE, REQUEST, "R",
      "0 to 1: rescale guided output to the deviation of the unguided (Lin et al. 2023)"},
-    {"sampler|sampling-method", 0, TEXT, AT(sampler), NONE, CMD_TXT2IMG | CMD_SCHEDULE, "NAME",
-     "sampler; spellings of A1111, ComfyUI and diffusers are taken too"},
-    {"scheduler|schedule", 0, TEXT, AT(schedule), NONE, CMD_TXT2IMG | CMD_SCHEDULE, "NAME", "noise levels: model (the model's own), karras, ..."},
-    {"sigmas", 0, TEXT, AT(sigmas), NONE, CMD_TXT2IMG, "LIST", "own noise levels, descending, separated by commas"},
-    {"eta", 0, REAL, AT(eta), NONE, CMD_TXT2IMG, "E", "share of fresh noise a step (ddim, euler_a)"},
-    {"seed", 's', SEED, AT(seed), AT(has_seed), CMD_TXT2IMG | CMD_NOISE, "N", "seed of the first picture; -1: random (default), always printed"},
-    {"rng", 0, TEXT, AT(rng), NONE, CMD_TXT2IMG | CMD_NOISE, "KIND", "random numbers of torch: cpu (as diffusers, ComfyUI) or cuda (as A1111)"},
-    {"batch-count|count", 'b', INT, AT(count), NONE, CMD_TXT2IMG, "N", "pictures to make, with seeds N, N+1, ..."},
-    {"batch-size|batch", 0, INT, AT(batch), NONE, MODEL_COMMANDS, "N", "pictures in one pass, 1 to 64 (bench unet: with guidance each counts twice)"},
-    {"clip-skip", 0, INT, AT(clip_skip), NONE, CMD_TXT2IMG, "N", "text layer counted from the last: 1 last, 2 the one before"},
+    {"sampler|sampling-method", 0, TEXT, AT(sampler), NONE, REQUEST | CMD_SCHEDULE, "SAMPLER",
+     "spellings of A1111, ComfyUI and diffusers are taken too"},
+    {"scheduler|schedule", 0, TEXT, AT(schedule), NONE, REQUEST | CMD_SCHEDULE, "SCHEDULE", "noise levels: model (the model's own), karras, ..."},
+    {"sigmas", 0, TEXT, AT(sigmas), NONE, REQUEST, "LIST", "own noise levels, descending, separated by commas"},
+    {"eta", 0, REAL, AT(eta), NONE, REQUEST, "E", "share of fresh noise a step (ddim, euler_a)"},
+    {"seed", 's', SEED, AT(seed), AT(has_seed), REQUEST | CMD_NOISE, "N", "seed of the first picture; -1: random (default), always printed"},
+    {"rng", 0, TEXT, AT(rng), NONE, REQUEST | CMD_NOISE, "cpu|cuda", "random numbers of torch: cpu (as diffusers, ComfyUI) or cuda (as A1111)"},
+    {"batch-count|count", 'b', INT, AT(count), NONE, REQUEST, "N", "pictures to make, with seeds N, N+1, ..."},
+    {"batch-size|batch", 0, INT, AT(batch), NONE, MODEL_COMMANDS | CMD_LINE, "N",
+     "pictures in one pass, 1 to 64 (bench unet: with guidance each counts twice)"},
+    {"clip-skip", 0, INT, AT(clip_skip), NONE, REQUEST, "N", "text layer counted from the last: 1 last, 2 the one before"},
     {"unet|diffusion-model", 0, TEXT, AT(unet), NONE, PARTS_COMMANDS, "PATH", "another UNet: a component folder or a file"},
     {"text-encoder|clip_l", 0, TEXT, AT(text_encoder), NONE, PARTS_COMMANDS, "PATH", "another text encoder"},
     {"text-encoder-2|clip_g", 0, TEXT, AT(text_encoder_2), NONE, PARTS_COMMANDS, "PATH", "another second text encoder (SDXL)"},
     {"vae", 0, TEXT, AT(vae), NONE, PARTS_COMMANDS, "PATH", "another VAE: a component folder or a file"},
     {"taesd|tae", 0, TEXT, AT(taesd), NONE, MODEL_COMMANDS, "PATH", "a TAESD (AutoencoderTiny) in place of the VAE: faster, less exact"},
-    {"vae-tiling", 0, FLAG, AT(vae_tiling), NONE, CMD_TXT2IMG, NULL, "decode in overlapping tiles: less memory, not the same bytes"},
-    {"precision|type", 0, TEXT, AT(precision), NONE, MODEL_COMMANDS, "P",
-     "arithmetic: auto (f32), f32, bf16 (linear layers, attention), int8 (the UNet's linear layers)"},
-    {"precision|type", 0, TEXT, AT(precision), NONE, CMD_CONVERT, "P",
-     "type of the numbers: auto (as stored; what is narrower than 16 bits becomes f16), f32, f16, bf16"},
-    {"device", 0, TEXT, AT(device), NONE, MODEL_COMMANDS, "NAME", "auto, cpu"},
-    {"cpu", 0, TEXT, AT(cpu), NONE, MODEL_COMMANDS, "LEVEL", "forces an instruction set: portable, avx2, avx512, avx512vnni, avx512bf16"},
+    {"vae-tiling", 0, FLAG, AT(vae_tiling), NONE, REQUEST, NULL, "decode in overlapping tiles: less memory, not the same bytes"},
+    {"precision|type", 0, TEXT, AT(precision), NONE, MODEL_COMMANDS, "auto|f32|bf16|int8",
+     "arithmetic: auto is f32; bf16 (linear layers, attention), int8 (the UNet's linear layers)"},
+    {"precision|type", 0, TEXT, AT(precision), NONE, CMD_CONVERT, "auto|f32|f16|bf16",
+     "type of the numbers; auto: as stored, but f16 for what is narrower than 16 bits"},
+    {"device", 0, TEXT, AT(device), NONE, MODEL_COMMANDS, "auto|cpu", "what computes"},
+    {"cpu", 0, TEXT, AT(cpu), NONE, MODEL_COMMANDS, "auto|portable|avx2|avx512|avx512vnni|avx512bf16", "instruction set: no higher than this"},
     {"exact", 0, FLAG, AT(exact), NONE, MODEL_COMMANDS, NULL, "only algorithms without approximation"},
     {"threads", 't', INT, AT(threads), NONE, MODEL_COMMANDS, "N", "threads (default: all usable CPUs); the result does not depend on it"},
     {"max-memory", 0, BYTES, AT(max_memory), NONE, CMD_TXT2IMG, "BYTES",
      "refuse a plan that takes more (suffixes k, M, G); to fit, the VAE works in strips, with the same result"},
-    {"save-latent", 0, TEXT, AT(save_latent), NONE, CMD_TXT2IMG, "FILE", "also the final latent as .npy, float32 [1,C,h,w], as the VAE is given it"},
+    {"save-latent", 0, TEXT, AT(save_latent), NONE, REQUEST, "FILE", "also the final latent as .npy, float32 [1,C,h,w], as the VAE is given it"},
     {"trace", 0, TEXT, AT(trace), NONE, CMD_TXT2IMG, "FOLDER", "every named activation as FOLDER/PART/NAME.npy (NCHW)"},
     {"dry-run", 0, FLAG, AT(dry_run), NONE, CMD_TXT2IMG, NULL, "print what it would take, do nothing"},
     {"profile", 0, FLAG, AT(profile), NONE, MODEL_COMMANDS, NULL, "print the time of every kind of layer"},
@@ -80,13 +72,17 @@ static const option table[] = {
     {"seconds", 0, REAL, AT(seconds), NONE, CMD_BENCH, "S", "how long to measure (default 5; at least 3 rounds, 1 with 0)"},
     {"tokenizer", 0, TEXT, AT(tokenizer), NONE, CMD_TOKENIZE, "FOLDER", "a tokenizer folder (vocab.json, merges.txt)"},
     {"shape", 0, TEXT, AT(shape), NONE, CMD_NOISE, "A,B,..", "shape of the array, e.g. 1,4,64,64"},
-    {"prediction", 0, TEXT, AT(prediction), NONE, PARTS_COMMANDS | CMD_SCHEDULE, "KIND", "epsilon, v or sample (default: the model's)"},
-    {"output|out", 'o', TEXT, AT(output), NONE, CMD_TXT2IMG | CMD_NOISE | CMD_BENCH | CMD_CONVERT, "FILE",
-     "where to; - is stdout. Pictures: %04d is the next free number, {seed} the seed (default diffc-%04d.png). bench: what came out, .npy"},
+    {"prediction", 0, TEXT, AT(prediction), NONE, PARTS_COMMANDS | CMD_SCHEDULE, "epsilon|v|sample", "what the UNet predicts (default: the model's)"},
+    {"output|out", 'o', TEXT, AT(output), NONE, REQUEST | CMD_NOISE | CMD_BENCH | CMD_CONVERT, "FILE",
+     "where to; - is stdout. Pictures: %04d is the next free number; {seed}, {prompt}, {model}, {sampler}, {steps}, {cfg}, {width}, {height}, "
+     "{date}, {time} (default diffc-%04d.png). bench: what came out, .npy"},
     {"json", 0, FLAG, AT(json), NONE, CMD_TXT2IMG | CMD_INSPECT | CMD_SCHEDULE | CMD_BENCH | CMD_VERSION | CMD_TOKENIZE | CMD_NOISE | CMD_CONVERT,
      NULL, "results (and errors) as JSON"},
+    {"progress", 0, TEXT, AT(progress), NONE, PARTS_COMMANDS & ~CMD_BENCH, "auto|bar|json|none",
+     "on stderr; auto: a bar on a terminal; json: an object a line, errors too"},
     {"quiet", 'q', FLAG, AT(quiet), NONE, PARTS_COMMANDS, NULL, "errors only"},
     {"verbose", 'v', FLAG, AT(verbose), NONE, PARTS_COMMANDS, NULL, "also notes"},
+    {"no-defaults", 0, FLAG, AT(no_defaults), NONE, ~0u, NULL, "do not read the file of defaults"},
     {"help", 'h', FLAG, AT(help), NONE, ~0u, NULL, "this text"},
 };
 enum { OPTIONS = sizeof table / sizeof *table };
@@ -145,11 +141,10 @@ bool parse_bytes(const char *text, uint64_t *out)
     return true;
 }
 
-static int bad_value(const option *o, const char *found, const char *expected)
+static int bad_value(const settings *s, const option *o, const char *found, const char *expected)
 {
-    char name[64];
-    snprintf(name, sizeof name, "%.*s", (int)strcspn(o->name, "|"), o->name);
-    return report(DIFFC_USAGE, "", "%s: found \"%s\", expected %s", name, found, expected);
+    return report(s->bad, "", "%s%s%.*s: found \"%s\", expected %s", s->where ? s->where : "", s->where ? ": " : "", (int)strcspn(o->name, "|"),
+                  o->name, found, expected);
 }
 
 static int store(settings *s, const option *o, const char *text)
@@ -161,12 +156,12 @@ static int store(settings *s, const option *o, const char *text)
     case TEXT: *(const char **)at = text; break;
     case REAL:
         *(double *)at = strtod(text, &end);
-        if (end == text || *end || errno || !isfinite(*(double *)at)) return bad_value(o, text, "a number");
+        if (end == text || *end || errno || !isfinite(*(double *)at)) return bad_value(s, o, text, "a number");
         break;
     case INT: {
         long v = strtol(text, &end, 10);
-        if (end == text || *end) return bad_value(o, text, "a whole number");
-        if (errno || v > 1000000000L || v < -1000000000L) return bad_value(o, text, "a number of this world");
+        if (end == text || *end) return bad_value(s, o, text, "a whole number");
+        if (errno || v > 1000000000L || v < -1000000000L) return bad_value(s, o, text, "a number of this world");
         *(int *)at = (int)v;
         break;
     }
@@ -175,60 +170,86 @@ static int store(settings *s, const option *o, const char *text)
         if (negative) *(int64_t *)at = strtoll(text, &end, 10);
         else *(int64_t *)at = (int64_t)strtoull(text, &end, 10);
         if (end == text || *end || errno || (negative && *(int64_t *)at != -1))
-            return bad_value(o, text, "a whole number from 0 to 2^64-1, or -1 for a random one");
+            return bad_value(s, o, text, "a whole number from 0 to 2^64-1, or -1 for a random one");
         if (negative) return 0; /* random: as if not given */
         break;
     }
+    case SIZE: {
+        int used = 0;
+        if (sscanf(text, "%dx%d%n", &s->width, &s->height, &used) != 2 || text[used]) return bad_value(s, o, text, "WIDTHxHEIGHT, such as 512x768");
+        break;
+    }
     case BYTES:
-        if (!parse_bytes(text, (uint64_t *)at)) return bad_value(o, text, "bytes, such as 800M or 2.5G");
+        if (!parse_bytes(text, (uint64_t *)at)) return bad_value(s, o, text, "bytes, such as 800M or 2.5G");
         break;
     }
     if (o->has != NONE) *(bool *)((char *)s + o->has) = true;
     return 0;
 }
 
-static int unknown_option(const char *found, size_t n, const command *c)
+/* What of the table belongs to `bit`, as "--name" (dashes) or "name", near `word`; into near. */
+static void near_options(char *near, size_t size, const char *word, unsigned bit, const char *dashes)
 {
     const char *names[OPTIONS];
-    char held[OPTIONS][40], word[64], near[256], hint[400];
+    char held[OPTIONS][40];
     int k = 0;
     for (int i = 0; i < OPTIONS; i++)
-        if (table[i].commands & c->bit) {
-            snprintf(held[k], sizeof held[k], "--%.*s", (int)strcspn(table[i].name, "|"), table[i].name);
+        if (table[i].commands & bit) {
+            snprintf(held[k], sizeof held[k], "%s%.*s", dashes, (int)strcspn(table[i].name, "|"), table[i].name);
             names[k] = held[k];
             k++;
         }
-    snprintf(word, sizeof word, "%.*s", (int)(n < 60 ? n : 60), found);
-    diffc_nearest_names(near, sizeof near, word, names, k);
-    snprintf(hint, sizeof hint, *near ? "Did you mean %s? `diffc %s --help` lists all." : "%s`diffc %s --help` lists all options.", near, c->name);
-    return report(DIFFC_USAGE, hint, "option: found %s, which %s does not have", word, c->name);
+    diffc_nearest_names(near, size, word, names, k);
 }
 
-/* argv[*i] is an option; takes its value too. */
-static int take_option(settings *s, int argc, char **argv, int *i)
+static int unknown_option(const settings *s, const char *found, size_t n, unsigned bit)
 {
-    const char *word = argv[*i];
+    char word[64], near[256], hint[400];
+    snprintf(word, sizeof word, "%.*s", (int)(n < 60 ? n : 60), found);
+    near_options(near, sizeof near, word, bit, "--");
+    snprintf(hint, sizeof hint, *near ? "Did you mean %s? `diffc %s --help` lists all." : "%s`diffc %s --help` lists all options.", near,
+             s->command->name);
+    if (bit == CMD_LINE) return report(DIFFC_USAGE, hint, "%s: option: found %s, expected one that a single picture can have", s->where, word);
+    return report(DIFFC_USAGE, hint, "option: found %s, which %s does not have", word, s->command->name);
+}
+
+/* words[*i] is an option of `bit`; takes its value too. */
+static int take_option(settings *s, unsigned bit, int n_words, char **words, int *i)
+{
+    const char *word = words[*i];
     bool dashes = word[1] == '-';
     const char *equals = dashes ? strchr(word, '=') : NULL;
     size_t n = dashes ? (equals ? (size_t)(equals - word) : strlen(word)) : 2;
-    const option *o = dashes ? find_long(word + 2, n - 2, s->command->bit) : find_letter(word[1], s->command->bit);
-    if (!o) return unknown_option(word, n, s->command);
+    const option *o = dashes ? find_long(word + 2, n - 2, bit) : find_letter(word[1], bit);
+    if (!o) return unknown_option(s, word, n, bit);
     const char *value = equals ? equals + 1 : !dashes && word[2] ? word + 2 : NULL;
     if (o->kind == FLAG) {
-        if (equals || value) return bad_value(o, value, "no value");
+        if (equals || value) return bad_value(s, o, value, "no value");
         return store(s, o, NULL);
     }
-    if (!value && *i + 1 >= argc) return report(DIFFC_USAGE, "", "%.*s: found nothing after it, expected %s", (int)n, word, o->value);
-    if (!value) value = argv[++*i];
+    if (!value && *i + 1 >= n_words)
+        return report(DIFFC_USAGE, "", "%s%s%.*s: found nothing after it, expected %s", s->where ? s->where : "", s->where ? ": " : "", (int)n, word,
+                      o->value);
+    if (!value) value = words[++*i];
     return store(s, o, value);
 }
 
-static int parse_size(settings *s)
+static int take_words(settings *s, unsigned bit, int n, char **words)
 {
-    int n = 0;
-    if (!s->size) return 0;
-    if (sscanf(s->size, "%dx%d%n", &s->width, &s->height, &n) != 2 || s->size[n])
-        return report(DIFFC_USAGE, "", "size: found \"%s\", expected WIDTHxHEIGHT, such as 512x768", s->size);
+    bool only_words = false;
+    for (int i = 0; i < n; i++) {
+        const char *word = words[i];
+        if (!only_words && !strcmp(word, "--")) {
+            only_words = true;
+        } else if (!only_words && word[0] == '-' && word[1]) {
+            int code = take_option(s, bit, n, words, &i);
+            if (code) return code;
+        } else if (s->n_words < (int)(sizeof s->word / sizeof *s->word)) {
+            s->word[s->n_words++] = word;
+        } else {
+            return report(DIFFC_USAGE, "Put a prompt of several words in quotes.", "arguments: found more than %d, expected fewer", s->n_words);
+        }
+    }
     return 0;
 }
 
@@ -239,36 +260,71 @@ static const command *find_command(const command *commands, int n, const char *w
     return NULL;
 }
 
+static int unknown_command(const char *found, const command *commands, int n)
+{
+    const char *names[32];
+    char near[256], hint[400];
+    for (int i = 0; i < n; i++) names[i] = commands[i].name;
+    diffc_nearest_names(near, sizeof near, found, names, n);
+    snprintf(hint, sizeof hint, *near ? "Did you mean %s? `diffc --help` lists all." : "%s`diffc --help` lists the commands.", near);
+    return report(DIFFC_USAGE, hint, "command: found %s, which diffc does not have", found);
+}
+
 int options_parse(settings *s, const command *commands, int n_commands, int argc, char **argv)
 {
     *s = (settings){.eta = -1, .strength = 0.75, .seconds = 5, .count = 1, .batch = 1};
     s->command = find_command(commands, n_commands, argv[1]);
-    if (!s->command) {
-        const char *names[16];
-        char near[256], hint[400];
-        for (int i = 0; i < n_commands; i++) names[i] = commands[i].name;
-        diffc_nearest_names(near, sizeof near, argv[1], names, n_commands);
-        snprintf(hint, sizeof hint, *near ? "Did you mean %s? `diffc --help` lists all." : "%s`diffc --help` lists the commands.", near);
-        return report(DIFFC_USAGE, hint, "command: found %s, which diffc does not have", argv[1]);
+    if (!s->command) return unknown_command(argv[1], commands, n_commands);
+    bool defaults = true;
+    for (int i = 2; i < argc && strcmp(argv[i], "--") != 0; i++) {
+        if (!strcmp(argv[i], "--json")) report_as_json(true); /* what is told about the other options too */
+        if (!strcmp(argv[i], "--no-defaults")) defaults = false;
     }
-    for (int i = 2; i < argc; i++)
-        if (!strcmp(argv[i], "--json")) report_as_json(true);
-    bool only_words = false;
-    for (int i = 2; i < argc; i++) {
-        const char *word = argv[i];
-        if (!only_words && !strcmp(word, "--")) {
-            only_words = true;
-        } else if (!only_words && word[0] == '-' && word[1]) {
-            int code = take_option(s, argc, argv, &i);
-            if (code) return code;
-        } else if (s->n_words < (int)(sizeof s->word / sizeof *s->word)) {
-            s->word[s->n_words++] = word;
-        } else {
-            return report(DIFFC_USAGE, "Put a prompt of several words in quotes.", "arguments: found more than %d, expected fewer", s->n_words);
-        }
-    }
-    return parse_size(s);
+    int code = defaults ? defaults_read(s, commands, n_commands) : 0;
+    s->where = NULL;
+    s->bad = DIFFC_USAGE;
+    if (!code) code = take_words(s, s->command->bit, argc - 2, argv + 2);
+    if (s->json || (s->progress && !strcmp(s->progress, "json"))) report_as_json(true);
+    return code;
 }
+
+int options_parse_line(settings *s, const char *where, int n, char **words)
+{
+    s->where = where;
+    s->bad = DIFFC_USAGE;
+    s->n_words = 0;
+    return take_words(s, CMD_LINE, n, words);
+}
+
+int options_default(settings *s, const char *where, const char *name, const char *value)
+{
+    static const char *const truth[][2] = {{"true", "false"}, {"yes", "no"}, {"on", "off"}, {"1", "0"}};
+    size_t n = strlen(name);
+    const option *o = find_long(name, n, s->command->bit);
+    s->where = where;
+    if (!o && find_long(name, n, ~0u)) return 0; /* another command's */
+    if (!o) {
+        char near[256], hint[400];
+        near_options(near, sizeof near, name, ~0u, "");
+        snprintf(hint, sizeof hint, *near ? "Did you mean %s?" : "%sThe names are those of the long options, without dashes.", near);
+        return report(DIFFC_DATA, hint, "%s: found %s, expected the name of an option", where, name);
+    }
+    s->bad = DIFFC_DATA;
+    if (o->kind != FLAG) return store(s, o, value);
+    for (size_t i = 0; i < sizeof truth / sizeof *truth; i++) {
+        if (!strcmp(value, truth[i][0])) return store(s, o, NULL);
+        if (!strcmp(value, truth[i][1])) return 0;
+    }
+    return bad_value(s, o, value, "true or false");
+}
+
+const option *options_table(int *n)
+{
+    *n = OPTIONS;
+    return table;
+}
+
+void options_free(settings *s) { free(s->defaults); }
 
 void options_help(const command *c)
 {
@@ -281,6 +337,7 @@ void options_help(const command *c)
         char left[80];
         snprintf(left, sizeof left, "%s%c%s--%.*s%s%s", o->letter ? "-" : " ", o->letter ? o->letter : ' ', o->letter ? ", " : "  ",
                  (int)strcspn(o->name, "|"), o->name, o->value ? " " : "", o->value ? o->value : "");
-        printf("  %-32s %s\n", left, o->help);
+        if (strlen(left) > 32) printf("  %s\n  %-32s %s\n", left, "", o->help);
+        else printf("  %-32s %s\n", left, o->help);
     }
 }

@@ -1,12 +1,39 @@
-/* options.h - one table of options: the parser, --help and (later) man page and completions come from it. */
+/* options.h - one table of options: the parser, --help, the file of defaults, lines of prompts, man page and completions come from it. */
 #ifndef DC_CLI_OPTIONS_H
 #define DC_CLI_OPTIONS_H
 #include "include/diffc.h"
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
-/* Commands an option belongs to. */
-enum { CMD_TXT2IMG = 1, CMD_INSPECT = 2, CMD_TOKENIZE = 4, CMD_NOISE = 8, CMD_SCHEDULE = 16, CMD_BENCH = 32, CMD_VERSION = 64, CMD_CONVERT = 128 };
+/* Commands an option belongs to. CMD_LINE is none: the options that a line of --prompt-file may give to its picture. */
+enum {
+    CMD_TXT2IMG = 1,
+    CMD_INSPECT = 2,
+    CMD_TOKENIZE = 4,
+    CMD_NOISE = 8,
+    CMD_SCHEDULE = 16,
+    CMD_BENCH = 32,
+    CMD_VERSION = 64,
+    CMD_CONVERT = 128,
+    CMD_COMPLETION = 256,
+    CMD_MAN = 512,
+    CMD_LINE = 1024
+};
+
+typedef enum option_kind { FLAG, TEXT, INT, REAL, SEED, BYTES, SIZE } option_kind; /* SIZE: "WxH" into width and height */
+
+typedef struct option {
+    const char *name; /* long name; further names after '|' are aliases (stable-diffusion.cpp, A1111) */
+    char letter;      /* 0: none */
+    option_kind kind;
+    size_t offset; /* in settings */
+    size_t has;    /* offset of the flag that tells it was given; (size_t)-1: no such flag */
+    unsigned commands;
+    const char *value; /* metavariable, or the possible words with '|' between; completions know FILE, PATH, FOLDER, SAMPLER, SCHEDULE */
+    const char *help;
+} option;
+const option *options_table(int *n);
 
 struct settings;
 typedef struct command {
@@ -21,20 +48,30 @@ typedef struct command {
 /* Every option's value. Absent texts are NULL; `has` tells whether a number was given. */
 typedef struct settings {
     const command *command;
+    const char *where;    /* what is being read, for messages: "prompts.txt:3"; NULL: the command line */
+    diffc_status bad;     /* what a bad value in it is: USAGE, in the file of defaults DATA */
     const char *word[16]; /* positional arguments */
     int n_words;
     const char *model, *config, *unet, *text_encoder, *text_encoder_2, *vae, *taesd, *prompt, *negative, *image, *mask, *sampler, *schedule, *rng,
-        *device, *cpu, *precision, *output, *save_latent, *trace, *sigmas, *tokenizer, *shape, *prediction, *size;
+        *device, *cpu, *precision, *output, *save_latent, *trace, *sigmas, *tokenizer, *shape, *prediction, *prompt_file, *progress;
+    char *defaults; /* text of the file of defaults, which values point into (owned) */
     int width, height, steps, count, batch, clip_skip, threads;
     double guidance, rescale, strength, eta, seconds;
     int64_t seed;
     uint64_t max_memory;
     bool has_steps, has_guidance, has_seed, has_strength;
-    bool vae_tiling, exact, dry_run, profile, plan, hash, json, quiet, verbose, help;
+    bool vae_tiling, exact, dry_run, profile, plan, hash, json, quiet, verbose, help, no_defaults;
 } settings;
 
-/* Fills *s from argv (argv[1] is the command). Returns 0, or DIFFC_USAGE after telling what is wrong. */
+/* Fills *s from the file of defaults and argv (argv[1] is the command). Returns 0, or an exit code after telling what is wrong. Free with
+ * options_free in any case. */
 int options_parse(settings *s, const command *commands, int n_commands, int argc, char **argv);
+void options_free(settings *s);
+/* Options and words of one line over what *s has; only options of CMD_LINE. `where` is for messages: "prompts.txt:3". The values point into
+ * the words. */
+int options_parse_line(settings *s, const char *where, int n, char **words);
+/* One "name = value" of the file of defaults (config.c), for what s->command has; `where` as above. The value must live as long as *s. */
+int options_default(settings *s, const char *where, const char *name, const char *value);
 void options_help(const command *c);
 /* "123", "4k", "2.5G" -> bytes; false when it is something else. */
 bool parse_bytes(const char *text, uint64_t *out);

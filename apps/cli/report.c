@@ -13,19 +13,36 @@ static bool as_json; /* the one switch of the program: set once, before anything
 
 void report_as_json(bool on) { as_json = on; }
 
+/* One object a line on stderr. */
+static void print_line(const json_t *o)
+{
+    char *s = o ? json_dumps(o, JSON_COMPACT | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(9)) : NULL;
+    fprintf(stderr, "%s\n", s ? s : "{\"error\":{\"code\":71}}");
+    free(s);
+}
+
 static int tell(diffc_status code, const char *text, const char *hint)
 {
     if (as_json) {
         json_t *o = json_pack("{s:{s:i,s:s,s:s}}", "error", "code", (int)code, "message", text, "hint", hint);
-        char *s = o ? json_dumps(o, JSON_COMPACT | JSON_PRESERVE_ORDER) : NULL;
-        fprintf(stderr, "%s\n", s ? s : "{\"error\":{\"code\":70}}");
-        free(s);
+        print_line(o);
         json_decref(o);
     } else {
         fprintf(stderr, "diffc: %s\n", text);
         if (*hint) fprintf(stderr, "%s\n", hint);
     }
     return (int)code;
+}
+
+void report_log(diffc_log_level level, const char *line)
+{
+    if (as_json) {
+        json_t *o = json_pack("{s:s}", level == DIFFC_LOG_WARNING ? "warning" : "note", line);
+        print_line(o);
+        json_decref(o);
+    } else {
+        fprintf(stderr, "diffc: %s%s\n", level == DIFFC_LOG_WARNING ? "warning: " : "", line);
+    }
 }
 
 int report(diffc_status code, const char *hint, const char *format, ...)
@@ -49,21 +66,46 @@ static double now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-void progress_begin(progress *p, bool wanted) { *p = (progress){.on = wanted && isatty(STDERR_FILENO)}; }
+int progress_begin(progress *p, const char *word, bool silent)
+{
+    *p = (progress){PROGRESS_NONE, 0};
+    if (!word || !strcmp(word, "auto")) p->kind = !silent && isatty(STDERR_FILENO) ? PROGRESS_BAR : PROGRESS_NONE;
+    else if (!strcmp(word, "bar")) p->kind = PROGRESS_BAR;
+    else if (!strcmp(word, "json")) p->kind = PROGRESS_JSON;
+    else if (strcmp(word, "none") != 0) return report(DIFFC_USAGE, "", "progress: found \"%s\", expected auto, bar, json or none", word);
+    return 0;
+}
 
 void progress_clear(progress *p)
 {
-    if (p->on && p->last > 0) fprintf(stderr, "\r\033[K");
+    if (p->kind == PROGRESS_BAR && p->last > 0) fprintf(stderr, "\r\033[K");
     p->last = 0;
 }
 
-void progress_tell(progress *p, const diffc_progress *x)
+void progress_event(const progress *p, const char *event, json_t *o)
+{
+    if (p->kind == PROGRESS_JSON) {
+        json_t *line = json_pack("{s:s}", "event", event);
+        json_object_update(line, o);
+        print_line(line);
+        json_decref(line);
+    }
+    json_decref(o);
+}
+
+static const char *const stages[] = {"load", "text", "encode", "sample", "decode", "write"};
+
+static void tell_json(const progress *p, const diffc_progress *x)
+{
+    json_t *o = json_pack("{s:s,s:s,s:I,s:I,s:i,s:i,s:f}", "stage", stages[x->stage], "what", x->what ? x->what : "", "done", (json_int_t)x->done,
+                          "total", (json_int_t)x->total, "image", x->image, "images", x->images, "seconds", x->seconds);
+    if (x->eta >= 0) json_object_set_new(o, "eta", json_real(x->eta));
+    progress_event(p, "progress", o);
+}
+
+static void tell_bar(const diffc_progress *x)
 {
     static const char *const stage[] = {"loading", "reading the prompt", "encoding the start image", "sampling", "decoding", "writing"};
-    double t = now();
-    bool ends = x->total > 0 && x->done == x->total;
-    if (!p->on || (p->last > 0 && !ends && t - p->last < 0.1)) return;
-    p->last = t;
     fprintf(stderr, "\r\033[K%s", stage[x->stage]);
     if (x->stage == DIFFC_STAGE_LOAD || x->stage == DIFFC_STAGE_WRITE) {
         fprintf(stderr, " %s %3.0f%%", x->what, x->total ? 100.0 * (double)x->done / (double)x->total : 100.0);
@@ -77,6 +119,16 @@ void progress_tell(progress *p, const diffc_progress *x)
         fprintf(stderr, " %llu/%llu", (unsigned long long)x->done, (unsigned long long)x->total);
     }
     fflush(stderr);
+}
+
+void progress_tell(progress *p, const diffc_progress *x)
+{
+    double t = now();
+    bool every = (x->total > 0 && x->done == x->total) || (p->kind == PROGRESS_JSON && x->stage == DIFFC_STAGE_SAMPLE);
+    if (p->kind == PROGRESS_NONE || (p->last > 0 && !every && t - p->last < 0.1)) return;
+    p->last = t;
+    if (p->kind == PROGRESS_JSON) tell_json(p, x);
+    else tell_bar(x);
 }
 
 /* ---- signals ---------------------------------------------------------------------------------------------- */

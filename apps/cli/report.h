@@ -2,6 +2,7 @@
 #ifndef DC_CLI_REPORT_H
 #define DC_CLI_REPORT_H
 #include "include/diffc.h"
+#include <jansson.h>
 #include <stdbool.h>
 
 void report_as_json(bool on);
@@ -9,14 +10,21 @@ void report_as_json(bool on);
 int report(diffc_status code, const char *hint, const char *format, ...) __attribute__((format(printf, 3, 4)));
 int report_error(const diffc_error *e); /* the same for an error of the library */
 
-/* A progress line on stderr, when that is a terminal: "sampling 5/20  3.1 it/s  0:05 left". Thread-compatible. */
+/* A note or warning: "diffc: warning: ..." on stderr, or an object. */
+void report_log(diffc_log_level level, const char *line);
+
+/* Progress on stderr: a line that is written over, "sampling 5/20  3.1 it/s  0:05 left", or an object a line. Thread-compatible. */
+typedef enum progress_kind { PROGRESS_NONE, PROGRESS_BAR, PROGRESS_JSON } progress_kind;
 typedef struct progress {
-    bool on;
+    progress_kind kind;
     double last;
 } progress;
-void progress_begin(progress *p, bool wanted);
+/* word: --progress; NULL or "auto": a bar where stderr is a terminal and nobody asked for silence. 0 or DIFFC_USAGE. */
+int progress_begin(progress *p, const char *word, bool silent);
 void progress_tell(progress *p, const diffc_progress *x);
 void progress_clear(progress *p); /* before other output and at the end */
+/* Another event of a JSON progress: takes the reference, adds "event". */
+void progress_event(const progress *p, const char *event, json_t *o);
 
 /* SIGINT and SIGTERM stop `model` cleanly; a second one ends the program at once. NULL before the model is open. */
 void signals_install(void);

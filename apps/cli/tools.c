@@ -12,7 +12,7 @@ static void on_log(void *user, diffc_log_level level, const char *line)
 {
     const settings *s = user;
     if (s->quiet || (level < DIFFC_LOG_WARNING && !s->verbose)) return;
-    fprintf(stderr, "diffc: %s%s\n", level == DIFFC_LOG_WARNING ? "warning: " : "", line);
+    report_log(level, line);
 }
 
 diffc_options model_options(const settings *s)
@@ -31,6 +31,7 @@ diffc_options model_options(const settings *s)
                            .exact = s->exact,
                            .threads = s->threads,
                            .max_memory = s->max_memory,
+                           .resident = s->prompt_file != NULL,
                            .log = on_log,
                            .log_user = (void *)s};
 }

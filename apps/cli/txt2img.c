@@ -1,5 +1,8 @@
 /* txt2img.c - `diffc txt2img`: options to a request, pictures to files. */
 #include "apps/cli/commands.h"
+#include "apps/cli/defaults.h"
+#include "apps/cli/names.h"
+#include "apps/cli/prompts.h"
 #include "apps/cli/report.h"
 #include <jansson.h>
 #include <stdio.h>
@@ -11,62 +14,16 @@
 
 #define DEFAULT_OUTPUT "diffc-%04d.png"
 
-/* ---- names of outputs --------------------------------------------------------------------------------------- */
-
-/* The "%d", "%04d", ... in a pattern: where it begins, its length and its width; false when there is none. */
-static bool find_number(const char *pattern, size_t *at, size_t *length, int *width)
-{
-    for (const char *p = strchr(pattern, '%'); p; p = strchr(p + 1, '%')) {
-        size_t n = strspn(p + 1, "0123456789");
-        if (p[n + 1] != 'd' || n > 3) continue;
-        *at = (size_t)(p - pattern);
-        *length = n + 2;
-        *width = atoi(p + 1);
-        return true;
-    }
-    return false;
-}
-
-/* Replaces {seed} and the number of `pattern`; number < 0 leaves the number alone. The caller frees. */
-static char *make_name(const char *pattern, long number, uint64_t seed)
-{
-    size_t room = strlen(pattern) + 64, at, length;
-    char *out = malloc(room);
-    int width;
-    if (!out) return NULL;
-    if (number >= 0 && find_number(pattern, &at, &length, &width))
-        snprintf(out, room, "%.*s%0*ld%s", (int)at, pattern, width > 20 ? 20 : width, number, pattern + at + length);
-    else snprintf(out, room, "%s", pattern);
-    char *mark = strstr(out, "{seed}");
-    if (mark) {
-        char digits[24], *rest = strdup(mark + 6);
-        snprintf(digits, sizeof digits, "%llu", (unsigned long long)seed);
-        if (rest) snprintf(mark, room - (size_t)(mark - out), "%s%s", digits, rest);
-        free(rest);
-    }
-    return out;
-}
-
-/* Several pictures cannot share one name: "out.png" becomes "out-%04d.png" then. The caller frees. */
-static char *pattern_for(const char *output, int count)
-{
-    size_t at, length;
-    int width;
-    if (count == 1 || !strcmp(output, "-") || find_number(output, &at, &length, &width) || strstr(output, "{seed}")) return strdup(output);
-    const char *slash = strrchr(output, '/'), *dot = strrchr(output, '.');
-    size_t stem = dot && (!slash || dot > slash) ? (size_t)(dot - output) : strlen(output), room = strlen(output) + 8;
-    char *out = malloc(room);
-    if (out) snprintf(out, room, "%.*s-%%04d%s", (int)stem, output, output + stem);
-    return out;
-}
-
 /* ---- one run --------------------------------------------------------------------------------------------------- */
 
 typedef struct output {
-    const settings *s;
+    const settings *s; /* of the picture under way */
+    const char *name;  /* -o as given */
     char *pattern, *latent_pattern;
-    long next;  /* number to try next */
-    bool fixed; /* the name has no number: replaced, not counted */
+    long next;    /* number to try next */
+    long made;    /* pictures so far */
+    bool fixed;   /* the name has no number: replaced, not counted */
+    bool several; /* a file of prompts */
     progress line;
     json_t *images;
     double began;
@@ -91,7 +48,7 @@ static diffc_status write_picture(output *o, const diffc_result *r, char **path,
 {
     for (;;) {
         bool exists = false;
-        *path = make_name(o->pattern, o->fixed ? -1 : o->next, r->seed);
+        *path = name_make(o->pattern, o->fixed ? -1 : o->next, r);
         if (!*path) return DIFFC_NO_MEMORY;
         diffc_error inner = {0};
         diffc_status s = diffc_png_write(*path, r->image, r->parameters, !o->fixed, &exists, &inner);
@@ -104,11 +61,11 @@ static diffc_status write_picture(output *o, const diffc_result *r, char **path,
     }
 }
 
-static diffc_status write_latent(output *o, const diffc_result *r, long number, diffc_error *error)
+static diffc_status write_latent(output *o, const diffc_result *r, diffc_error *error)
 {
     if (!o->latent_pattern) return DIFFC_OK;
     const int64_t dim[4] = {1, r->latent_dim[0], r->latent_dim[1], r->latent_dim[2]};
-    char *path = make_name(o->latent_pattern, number, r->seed);
+    char *path = name_make(o->latent_pattern, o->made + 1, r);
     diffc_status s = path ? diffc_npy_write(path, r->latent, 4, dim, error) : DIFFC_NO_MEMORY;
     free(path);
     return s;
@@ -118,14 +75,17 @@ static diffc_status on_image(void *user, const diffc_result *r, diffc_error *err
 {
     output *o = user;
     char *path = NULL;
-    diffc_status s = write_latent(o, r, r->index + 1, error); /* first: a full disk must not cost the latent's owner the picture's word */
+    diffc_status s = write_latent(o, r, error); /* first: a full disk must not cost the latent's owner the picture's word */
     if (!s) s = write_picture(o, r, &path, error);
     if (!s) {
+        o->made++;
         progress_clear(&o->line);
-        json_array_append_new(o->images, json_pack("{s:s,s:I,s:i,s:i}", "path", path, "seed", (json_int_t)r->seed, "width", r->image->width, "height",
-                                                   r->image->height));
+        json_t *told =
+            json_pack("{s:s,s:I,s:i,s:i}", "path", path, "seed", (json_int_t)r->seed, "width", r->image->width, "height", r->image->height);
+        json_array_append(o->images, told);
+        progress_event(&o->line, "image", told);
         FILE *to = !strcmp(path, "-") ? stderr : stdout;
-        if (!o->s->json && !o->s->quiet)
+        if (!o->s->json && !o->s->quiet && o->line.kind != PROGRESS_JSON)
             fprintf(to, "%s  seed %llu  %dx%d  %.1f s\n", path, (unsigned long long)r->seed, r->image->width, r->image->height, now() - o->began);
         fflush(to);
     }
@@ -238,18 +198,87 @@ static int dry_run(diffc_model *m, const diffc_request *q, bool json)
 
 /* ---- the command -------------------------------------------------------------------------------------------------- */
 
-/* Missing folders and the like are told before any work. */
-static int check_outputs(const output *o, const diffc_request *q)
+/* Missing folders and the like are told before any work; not where the folder's own name has a mark. */
+static int check_output(const char *pattern, const diffc_request *q)
 {
     diffc_error e = {0};
-    char *first = make_name(o->pattern, o->fixed ? -1 : 1, q->seed);
-    char *latent = o->latent_pattern ? make_name(o->latent_pattern, 1, q->seed) : NULL;
-    int code = 0;
-    if (!first) code = report(DIFFC_NO_MEMORY, "", "out of memory");
-    else if (diffc_output_check(first, &e) || (latent && diffc_output_check(latent, &e))) code = report_error(&e);
+    const char *slash = strrchr(pattern, '/'), *mark = strchr(pattern, '{');
+    if (mark && slash && mark < slash) return 0;
+    char *first = name_make(pattern, 1, &(diffc_result){.seed = q->seed, .prompt = q->prompt});
+    int code = !first ? report(DIFFC_NO_MEMORY, "", "out of memory") : diffc_output_check(first, &e) ? report_error(&e) : 0;
     free(first);
-    free(latent);
     return code;
+}
+
+/* Where this picture goes: its own -o, or the whole run's. */
+static int choose_names(output *o, const settings *s)
+{
+    const char *name = s->output ? s->output : DEFAULT_OUTPUT;
+    bool own = o->several && o->name && strcmp(name, o->name) != 0, several = (o->several && !own) || s->count > 1;
+    char *pattern = name_pattern(name, several, !o->several || own);
+    if (pattern && (!o->pattern || strcmp(pattern, o->pattern) != 0)) o->next = 1;
+    free(o->pattern);
+    free(o->latent_pattern);
+    o->pattern = pattern;
+    o->latent_pattern = s->save_latent ? name_pattern(s->save_latent, o->several || s->count > 1, !o->several) : NULL;
+    if (!o->pattern || (s->save_latent && !o->latent_pattern)) return report(DIFFC_NO_MEMORY, "", "out of memory");
+    o->fixed = !name_has_number(o->pattern);
+    return 0;
+}
+
+static int generate(diffc_model *m, diffc_request *q, output *o)
+{
+    diffc_error e = {0};
+    int code = choose_names(o, o->s);
+    if (!code) code = check_output(o->pattern, q);
+    if (!code && o->latent_pattern) code = check_output(o->latent_pattern, q);
+    if (code) return code;
+    q->on_progress = on_progress;
+    q->on_image = on_image;
+    q->user = o;
+    o->began = now();
+    diffc_status status = diffc_generate(m, q, &e);
+    progress_clear(&o->line);
+    if (o->s->profile) {
+        char *table = diffc_profile_text(m);
+        fprintf(stderr, "%s", table ? table : "");
+        diffc_free(table);
+    }
+    return status ? report_error(&e) : 0;
+}
+
+/* The pictures of one prompt. */
+static int run_prompt(diffc_model *m, const settings *s, output *o)
+{
+    diffc_image image = {0}, mask = {0};
+    diffc_request q;
+    double *sigmas = NULL;
+    o->s = s;
+    int code = fill_request(&q, m, s, &image, &mask);
+    if (!code && s->sigmas) {
+        code = parse_sigmas(s->sigmas, &sigmas, &q.n_sigmas);
+        q.sigmas = sigmas;
+    }
+    if (!code) code = s->dry_run ? dry_run(m, &q, s->json) : generate(m, &q, o);
+    diffc_image_free(&image);
+    diffc_image_free(&mask);
+    free(sigmas);
+    return code;
+}
+
+/* A line that fails does not hinder the next, but for Ctrl-C; the first failure's code is the run's. */
+static int run_lines(diffc_model *m, const settings *s, output *o)
+{
+    prompts p;
+    int first = prompts_open(&p, s->prompt_file);
+    for (bool more = !first; more && !signals_caught();) {
+        settings line;
+        int code = prompts_next(&p, s, &line, &more);
+        if (!code && more) code = run_prompt(m, &line, o);
+        if (code && !first) first = code;
+    }
+    prompts_close(&p);
+    return signals_caught() ? signals_code() : first;
 }
 
 static void print_result(const output *o, const diffc_model *m, double seconds)
@@ -262,60 +291,30 @@ static void print_result(const output *o, const diffc_model *m, double seconds)
     json_decref(r);
 }
 
-static int generate(diffc_model *m, diffc_request *q, output *o)
-{
-    const settings *s = o->s;
-    diffc_error e = {0};
-    int code = check_outputs(o, q);
-    if (code) return code;
-    q->on_progress = on_progress;
-    q->on_image = on_image;
-    q->user = o;
-    progress_begin(&o->line, !s->quiet && !s->json);
-    if (s->verbose) fprintf(stderr, "%s\n%s\n", diffc_model_summary(m), diffc_device_summary(m));
-    diffc_status status = diffc_generate(m, q, &e);
-    progress_clear(&o->line);
-    if (s->profile) {
-        char *table = diffc_profile_text(m);
-        fprintf(stderr, "%s", table ? table : "");
-        diffc_free(table);
-    }
-    if (status) return report_error(&e);
-    if (s->json) print_result(o, m, now() - o->began);
-    return 0;
-}
-
-int run_txt2img(const settings *s)
+int run_txt2img(const settings *given)
 {
     diffc_model *m = NULL;
-    diffc_image image = {0}, mask = {0};
-    diffc_request q;
-    double *sigmas = NULL;
-    size_t at, length;
-    int width;
-    output o = {.s = s, .next = 1, .began = now(), .images = json_array()};
-    int code = open_model(&m, s);
-    if (!code) code = fill_request(&q, m, s, &image, &mask);
-    if (!code && s->sigmas) {
-        code = parse_sigmas(s->sigmas, &sigmas, &q.n_sigmas);
-        q.sigmas = sigmas;
+    settings s = *given;
+    char *text = NULL;
+    output o = {.name = s.output, .next = 1, .images = json_array(), .several = s.prompt_file != NULL};
+    double began = now();
+    int code = progress_begin(&o.line, s.progress, s.quiet || s.json);
+    if (!code && s.prompt && !strcmp(s.prompt, "-")) {
+        code = s.prompt_file && !strcmp(s.prompt_file, "-") ? report(DIFFC_USAGE, "", "stdin: found two readers, expected --prompt or --prompt-file")
+                                                            : text_read(&text, "-");
+        for (size_t n = text ? strlen(text) : 0; n && (text[n - 1] == '\n' || text[n - 1] == '\r');) text[--n] = 0;
+        s.prompt = text;
     }
-    if (!code && s->dry_run) {
-        code = dry_run(m, &q, s->json);
-    } else if (!code) {
-        o.pattern = pattern_for(s->output ? s->output : DEFAULT_OUTPUT, q.count);
-        o.latent_pattern = s->save_latent ? pattern_for(s->save_latent, q.count) : NULL;
-        o.fixed = o.pattern && !find_number(o.pattern, &at, &length, &width);
-        if (!o.pattern || (s->save_latent && !o.latent_pattern)) code = report(DIFFC_NO_MEMORY, "", "out of memory");
-        else code = generate(m, &q, &o);
-    }
+    if (!code) code = open_model(&m, &s);
+    if (!code && s.verbose) fprintf(stderr, "%s\n%s\n", diffc_model_summary(m), diffc_device_summary(m));
+    if (!code) code = o.several ? run_lines(m, &s, &o) : run_prompt(m, &s, &o);
+    if (o.pattern && s.json && (!code || o.several)) print_result(&o, m, now() - began);
+    if (o.pattern) progress_event(&o.line, "done", json_pack("{s:i,s:f}", "images", (int)o.made, "seconds", now() - began));
     signals_model(NULL);
     diffc_close(m);
-    diffc_image_free(&image);
-    diffc_image_free(&mask);
     json_decref(o.images);
-    free(sigmas);
     free(o.pattern);
     free(o.latent_pattern);
+    free(text);
     return code;
 }

@@ -2,7 +2,7 @@
 set -u
 diffc=$1
 tests=$2
-export DIFFC_ASSETS=$3
+export DIFFC_ASSETS=$3 DIFFC_CONFIG=
 model=$tests/golden/models/sd1
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
