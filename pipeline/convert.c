@@ -58,7 +58,11 @@ dc_status convert_scheduler(conversion *c, json_t **root)
     const json_t *unet = c->part[DC_PART_UNET].config;
     dc_noise_config chosen = {0};
     char *path = NULL;
-    dc_status s = scheduler_config(c->m, root, &path, unet, c->e);
+    bool unsure;
+    dc_status s = scheduler_config(c->m, root, &path, unet, &unsure, c->e);
+    if (!s && unsure && !c->o.prediction)
+        dc_log_write(&c->m->log, DC_LOG_WARNING,
+                     "%s: the file does not say what its UNet predicts; written is v (--prediction epsilon for 512-base models)", c->m->path);
     if (!s && !*root) s = dc_scheduler_config(root, NULL, c->part[DC_PART_UNET].weights, unet, c->e);
     if (!s) s = dc_prediction_set(&chosen, c->o.prediction, c->e);
     if (!s && c->o.prediction && json_object_set_new(*root, "prediction_type", json_string(names[chosen.prediction])) != 0)

@@ -72,8 +72,11 @@ dc_status index_read(model_index *x, const char *folder, dc_error *e); /* DATA f
 void index_close(model_index *x);
 
 /* scheduler_config.json of the model's folder, else what its single file tells; *root NULL: neither says anything. *path is for messages,
- * free it. unet: the UNet's configuration. */
-dc_status scheduler_config(const diffc_model *m, json_t **root, char **path, const json_t *unet, dc_error *e);
+ * free it. unet: the UNet's configuration. *unsure: what the UNet predicts (v was taken) is not said anywhere. */
+dc_status scheduler_config(const diffc_model *m, json_t **root, char **path, const json_t *unet, bool *unsure, dc_error *e);
+
+/* ---- probe.c: what the UNet of an open model predicts, by its answer to one input; epsilon or v. Prepares its weights and drops them. */
+dc_status probe_prediction(diffc_model *m, dc_prediction *out, dc_error *e);
 
 /* ---- parts.c: where each part of a model is */
 

@@ -145,9 +145,10 @@ static dc_status open_vae(diffc_model *m, const char *replaced, const json_t *un
     return s;
 }
 
-dc_status scheduler_config(const diffc_model *m, json_t **root, char **path, const json_t *unet, dc_error *e)
+dc_status scheduler_config(const diffc_model *m, json_t **root, char **path, const json_t *unet, bool *unsure, dc_error *e)
 {
     dc_prediction_marks marks;
+    *unsure = false;
     *root = NULL;
     *path = m->folder ? dc_format("%s/scheduler/scheduler_config.json", m->folder) : dc_strdup(m->path);
     if (!*path) return dc_fail_memory(e, "a path", 0);
@@ -157,10 +158,8 @@ dc_status scheduler_config(const diffc_model *m, json_t **root, char **path, con
         return DC_OK;
     }
     dc_status s = dc_scheduler_config(root, &marks, m->file, unet, e);
-    if (!s && !marks.v && !marks.epsilon)
-        dc_log_write(&m->log, DC_LOG_WARNING,
-                     "%s: the file does not say what its UNet predicts; taken is v (--prediction epsilon for 512-base models)", m->path);
-    else if (!s)
+    *unsure = !s && !marks.v && !marks.epsilon;
+    if (!s && !*unsure)
         dc_log_write(&m->log, DC_LOG_NOTE, "%s: %s prediction%s, by %s", m->path, marks.v ? "v" : "epsilon",
                      marks.zero_snr ? ", zero terminal SNR" : "", marks.from);
     return s;
@@ -170,11 +169,18 @@ static dc_status open_scheduler(diffc_model *m, const char *prediction, const js
 {
     json_t *root;
     char *path;
+    bool unsure;
     dc_noise_config_default(&m->noise);
-    dc_status s = scheduler_config(m, &root, &path, unet, e);
+    dc_status s = scheduler_config(m, &root, &path, unet, &unsure, e);
     if (!s && root) s = dc_noise_config_read(&m->noise, root, path, e);
     json_decref(root);
     free(path);
+    if (!s && unsure && !prediction) {
+        s = probe_prediction(m, &m->noise.prediction, e);
+        if (!s)
+            dc_log_write(&m->log, DC_LOG_NOTE, "%s: the file does not say what its UNet predicts; by its answer to a test input it is %s", m->path,
+                         m->noise.prediction == DC_PREDICT_V ? "v" : "epsilon");
+    }
     if (!s) s = dc_prediction_set(&m->noise, prediction, e);
     if (!s && *m->noise.class_name && !dc_sampler_of_class(m->noise.class_name))
         dc_log_write(&m->log, DC_LOG_WARNING, "%s: scheduler class %s is not known here, the default sampler is euler", m->path, m->noise.class_name);
@@ -279,8 +285,8 @@ static dc_status open_parts(diffc_model *m, const model_index *x, const diffc_op
     if (!s) s = open_text(m, m->n_text++, o->text_encoder, e);
     if (!s && has_second_text(m, x, o, unet)) s = open_text(m, m->n_text++, o->text_encoder_2, e);
     if (!s) s = open_vae(m, o->taesd ? o->taesd : o->vae, unet, e);
-    if (!s) s = open_scheduler(m, o->prediction, unet, e);
     if (!s) s = check_fit(m, e);
+    if (!s) s = open_scheduler(m, o->prediction, unet, e);
     json_decref(unet);
     return s;
 }

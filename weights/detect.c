@@ -207,7 +207,7 @@ static void unet_config(look *l)
 /* The VAEs of 1.x, 2.x and XL have one shape; what their latents are scaled by goes with the UNet. */
 static void vae_config(look *l, const json_t *unet)
 {
-    bool xl = json_object_get(unet, "addition_embed_type") != NULL;
+    bool xl = json_is_string(json_object_get(unet, "addition_embed_type"));
     if (!has(l, "decoder.conv_in.weight")) { /* TAESD: its class' defaults are its shape */
         put_text(l, "_class_name", "AutoencoderTiny");
         return;
@@ -289,7 +289,7 @@ static void find_marks(dc_prediction_marks *m, const dc_weights *w, bool two, in
 
 dc_status dc_scheduler_config(json_t **out, dc_prediction_marks *marks, const dc_weights *w, const json_t *unet_config, dc_error *e)
 {
-    bool xl = json_object_get(unet_config, "addition_embed_type") != NULL;
+    bool xl = json_is_string(json_object_get(unet_config, "addition_embed_type")); /* diffusers writes null elsewhere */
     bool two = !xl && json_is_true(json_object_get(unet_config, "use_linear_projection"));
     dc_prediction_marks own, *m = marks ? marks : &own;
     find_marks(m, w, two, (int)json_integer_value(json_object_get(unet_config, "in_channels")));

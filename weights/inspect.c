@@ -134,7 +134,7 @@ static void describe_config(sheet *d, json_t *o, const json_t *config)
 
 static json_t *architecture_of(const json_t *unet)
 {
-    const char *kind = json_object_get(unet, "addition_embed_type")                   ? "Stable Diffusion XL"
+    const char *kind = json_is_string(json_object_get(unet, "addition_embed_type"))   ? "Stable Diffusion XL"
                        : json_is_true(json_object_get(unet, "use_linear_projection")) ? "Stable Diffusion 2.x"
                                                                                       : "Stable Diffusion 1.x";
     return json_sprintf("%s%s", kind, json_integer_value(json_object_get(unet, "in_channels")) == 9 ? ", inpaint" : "");
@@ -192,7 +192,7 @@ static dc_status describe_model(sheet *d, json_t *o, const dc_weights *w)
     dc_status s = DC_OK;
     for (int i = 0; i < DC_PARTS; i++) {
         json_t *one = part_of(d, w, order[i], unet, &config, &s);
-        bool xl = json_object_get(unet, "addition_embed_type") != NULL;
+        bool xl = json_is_string(json_object_get(unet, "addition_embed_type"));
         if (one) put(d, parts, dc_part_folder(order[i]), one);
         else if (order[i] != DC_PART_TEXT_2 || xl) add(d, missing, json_string(dc_part_folder(order[i])));
         if (order[i] == DC_PART_UNET) unet = config;
