@@ -13,6 +13,7 @@
 #include "include/diffc.h"
 #include <dirent.h>
 #include <errno.h>
+#include <ftw.h>
 #include <jansson.h>
 #include <png.h>
 #include <pthread.h>
@@ -234,6 +235,13 @@ static diffc_status schedule(diffc_error *e)
     return s;
 }
 
+static diffc_status convert(const char *from, const char *to, diffc_error *e)
+{
+    return diffc_convert(&(diffc_options){.model = from, .precision = "f16"}, to, NULL, NULL, NULL, e);
+}
+static diffc_status convert_to_file(diffc_error *e) { return convert(folder, inside("out/one.safetensors"), e); }
+static diffc_status convert_to_folder(diffc_error *e) { return convert(folder, inside("out/model"), e); }
+
 typedef struct work {
     const char *name;
     diffc_status (*run)(diffc_error *e);
@@ -249,6 +257,8 @@ static const work works[] = {
     {"traced", traced, 10, true},
     {"plan", plan, 60, false},
     {"bench", bench, 30, false},
+    {"convert-to-file", convert_to_file, 40, false},
+    {"convert-to-folder", convert_to_folder, 40, false},
     {"inspect-folder", inspect_folder, 200, false},
     {"inspect-weights", inspect_weights, 200, false},
     {"inspect-index", inspect_index, 200, false},
@@ -274,18 +284,24 @@ static void wrong(const work *w, long k, const char *what, diffc_status s, const
     if (bad++ < 20) printf("WRONG: %s, allocation %ld%s: %s: %d \"%s\"\n", w->name, k, from_there_on ? " and on" : "", what, s, e->text);
 }
 
-/* Files in out/, which are removed; those under a temporary name count for *partial. */
+static int remove_one(const char *path, const struct stat *st, int kind, struct FTW *at)
+{
+    (void)st, (void)kind, (void)at;
+    return remove(path);
+}
+
+/* Files and folders in out/, which are removed; those under a temporary name count for *partial. */
 static int sweep(int *partial)
 {
     int n = 0;
     DIR *d = opendir(inside("out"));
     for (struct dirent *x; d && (x = readdir(d));) {
         char path[800];
-        if (x->d_name[0] == '.' && !strstr(x->d_name, "partial")) continue;
+        if (!strcmp(x->d_name, ".") || !strcmp(x->d_name, "..")) continue;
         n++;
         *partial += strstr(x->d_name, ".partial") != NULL;
         snprintf(path, sizeof path, "%s/%s", inside("out"), x->d_name);
-        unlink(path);
+        nftw(path, remove_one, 8, FTW_DEPTH | FTW_PHYS);
     }
     if (d) closedir(d);
     return n;
