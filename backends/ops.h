@@ -115,6 +115,7 @@ typedef struct dc_source {
     const void *data;
     dc_dtype dtype;
     int64_t rows;
+    float scale; /* of every number; 0: none */
 } dc_source;
 /* n values from `from` on, converted; handles unaligned data and any part of a block. */
 void dc_source_floats(const dc_source *s, int64_t from, int64_t n, float *out);

@@ -142,6 +142,7 @@ void dc_source_floats(const dc_source *s, int64_t from, int64_t n, float *out)
     case DC_BOOL: CONVERT(uint8_t, v != 0);
     default: break;
     }
+    for (int64_t i = 0; s->scale != 0 && i < n; i++) out[i] *= s->scale;
 }
 
 float dc_source_value(const dc_source *s, int64_t i)

@@ -150,7 +150,7 @@ static int find_parts(dc_binder *b, const char *prefix, const dc_bind *row, cons
         const dc_stored *t = find(b, full, &stored, loose, optional, parts == 1 && !(row->flags & DC_BIND_TABLE));
         if (t) {
             if (!found && first) *first = t;
-            out[found++] = (dc_source){t->data, t->dtype, stored.dim[0]};
+            out[found++] = (dc_source){t->data, t->dtype, stored.dim[0], t->scale};
         }
         name += n + (name[n] == '|');
     }

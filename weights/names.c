@@ -323,7 +323,7 @@ static naming naming_of(const dialect *d, const dc_weights *w)
 
 void dc_weights_mark_parts(const dc_weights *w, bool *used)
 {
-    memset(used, 0, (size_t)dc_weights_count(w) * sizeof *used);
+    for (int i = 0; i < dc_weights_count(w); i++) used[i] = dc_is_scale(dc_weights_at(w, i)->name);
     for (int p = 0; p < DC_PARTS; p++) {
         const dialect *d = find_dialect(w, (dc_part)p);
         if (!d) continue;

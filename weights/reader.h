@@ -47,6 +47,9 @@ dc_status dc_bad_tensor(dc_error *e, const char *path, const char *name, const c
 bool dc_grow(void **at, int *room, int n, size_t size);
 /* Orders by name; for qsort and bsearch over dc_stored. */
 int dc_stored_by_name(const void *a, const void *b);
+/* scaled.c: gives fp8 weights the factors that lie beside them; tensors in name order. Errors: DATA (more than one factor, not finite), NO_MEMORY. */
+dc_status dc_take_scales(dc_stored *tensor, int n, dc_error *e);
+bool dc_is_scale(const char *name); /* such a factor, or a mark of files that have them */
 
 /* Tensors that live in `of`, under other names: takes over `tensor` (orders it by name), and `names` and `dims`, which it points into.
  * Errors: DATA (two of one name), NO_MEMORY; then, too, all three are freed. */

@@ -232,6 +232,7 @@ dc_status dc_weights_open(dc_weights **out, const char *path, dc_error *e)
     if (!w) return dc_fail_memory(e, path, sizeof *w);
     w->path = dc_strdup(path);
     dc_status s = !w->path ? dc_fail_memory(e, path, strlen(path)) : ends_with(path, ".json") ? open_index(w, e) : open_single(w, e);
+    if (!s) s = dc_take_scales(w->joined ? w->joined : w->part->tensor, w->n_tensors, e);
     if (!s) s = dc_weights_check(w, e);
     if (s) dc_weights_close(w);
     else *out = w;

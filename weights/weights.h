@@ -17,6 +17,7 @@ typedef struct dc_stored {
     const void *data;   /* mapped, or a copy where the file has it in another order; not aligned */
     uint64_t bytes;
     bool transposed; /* a matrix [dim 0, dim 1] that lies as [dim 1, dim 0] */
+    float scale;     /* fp8: what every number is to be multiplied by; 0: nothing */
 } dc_stored;
 
 typedef struct dc_weights dc_weights;

@@ -213,7 +213,7 @@ static dc_status put_numbers(writing *w, const dc_stored *t, uint64_t at, int n,
 /* In the order in which they lie. */
 static dc_status put_straight(writing *w, const dc_stored *t, dc_dtype type)
 {
-    dc_source s = {t->data, t->dtype, t->rank ? t->dim[0] : 1};
+    dc_source s = {t->data, t->dtype, t->rank ? t->dim[0] : 1, t->scale};
     uint64_t n = count(t->rank, t->dim);
     dc_status r = DC_OK;
     for (uint64_t at = 0; !r && at < n; at += BLOCK) {
@@ -228,7 +228,7 @@ static dc_status put_straight(writing *w, const dc_stored *t, dc_dtype type)
 static dc_status put_turned(writing *w, const dc_stored *t, dc_dtype type, int64_t rows, int64_t columns)
 {
     if (!t->bytes) return DC_OK;
-    dc_source s = {t->data, t->dtype, columns};
+    dc_source s = {t->data, t->dtype, columns, t->scale};
     int64_t high = columns < BLOCK ? BLOCK / columns : 1, wide = columns < BLOCK ? columns : BLOCK;
     float *line = malloc((size_t)high * sizeof *line);
     dc_status r = line ? DC_OK : dc_fail_memory(w->e, t->name, (unsigned long long)high * sizeof *line);

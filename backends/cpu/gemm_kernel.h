@@ -97,7 +97,7 @@ static void gemm_widen(const void *from, dc_dtype t, int64_t n, float *to)
         return;
     }
     for (; i + LANES <= n; i += LANES) VEC_STORE(to + i, t == DC_F16 ? VEC_FROM_F16(at + i) : VEC_FROM_BF16(at + i));
-    dc_source rest = {at + i, t, n - i};
+    dc_source rest = {at + i, t, n - i, 0};
     if (i < n) dc_source_floats(&rest, 0, n - i, to + i);
 }
 

@@ -37,7 +37,7 @@ static dc_dtype panel_type(const dc_param_desc *d)
     dc_dtype t = DC_DTYPES;
     for (int i = 0; i < d->n_weight; i++) {
         dc_dtype one = d->weight[i].dtype;
-        if (one == DC_F8_E4M3 || one == DC_F8_E5M2) one = DC_F16;
+        if ((one == DC_F8_E4M3 || one == DC_F8_E5M2) && d->weight[i].scale == 0) one = DC_F16;
         if (one != DC_F16 && one != DC_BF16) one = DC_F32;
         t = t == DC_DTYPES || t == one ? one : DC_F32;
     }

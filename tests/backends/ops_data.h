@@ -150,7 +150,7 @@ static inline dc_source source_of(const store *s, const json_t *o, int64_t row, 
     }
     assert_true(memory->n < MOST_SOURCES);
     memory->at[memory->n++] = all;
-    return (dc_source){all + 1, types[t].type, rows};
+    return (dc_source){all + 1, types[t].type, rows, 0};
 }
 
 static inline dc_param *param_of(const store *s, const json_t *o, dc_params *set, owned *memory)

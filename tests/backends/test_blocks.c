@@ -34,7 +34,7 @@ static void test_stretches(void **state)
     uint64_t seed = 3;
     for (int t = 0; t < TYPES; t++) {
         uint8_t *data = random_blocks(types[t], N, 7);
-        const dc_source s = {data, types[t], 1};
+        const dc_source s = {data, types[t], 1, 0};
         dc_source_floats(&s, 0, N, whole);
         for (int i = 0; i < 300; i++) {
             const int64_t from = (int64_t)((random_float(&seed) + 1) / 2 * N) % N, n = (int64_t)((random_float(&seed) + 1) / 2 * (float)(N - from));
@@ -132,11 +132,11 @@ static void check_layer(dc_device *d, const char *name, const layer *l, dc_dtype
     for (int i = 0; i <= l->parts; i++) {
         const bool is_bias = i == l->parts;
         const int64_t n = is_bias ? 256 : rows * row;
-        dc_source s = {random_blocks(t, n, (uint64_t)i + 1), t, is_bias ? l->out : rows};
+        dc_source s = {random_blocks(t, n, (uint64_t)i + 1), t, is_bias ? l->out : rows, 0};
         float *f = malloc(sizeof(float) * (size_t)n);
         dc_source_floats(&s, 0, n, f);
         *(is_bias ? &bias : &stored[i]) = s;
-        *(is_bias ? &float_bias : &floats[i]) = (dc_source){f, DC_F32, s.rows};
+        *(is_bias ? &float_bias : &floats[i]) = (dc_source){f, DC_F32, s.rows, 0};
     }
     run_layer(d, &narrow, stored, &bias);
     run_layer(d, &wide, floats, &float_bias);

@@ -466,7 +466,7 @@ static void test_embed(void **state)
                        .weight = {{table, DC_F32, 4}, {table + 20, DC_F32, 5}}};
     embed_pass p = {.ids = {8, 0, 3, 3, 4, 7}, .index = {2, 0}};
     p.table = dc_params_add(params, &k);
-    k.out = 4, k.n_weight = 1, k.weight[0] = (dc_source){positions, DC_F32, 4};
+    k.out = 4, k.n_weight = 1, k.weight[0] = (dc_source){positions, DC_F32, 4, 0};
     p.positions = dc_params_add(params, &k);
     assert_int_equal(dc_params_prepare(params, NULL, NULL, NULL), DC_OK);
     assert_int_equal(run_once(d, embed, &p), DC_OK);

@@ -267,7 +267,7 @@ static void test_sources(void **state)
         float three[3];
         const size_t size = dc_dtype_size(values[i].type);
         memcpy(at + 1 + size, &values[i].bits, size); /* the second of three, unaligned */
-        const dc_source s = {at + 1, values[i].type, 3};
+        const dc_source s = {at + 1, values[i].type, 3, 0};
         dc_source_floats(&s, 0, 3, three);
         if (three[0] != 0 || three[1] != values[i].value || three[2] != 0 || dc_source_value(&s, 1) != values[i].value)
             fail_msg("%s %llx: found %.9g, expected %.9g", dc_dtype_name(values[i].type), (unsigned long long)values[i].bits, three[1],

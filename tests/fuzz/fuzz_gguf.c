@@ -37,7 +37,7 @@ static void check(const dc_container *k)
         for (int d = 0; d < t->rank; d++) need(t->dim[d] >= 0 && !__builtin_mul_overflow(numbers, t->dim[d], &numbers));
         need((uint64_t)(numbers / dc_dtype_block(t->dtype)) * dc_dtype_size(t->dtype) == t->bytes);
         some = numbers < 300 ? numbers : 300;
-        const dc_source s = {at, t->dtype, 1};
+        const dc_source s = {at, t->dtype, 1, 0};
         dc_source_floats(&s, 0, some, v);
         dc_source_floats(&s, numbers - some, some, v);
     }

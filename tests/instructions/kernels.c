@@ -93,8 +93,8 @@ static dc_param *add(dc_params *set, dc_param_kind kind, dc_dtype type, int out,
 {
     const void *data = type == DC_F16 ? (const void *)halves : numbers;
     dc_param_desc d = {.name = "k", .kind = kind, .out = out, .in = in, .kh = side, .kw = side, .geglu = geglu, .n_weight = 1, .n_bias = 1};
-    d.weight[0] = (dc_source){data, type, out};
-    d.bias[0] = (dc_source){data, type, out};
+    d.weight[0] = (dc_source){data, type, out, 0};
+    d.bias[0] = (dc_source){data, type, out, 0};
     return dc_params_add(set, &d);
 }
 

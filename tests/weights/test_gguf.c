@@ -41,7 +41,7 @@ static void reference_values(void **state)
         assert_memory_equal(t->dim, want->dim, sizeof *t->dim * (size_t)t->rank);
         if (t->name[0] < 'a') assert_string_equal(dc_dtype_name(t->dtype), t->name);
         assert_int_equal(t->bytes, (size_t)(n / dc_dtype_block(t->dtype)) * dc_dtype_size(t->dtype));
-        dc_source_floats(&(dc_source){t->data, t->dtype, 1}, 0, n, found);
+        dc_source_floats(&(dc_source){t->data, t->dtype, 1, 0}, 0, n, found);
         if (memcmp(found, want->data, want->bytes)) fail_msg("%s: other numbers", t->name);
         free(found);
     }
@@ -59,7 +59,7 @@ static void float8_values(void **state)
         const dc_stored *t = dc_weights_find(w, names[k][0]), *want = dc_weights_find(w, names[k][1]);
         assert_true(t && want && t->dtype == (k ? DC_F8_E5M2 : DC_F8_E4M3) && t->bytes == 256);
         for (int i = 0; i < 256; i++) {
-            float a, b = dc_source_value(&(dc_source){t->data, t->dtype, 1}, i);
+            float a, b = dc_source_value(&(dc_source){t->data, t->dtype, 1, 0}, i);
             memcpy(&a, (const char *)want->data + 4 * i, 4);
             if (memcmp(&a, &b, 4) && !(a != a && b != b)) fail_msg("%s, code %d: found %g, expected %g", t->name, i, (double)b, (double)a);
         }
@@ -88,7 +88,7 @@ static void reference_pairs(void **state)
     const dc_stored *a = dc_weights_find(w, "a"), *b = dc_weights_find(w, "b");
     assert_true(a->rank == 2 && a->dim[0] == 2 && a->dim[1] == 3 && a->dtype == DC_F16);
     assert_true(b->rank == 3 && b->dim[0] == 3 && b->dim[1] == 1 && b->dim[2] == 1); /* flattened, and restored */
-    assert_true(dc_source_value(&(dc_source){a->data, a->dtype, 2}, 5) == 5 && dc_source_value(&(dc_source){b->data, b->dtype, 3}, 2) == 2);
+    assert_true(dc_source_value(&(dc_source){a->data, a->dtype, 2, 0}, 5) == 5 && dc_source_value(&(dc_source){b->data, b->dtype, 3, 0}, 2) == 2);
     assert_string_equal(dc_weights_format(w), "gguf");
     dc_weights_close(w);
 }
