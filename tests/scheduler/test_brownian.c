@@ -1,4 +1,4 @@
-/* Brownian noise against torchsde as k-diffusion calls it. Golden: tests/gen/brownian.py. */
+/* Brownian noise against torchsde as k-diffusion calls it. Golden: tests/gen/noises.py. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
