@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """noises.py OUT: the noises of k-diffusion's BrownianTreeNoiseSampler over torchsde's BrownianTree (OUT/brownian.json, .npy), and what is drawn for
-batches of pictures by the rules of several programs (OUT/sources.json, .npy).
+batches of pictures by the rules of several programs (OUT/draws.json, .npy).
 
 Needs torch, numpy, diffusers, torchsde, and k-diffusion's file sampling.py with what it imports (0.1.1; the rest of that package is not loaded). The nodes'
 noises are torch's CPU generator's, or, as AUTOMATIC1111's program has them, those of the one that counts as CUDA's does. OUT is tests/golden/scheduler."""
@@ -145,7 +145,7 @@ def drawn(sampling, e):
     return out + [step() for _ in between]
 
 
-def sources(sampling, out):
+def draws(sampling, out):
     usual = {"seed": 40, "first": 0, "n": 2, "shape": [2, 3, 5]}
     cases = [{"convention": c, **usual} for c in ("cpu", "cuda", "a1111", "a1111-cpu", "comfyui", "comfyui-gpu", "comfyui-cpu", "diffusers")]
     cases += [{"convention": c, **usual, "brownian": True} for c in ("a1111", "a1111-cpu", "comfyui", "comfyui-gpu")]
@@ -161,11 +161,11 @@ def sources(sampling, out):
         e["at"] = at
         values += [t.reshape(-1).numpy() for t in drawn(sampling, e)]
         at = sum(len(v) for v in values)
-    with open(f"{out}/sources.json", "w") as f:
+    with open(f"{out}/draws.json", "w") as f:
         f.write("[\n" + ",\n".join(json.dumps(e) for e in cases) + "\n]\n")
-    np.save(f"{out}/sources.npy", np.concatenate(values).astype(np.float32))
+    np.save(f"{out}/draws.npy", np.concatenate(values).astype(np.float32))
 
 
 sampling = load_sampling()
 brownian(sampling, sys.argv[1])
-sources(sampling, sys.argv[1])
+draws(sampling, sys.argv[1])

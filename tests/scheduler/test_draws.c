@@ -7,7 +7,7 @@
 
 #include "base/json.h"
 #include "base/npy.h"
-#include "scheduler/source.h"
+#include "scheduler/draws.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,19 +34,19 @@ static dc_noise_wish wish_of(const json_t *e)
 static size_t draw_all(const json_t *e, int first, int n, float *out)
 {
     dc_error error = {0};
-    dc_source s;
+    dc_draws s;
     dc_noise_wish q = wish_of(e);
     bool moves = json_is_true(json_object_get(e, "brownian"));
-    if (dc_source_make(&s, &q, first, n, whole_at(e, "shape", 0), whole_at(e, "shape", 1), whole_at(e, "shape", 2), moves ? 0.0291675 : 0,
-                       moves ? 14.614643 : 0, &error))
+    if (dc_draws_make(&s, &q, first, n, whole_at(e, "shape", 0), whole_at(e, "shape", 1), whole_at(e, "shape", 2), moves ? 0.0291675 : 0,
+                      moves ? 14.614643 : 0, &error))
         fail_msg("%s", error.text);
     assert_int_equal(s.moves, moves);
     size_t all = s.latent * (size_t)n, done = 0;
-    if (q.convention->posterior) dc_source_posterior(&s, out), done += all;
-    dc_source_start(&s, out + done), done += all;
-    dc_source_step(&s, 14.614643, 2.25, out + done), done += all;
-    dc_source_step(&s, 2.25, 0.0291675, out + done), done += all;
-    dc_source_free(&s);
+    if (q.convention->posterior) dc_draws_posterior(&s, out), done += all;
+    dc_draws_start(&s, out + done), done += all;
+    dc_draws_step(&s, 14.614643, 2.25, out + done), done += all;
+    dc_draws_step(&s, 2.25, 0.0291675, out + done), done += all;
+    dc_draws_free(&s);
     return done;
 }
 
@@ -57,7 +57,7 @@ static void batches_match_the_programs(void **state)
     json_t *all = NULL, *entry;
     dc_npy want;
     size_t i, compared = 0;
-    if (dc_json_read(&all, GOLDEN "sources.json", 1u << 20, &e) || dc_npy_read(&want, GOLDEN "sources.npy", &e)) fail_msg("%s", e.text);
+    if (dc_json_read(&all, GOLDEN "draws.json", 1u << 20, &e) || dc_npy_read(&want, GOLDEN "draws.npy", &e)) fail_msg("%s", e.text);
     json_array_foreach(all, i, entry)
     {
         float got[1024];
@@ -81,7 +81,7 @@ static void a_picture_does_not_depend_on_its_batch(void **state)
     dc_error e = {0};
     json_t *all = NULL, *entry;
     size_t i;
-    if (dc_json_read(&all, GOLDEN "sources.json", 1u << 20, &e)) fail_msg("%s", e.text);
+    if (dc_json_read(&all, GOLDEN "draws.json", 1u << 20, &e)) fail_msg("%s", e.text);
     json_array_foreach(all, i, entry)
     {
         float batch[1024], alone[1024];

@@ -1,6 +1,6 @@
-/* source.c - the conventions, and drawing by them. Ref: A1111 modules/rng.py, processing.py, sd_samplers_common.py; ComfyUI comfy/sample.py,
+/* draws.c - the conventions, and drawing by them. Ref: A1111 modules/rng.py, processing.py, sd_samplers_common.py; ComfyUI comfy/sample.py,
  * comfy/k_diffusion/sampling.py; diffusers utils/torch_utils.py (randn_tensor). */
-#include "scheduler/source.h"
+#include "scheduler/draws.h"
 #include "base/checked.h"
 #include <math.h>
 #include <stdlib.h>
@@ -56,14 +56,14 @@ uint64_t dc_wish_seed(const dc_noise_wish *q, int i, int batch)
 uint64_t dc_wish_variation_seed(const dc_noise_wish *q, int i) { return q->variation_seed + (uint64_t)i; }
 
 /* What the generators of a batch begin with. */
-static uint64_t seed_of(const dc_source *s, int i) { return dc_wish_seed(&s->wish, s->first + i, 1); }
-static int generators(const dc_source *s) { return s->wish.convention->whole_batch ? 1 : s->n; }
+static uint64_t seed_of(const dc_draws *s, int i) { return dc_wish_seed(&s->wish, s->first + i, 1); }
+static int generators(const dc_draws *s) { return s->wish.convention->whole_batch ? 1 : s->n; }
 
-dc_status dc_source_make(dc_source *s, const dc_noise_wish *q, int first, int n, int channels, int h, int w, double sigma_min, double sigma_max,
-                         dc_error *e)
+dc_status dc_draws_make(dc_draws *s, const dc_noise_wish *q, int first, int n, int channels, int h, int w, double sigma_min, double sigma_max,
+                        dc_error *e)
 {
     const dc_convention *c = q->convention;
-    *s = (dc_source){.wish = *q, .first = first, .n = n, .channels = channels, .h = h, .w = w, .moves = c->brownian};
+    *s = (dc_draws){.wish = *q, .first = first, .n = n, .channels = channels, .h = h, .w = w, .moves = c->brownian};
     s->latent = (size_t)channels * (size_t)h * (size_t)w;
     size_t small = (size_t)channels * (size_t)q->from_h * (size_t)q->from_w, once = c->whole_batch ? (size_t)n * s->latent : s->latent;
     size_t room = 3 * (once > small ? once : small);
@@ -73,7 +73,7 @@ dc_status dc_source_make(dc_source *s, const dc_noise_wish *q, int first, int n,
     s->motion = dc_calloc((size_t)count, sizeof *s->motion);
     s->scratch = dc_calloc(room, sizeof *s->scratch);
     if (!s->rng || !s->apart || !s->motion || !s->scratch) {
-        dc_source_free(s);
+        dc_draws_free(s);
         return dc_fail_memory(e, "noises", room * sizeof *s->scratch);
     }
     for (int i = 0; i < count; i++) {
@@ -84,24 +84,24 @@ dc_status dc_source_make(dc_source *s, const dc_noise_wish *q, int first, int n,
     return DC_OK;
 }
 
-void dc_source_free(dc_source *s)
+void dc_draws_free(dc_draws *s)
 {
     free(s->rng);
     free(s->apart);
     free(s->motion);
     free(s->scratch);
-    *s = (dc_source){0};
+    *s = (dc_draws){0};
 }
 
 /* ---- drawing -------------------------------------------------------------------------------------------------------- */
 
-static void draw(dc_source *s, dc_rng *rng, float *out)
+static void draw(dc_draws *s, dc_rng *rng, float *out)
 {
     size_t once = s->wish.convention->whole_batch ? (size_t)s->n * s->latent : s->latent;
     for (int i = 0; i < generators(s); i++) dc_rng_normal(&rng[i], out + (size_t)i * once, once);
 }
 
-void dc_source_posterior(dc_source *s, float *out)
+void dc_draws_posterior(dc_draws *s, float *out)
 {
     if (!s->wish.convention->whole_batch) {
         draw(s, s->rng, out);
@@ -142,7 +142,7 @@ static void turn(float *low, const float *high, double share, int channels, int 
 }
 
 /* small [C,from_h,from_w] into the middle of out [C,h,w], what is too large cut off at both sides. */
-static void put_in_the_middle(const dc_source *s, const float *small, float *out)
+static void put_in_the_middle(const dc_draws *s, const float *small, float *out)
 {
     int h = s->wish.from_h, w = s->wish.from_w, top = (s->h - h) / 2, left = (s->w - w) / 2;
     /* Python's // rounds down, and twice the shift is taken off. */
@@ -164,7 +164,7 @@ static void draw_with(dc_rng_kind kind, uint64_t seed, float *out, size_t n)
     dc_rng_normal(&g, out, n);
 }
 
-void dc_source_start(dc_source *s, float *out)
+void dc_draws_start(dc_draws *s, float *out)
 {
     const dc_noise_wish *q = &s->wish;
     dc_rng_kind kind = q->convention->start;
@@ -185,11 +185,11 @@ void dc_source_start(dc_source *s, float *out)
     }
 }
 
-void dc_source_step(dc_source *s, double from, double to, float *out)
+void dc_draws_step(dc_draws *s, double from, double to, float *out)
 {
     const dc_convention *c = s->wish.convention;
     size_t once = c->whole_batch ? (size_t)s->n * s->latent : s->latent;
-    if (!s->moves) draw(s, c->steps == DC_STEP_APART ? s->apart : s->rng, out);
+    if (!s->moves || from == to) draw(s, c->steps == DC_STEP_APART ? s->apart : s->rng, out);
     else
         for (int i = 0; i < generators(s); i++) dc_brownian_noise(&s->motion[i], from, to, out + (size_t)i * once, once, s->scratch);
 }

@@ -1,8 +1,8 @@
-/* source.h - where the noises of a batch of pictures come from: which generators, seeded how, drawn in what order.
+/* draws.h - where the noises of a batch of pictures come from: which generators, seeded how, drawn in what order.
  *
  * Every program has rules of its own; pictures of a seed are the same only where all of them are. A convention is a row of a table. */
-#ifndef DC_SCHEDULER_SOURCE_H
-#define DC_SCHEDULER_SOURCE_H
+#ifndef DC_SCHEDULER_DRAWS_H
+#define DC_SCHEDULER_DRAWS_H
 #include "base/status.h"
 #include "scheduler/brownian.h"
 
@@ -42,7 +42,7 @@ uint64_t dc_wish_seed(const dc_noise_wish *q, int i, int batch);
 uint64_t dc_wish_variation_seed(const dc_noise_wish *q, int i);
 
 /* The noises of pictures first .. first + n - 1, one batch. */
-typedef struct dc_source {
+typedef struct dc_draws {
     dc_noise_wish wish;
     int first, n, channels, w, h;
     size_t latent;       /* numbers a picture */
@@ -50,15 +50,15 @@ typedef struct dc_source {
     bool moves;          /* noises of steps are a Brownian motion's */
     dc_brownian *motion; /* as many as rng */
     float *scratch;      /* 3 draws */
-} dc_source;
+} dc_draws;
 /* sigma_min, sigma_max: range of the Brownian motion, for samplers that k-diffusion gives one (0, 0: it does not). Errors: NO_MEMORY. */
-dc_status dc_source_make(dc_source *s, const dc_noise_wish *q, int first, int n, int channels, int h, int w, double sigma_min, double sigma_max,
-                         dc_error *e);
-void dc_source_free(dc_source *s);
+dc_status dc_draws_make(dc_draws *s, const dc_noise_wish *q, int first, int n, int channels, int h, int w, double sigma_min, double sigma_max,
+                        dc_error *e);
+void dc_draws_free(dc_draws *s);
 /* Each gives unit noises [n,C,h,w], in this order: the posterior's (only where convention->posterior; all pictures the same with whole_batch), the
- * start noise, then one a row that draws, living between two sigmas; and, where a pipeline has them, further posteriors' at any time. */
-void dc_source_posterior(dc_source *s, float *out);
-void dc_source_start(dc_source *s, float *out);
-void dc_source_step(dc_source *s, double from, double to, float *out);
+ * start noise, then one a row that draws, living between two sigmas (the same twice: a noise that is no part of a motion); and, where a pipeline has them, further posteriors' at any time. */
+void dc_draws_posterior(dc_draws *s, float *out);
+void dc_draws_start(dc_draws *s, float *out);
+void dc_draws_step(dc_draws *s, double from, double to, float *out);
 
 #endif
