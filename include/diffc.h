@@ -159,8 +159,16 @@ typedef struct diffc_request {
     double eta;              /* < 0: the sampler's own */
     const double *sigmas;    /* own noise levels, descending, without the final 0; NULL */
     int n_sigmas;
-    uint64_t seed;            /* picture i uses seed + i */
-    const char *rng;          /* "cpu" (torch CPU, as diffusers and ComfyUI) or "cuda" (as A1111) */
+    uint64_t seed; /* picture i uses seed + i, but see diffc_request_seed */
+    /* Random numbers: "cpu" and "cuda", torch's generators, one a picture; or as a program draws them, "a1111" (on a GPU), "a1111-cpu", "comfyui"
+     * (on a GPU), "comfyui-gpu" (its _gpu samplers), "comfyui-cpu", "diffusers" (one generator a batch). docs/noise.md has the rules. */
+    const char *rng;
+    /* A1111's variations: the start noise turned by a share of the angle towards that of another seed (picture i: variation_seed + i, and all
+     * pictures `seed`). strength 0..1, 0: none. Not where a batch is drawn at once (comfyui*, diffusers), nor are the next two. */
+    uint64_t variation_seed;
+    double variation_strength;
+    int seed_resize_width, seed_resize_height; /* start noise of a picture of that size in the middle; 0: none */
+    int64_t ensd;             /* A1111's eta noise seed delta: noises of steps come from seed + ensd; 0: from where the start noise did */
     int count, batch;         /* pictures in all, pictures in one UNet pass */
     int clip_skip;            /* 1: last layer, 2: the one before; 0: the model's own */
     const diffc_image *image; /* start image (RGB); resized to width x height (Lanczos) */
@@ -178,6 +186,8 @@ typedef struct diffc_request {
 } diffc_request;
 
 DIFFC_API void diffc_request_defaults(const diffc_model *model, diffc_request *request);
+/* The seed that picture `index` is made from: seed + index; with a variation, seed; where a batch is drawn at once, that of its first picture. */
+DIFFC_API uint64_t diffc_request_seed(const diffc_request *request, int index);
 /* Errors: USAGE (field, value, what is possible), NO_MEMORY (the plan does not fit: told before the first step), DATA, IO (also: a
  * model file has changed since it was opened), INTERNAL, CANCELLED, and whatever on_image returns. */
 DIFFC_API diffc_status diffc_generate(diffc_model *model, const diffc_request *request, diffc_error *error);
@@ -244,8 +254,14 @@ DIFFC_API void diffc_nearest_names(char *out, size_t size, const char *word, con
  * folder; NULL: CLIP's own vocabulary among the assets. *cut: ids that did not fit. */
 DIFFC_API diffc_status diffc_tokenize(const char *folder, const char *text, int32_t **ids, int *n, int *cut, diffc_error *error);
 
-/* n values of torch.randn: rng "cpu" or "cuda". */
+/* Names for diffc_request.rng. */
+DIFFC_API const char *const *diffc_rng_names(int *n);
+
+/* n values of torch.randn, from the generator that draws the start noise in this convention. */
 DIFFC_API diffc_status diffc_noise(const char *rng, uint64_t seed, float *out, size_t n, diffc_error *error);
+
+/* Start noise [n][channels,h,w] of pictures 0 .. n - 1 of a request, as one batch: of its fields, those about random numbers count. */
+DIFFC_API diffc_status diffc_start_noise(const diffc_request *request, int n, int channels, int h, int w, float *out, diffc_error *error);
 
 /* Timesteps (one a model evaluation) and sigmas of a sampler. model: a model folder, NULL: Stable Diffusion's schedule. prediction:
  * "epsilon", "v", "sample", NULL: the model's. Free the two arrays with diffc_free. */

@@ -190,15 +190,35 @@ diffc_status diffc_tokenize(const char *folder, const char *text, int32_t **ids,
     return give_error(error, &e);
 }
 
+const char *const *diffc_rng_names(int *n) { return dc_convention_names(n); }
+
+uint64_t diffc_request_seed(const diffc_request *request, int index)
+{
+    dc_noise_wish q;
+    int batch = request->batch < 1 ? 1 : request->batch < request->count ? request->batch : request->count;
+    return resolve_noise(request, 1, &q, NULL) ? request->seed + (uint64_t)index : dc_wish_seed(&q, index, batch);
+}
+
 diffc_status diffc_noise(const char *rng, uint64_t seed, float *out, size_t n, diffc_error *error)
 {
     dc_error e = {0};
+    dc_noise_wish q;
     dc_rng g;
-    if (strcmp(rng, "cpu") && strcmp(rng, "cuda")) {
-        dc_fail(&e, DC_USAGE, "rng: found %s, expected cpu or cuda", rng);
-    } else {
-        dc_rng_seed(&g, strcmp(rng, "cuda") ? DC_RNG_CPU : DC_RNG_CUDA, seed);
+    if (!resolve_noise(&(diffc_request){.rng = rng}, 1, &q, &e)) {
+        dc_rng_seed(&g, q.convention->start, seed);
         dc_rng_normal(&g, out, n);
+    }
+    return give_error(error, &e);
+}
+
+diffc_status diffc_start_noise(const diffc_request *request, int n, int channels, int h, int w, float *out, diffc_error *error)
+{
+    dc_error e = {0};
+    dc_noise_wish q;
+    dc_draws s;
+    if (!resolve_noise(request, 8, &q, &e) && !dc_draws_make(&s, &q, 0, n, channels, h, w, 0, 0, &e)) {
+        dc_draws_start(&s, out);
+        dc_draws_free(&s);
     }
     return give_error(error, &e);
 }

@@ -216,13 +216,12 @@ static dc_status deliver(job *j, int i, const float *latent, const diffc_image *
     if (!j->q->on_image) return DC_OK;
     size_t n = (size_t)j->h * (size_t)j->w * (size_t)j->latent_channels;
     float *planes = dc_calloc(n, sizeof(float));
-    uint64_t seed = j->q->seed + (uint64_t)i;
-    char *parameters = parameters_text(j, seed);
+    char *parameters = parameters_text(j, i);
     dc_status s = planes && parameters ? DC_OK : dc_fail_memory(j->e, "a picture's text", n * sizeof(float));
     diffc_error inner = {0};
     diffc_result result = {.index = i,
                            .count = j->count,
-                           .seed = seed,
+                           .seed = dc_wish_seed(&j->noise, i, j->batch),
                            .image = image,
                            .parameters = parameters,
                            .latent = planes,

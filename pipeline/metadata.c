@@ -32,7 +32,7 @@ __attribute__((format(printf, 3, 4))) static void addf(dc_text *t, const char *k
     add(t, key, value);
 }
 
-char *parameters_text(job *j, uint64_t seed)
+char *parameters_text(job *j, int i)
 {
     const diffc_request *q = j->q;
     dc_text t = {0};
@@ -44,15 +44,28 @@ char *parameters_text(job *j, uint64_t seed)
     add(&t, "Sampler", dc_sampler_label(j->plan.sampler));
     if (j->plan.schedule && strcmp(j->plan.schedule, "model")) add(&t, "Schedule type", dc_schedule_label(j->plan.schedule));
     addf(&t, "CFG scale", "%.10g", j->guidance);
-    addf(&t, "Seed", "%llu", (unsigned long long)seed);
+    addf(&t, "Seed", "%llu", (unsigned long long)dc_wish_seed(&j->noise, i, j->batch));
     addf(&t, "Size", "%dx%d", j->width, j->height);
     if (*model_hash(j->m)) add(&t, "Model hash", model_hash(j->m));
     add(&t, "Model", j->m->name);
+    if (j->noise.variation_strength != 0) {
+        addf(&t, "Variation seed", "%llu", (unsigned long long)dc_wish_variation_seed(&j->noise, i));
+        addf(&t, "Variation seed strength", "%.10g", j->noise.variation_strength);
+    }
+    if (j->noise.from_w) addf(&t, "Seed resize from", "%dx%d", q->seed_resize_width, q->seed_resize_height);
     if (q->image) addf(&t, "Denoising strength", "%.10g", j->strength);
     if (q->clip_skip > 1) addf(&t, "Clip skip", "%d", q->clip_skip);
-    if (j->rng == DC_RNG_CPU) add(&t, "RNG", "CPU");
+    if (j->noise.ensd) addf(&t, "ENSD", "%lld", (long long)j->noise.ensd);
+    const dc_convention *rng = j->noise.convention;
+    if (rng->label) add(&t, "RNG", rng->label);
     if (q->eta >= 0) addf(&t, "Eta", "%.10g", q->eta);
     if (j->rescale > 0) addf(&t, "Guidance rescale", "%.10g", j->rescale);
+    if (strcmp(rng->name, "cpu") && strcmp(rng->name, "cuda")) add(&t, "RNG convention", rng->name);
+    if (rng->whole_batch && j->batch > 1) { /* as A1111 named them when its batches were drawn at once */
+        int first = i / j->batch * j->batch, n = j->count - first < j->batch ? j->count - first : j->batch;
+        addf(&t, "Batch size", "%d", n);
+        addf(&t, "Batch pos", "%d", i - first);
+    }
     addf(&t, "Version", "diffc %s", diffc_version());
     if (t.failed) dc_text_free(&t);
     return t.at;

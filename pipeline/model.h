@@ -7,8 +7,8 @@
 #include "clip/text.h"
 #include "clip/tokenizer.h"
 #include "include/diffc.h"
-#include "scheduler/rng.h"
 #include "scheduler/sampler.h"
+#include "scheduler/draws.h"
 #include "unet/unet.h"
 #include "vae/vae.h"
 #include "weights/hash.h"
@@ -125,7 +125,7 @@ typedef struct job {
     int count, batch, clip_skip;
     bool guided; /* two UNet halves a pass */
     double guidance, rescale, strength;
-    dc_rng_kind rng;
+    dc_noise_wish noise;
     dc_plan plan;   /* the sampler's rows */
     bool encodes;   /* start image or masked image goes through the VAE encoder */
     float *picture; /* [height,width,3] in [-1,1]: start image, resized; or NULL */
@@ -179,8 +179,11 @@ void trace_attach(job *j, dc_run *r);
 /* Which part and step the next taps belong to: "unet", 3 -> DIR/unet/step-003/NAME.npy. */
 void trace_part(job *j, const char *part, int step);
 
+/* What a request says about its noises; latents are `factor` times smaller than pictures. Errors: USAGE. */
+dc_status resolve_noise(const diffc_request *q, int factor, dc_noise_wish *out, dc_error *e);
+
 /* ---- metadata.c: A1111's "parameters" text of picture i; NULL when memory is out. The caller frees. */
-char *parameters_text(job *j, uint64_t seed);
+char *parameters_text(job *j, int i);
 
 /* ---- profile.c: appends a table of r's profile. */
 void profile_table(dc_text *out, const char *name, const dc_run *r);

@@ -207,7 +207,29 @@ static dc_status check_values(job *j, dc_error *e)
         int layers = dc_clip_text_configuration(j->m->text[i].model)->layers;
         s = check_range("clip-skip", q->clip_skip, 1, layers, e);
     }
-    if (!s && q->rng && strcmp(q->rng, "cpu") && strcmp(q->rng, "cuda")) s = dc_fail(e, DC_USAGE, "rng: found %s, expected cpu or cuda", q->rng);
+    return s;
+}
+
+dc_status resolve_noise(const diffc_request *q, int factor, dc_noise_wish *out, dc_error *e)
+{
+    int n, w = q->seed_resize_width, h = q->seed_resize_height;
+    const char *const *names = dc_convention_names(&n), *name = q->rng ? q->rng : "cpu";
+    *out = (dc_noise_wish){.convention = dc_convention_find(name),
+                           .seed = q->seed,
+                           .variation_seed = q->variation_seed,
+                           .variation_strength = q->variation_strength,
+                           .ensd = q->ensd};
+    if (!out->convention) return unknown_name("rng", name, names, n, e);
+    dc_status s = check_range("variation-strength", q->variation_strength, 0, 1, e);
+    if (!s && w | h) s = check_range("seed-resize-from: width", w, factor, MAX_SIDE, e);
+    if (!s && w | h) s = check_range("seed-resize-from: height", h, factor, MAX_SIDE, e);
+    if (s) return s;
+    out->from_w = w / factor;
+    out->from_h = h / factor;
+    const char *what = q->variation_strength != 0 ? "variation-strength" : w ? "seed-resize-from" : q->ensd ? "ensd" : NULL;
+    if (!what || !out->convention->whole_batch) return DC_OK;
+    s = dc_fail(e, DC_USAGE, "%s: found it with rng %s, expected an rng with a generator for each picture", what, out->convention->name);
+    dc_hint(e, "Variations are A1111's: take --rng a1111 (or a1111-cpu, cpu, cuda).");
     return s;
 }
 
@@ -225,9 +247,9 @@ dc_status job_begin(job *j, diffc_model *m, const diffc_request *q, dc_error *e)
     j->count = q->count;
     j->batch = q->batch < q->count ? q->batch : q->count;
     j->clip_skip = q->clip_skip;
-    j->rng = q->rng && !strcmp(q->rng, "cuda") ? DC_RNG_CUDA : DC_RNG_CPU;
     j->cond.n = j->guided ? 2 : 1;
-    s = resolve_size(j, e);
+    s = resolve_noise(q, dc_vae_configuration(m->vae)->factor, &j->noise, e);
+    if (!s) s = resolve_size(j, e);
     if (!s) s = resolve_images(j, e);
     if (!s) s = build_rows(j, e);
     return s;

@@ -156,13 +156,13 @@ dc_status sample_plan(job *j)
 typedef struct batch {
     int first, n;
     size_t latent; /* numbers in one picture's latent */
-    dc_rng *rng;   /* [n], each seeded seed + index */
+    dc_draws draws;
     float *start, *noise, *x, *draw, *context, *pooled, *time_ids, *extra;
 } batch;
 
 static void batch_free(batch *b)
 {
-    free(b->rng);
+    dc_draws_free(&b->draws);
     free(b->start);
     free(b->noise);
     free(b->x);
@@ -173,23 +173,35 @@ static void batch_free(batch *b)
     free(b->extra);
 }
 
-/* A fresh unit noise for every picture of the batch, drawn in torch's order [C,h,w], stored channels-last: out [n][h,w,C]. */
-static void draw_noise(const job *j, batch *b, float *out)
+/* b->draw [n][C,h,w], torch's order, to channels-last: out [n][h,w,C]. */
+static void to_channels_last(const job *j, const batch *b, float *out)
 {
     int C = j->latent_channels, area = j->h * j->w;
     for (int i = 0; i < b->n; i++) {
-        dc_rng_normal(&b->rng[i], b->draw, b->latent);
+        const float *from = b->draw + (size_t)i * b->latent;
         float *to = out + (size_t)i * b->latent;
         for (int c = 0; c < C; c++)
-            for (int p = 0; p < area; p++) to[(size_t)p * (size_t)C + (size_t)c] = b->draw[(size_t)c * (size_t)area + (size_t)p];
+            for (int p = 0; p < area; p++) to[(size_t)p * (size_t)C + (size_t)c] = from[(size_t)c * (size_t)area + (size_t)p];
     }
 }
 
-/* latent += posterior sample of the encoder's moments: (mean + exp(logvar/2) draw) scaling. Ref: DiagonalGaussianDistribution.sample. */
+/* A fresh unit noise for every picture of the batch, living between two sigmas: out [n][h,w,C]. */
+static void draw_noise(const job *j, batch *b, double from, double to, float *out)
+{
+    dc_draws_step(&b->draws, from, to, b->draw);
+    to_channels_last(j, b, out);
+}
+
+/* Posterior sample of the encoder's moments: (mean + exp(logvar/2) draw) scaling, or its mean, where programs do not seed that draw.
+ * Ref: DiagonalGaussianDistribution.sample. */
 static void sample_posterior(const job *j, batch *b, const float *mean, const float *logvar, float *out)
 {
     const dc_vae_config *v = dc_vae_configuration(j->m->vae);
-    if (logvar) draw_noise(j, b, out);
+    memset(out, 0, (size_t)b->n * b->latent * sizeof *out);
+    if (logvar && j->noise.convention->posterior) {
+        dc_draws_posterior(&b->draws, b->draw);
+        to_channels_last(j, b, out);
+    }
     for (int i = 0; i < b->n; i++)
         for (size_t k = 0; k < b->latent; k++) {
             float *to = &out[(size_t)i * b->latent + k];
@@ -206,10 +218,11 @@ static void make_start(const job *j, batch *b)
     bool blended = j->plan.c_image != 0;
     float *image = b->x; /* free until the first row */
     if (blended) sample_posterior(j, b, j->moments.mean, j->moments.logvar, image);
-    draw_noise(j, b, b->start);
+    dc_draws_start(&b->draws, b->draw);
+    to_channels_last(j, b, b->start);
     for (size_t k = 0; k < all; k++) b->start[k] = (float)(j->plan.c_noise * b->start[k] + (blended ? j->plan.c_image * image[k] : 0.0));
     if (j->plan.c_churn != 0) {
-        draw_noise(j, b, b->noise);
+        draw_noise(j, b, 0, 0, b->noise);
         for (size_t k = 0; k < all; k++) b->start[k] += (float)(j->plan.c_churn * b->noise[k]);
     }
     if (!j->masked) return;
@@ -236,18 +249,20 @@ static dc_status batch_make(const job *j, batch *b, int first, int n)
     size_t N = (size_t)n * (size_t)c->n, context = (size_t)c->tokens * (size_t)c->width;
     *b = (batch){.first = first, .n = n, .latent = (size_t)j->h * (size_t)j->w * (size_t)j->latent_channels};
     size_t all = (size_t)n * b->latent;
-    b->rng = dc_calloc((size_t)n, sizeof *b->rng);
     b->start = dc_calloc(all, sizeof(float));
     b->noise = dc_calloc(all, sizeof(float));
     b->x = dc_calloc(all, sizeof(float));
-    b->draw = dc_calloc(b->latent, sizeof(float));
+    b->draw = dc_calloc(all, sizeof(float));
     b->context = dc_calloc(N * context, sizeof(float));
     b->pooled = dc_calloc(N * (size_t)(c->pooled_width + 1), sizeof(float));
     b->time_ids = dc_calloc(N * 6, sizeof(float));
     b->extra = dc_calloc(j->masked ? (size_t)n * (size_t)j->h * (size_t)j->w * (size_t)(j->latent_channels + 1) : 1, sizeof(float));
-    if (!b->rng || !b->start || !b->noise || !b->x || !b->draw || !b->context || !b->pooled || !b->time_ids || !b->extra)
+    if (!b->start || !b->noise || !b->x || !b->draw || !b->context || !b->pooled || !b->time_ids || !b->extra)
         return dc_fail_memory(j->e, "latents", all * sizeof(float));
-    for (int i = 0; i < n; i++) dc_rng_seed(&b->rng[i], j->rng, j->q->seed + (uint64_t)(first + i));
+    bool moves = j->plan.brownian;
+    dc_status s = dc_draws_make(&b->draws, &j->noise, first, n, j->latent_channels, j->h, j->w, moves ? j->plan.sigma_min : 0,
+                                moves ? j->plan.sigma_max : 0, j->e);
+    if (s) return s;
     repeat_rows(j, n, c->context, b->context, context);
     if (c->pooled_width) repeat_rows(j, n, c->pooled, b->pooled, (size_t)c->pooled_width);
     for (size_t i = 0; i < N; i++) { /* original size, crop, target size. Ref: StableDiffusionXLPipeline._get_add_time_ids */
@@ -317,7 +332,7 @@ dc_status sample_run(job *j, int first, int n, float *latents)
     int done = 0;
     for (int i = 0; !s && i < j->plan.n_rows; i++) {
         const dc_row *row = &j->plan.rows[i];
-        if (row->draw) draw_noise(j, &b, b.noise);
+        if (row->draw) draw_noise(j, &b, row->sigma_from, row->sigma_to, b.noise);
         st.row = row;
         st.t = (float)row->t;
         st.first = i == 0 ? 1.0f : 0.0f;
