@@ -64,11 +64,18 @@ static terms multistep_terms(const build *x, int i, int p, integrator m)
     return p == 3 ? terms_sum(1, t, to.a * (m.half - phi2 / H), d.dd) : t;
 }
 
+/* The row of step i, whose output is kept. */
+static void noisy_row(build *x, int i, terms t, bool draws)
+{
+    builder_row(x->b, x->L[i],
+                (row_spec){.want = WANT_X0, .x = t, .keep = true, .draw = draws, .from = level_sigma(x->L[i]), .to = level_sigma(x->L[i + 1])});
+}
+
 static void dpmpp_multistep(build *x, int order, integrator m, bool draws)
 {
     for (int i = 0; i < x->n; i++) {
         terms t = multistep_terms(x, i, multistep_order(x, i, order), m);
-        builder_row(x->b, x->L[i], (row_spec){.want = WANT_X0, .x = t, .keep = true, .draw = draws});
+        noisy_row(x, i, t, draws);
     }
 }
 
@@ -87,7 +94,7 @@ void build_dpmpp_3m_sde(build *x)
 {
     for (int i = 0; i < x->n; i++) {
         terms t = multistep_terms(x, i, i < 2 ? i + 1 : 3, (integrator){x->eta, 0.5, true});
-        builder_row(x->b, x->L[i], (row_spec){.want = WANT_X0, .x = t, .keep = true, .draw = x->eta > 0 && x->L[i + 1].s > 0});
+        noisy_row(x, i, t, x->eta > 0 && x->L[i + 1].s > 0);
     }
 }
 
@@ -137,7 +144,14 @@ static void singlestep(build *x, int order)
             t.k[T_O] += w;
             t.k[first] -= w;
         }
-        builder_row(x->b, from, (row_spec){.want = WANT_X0, .x = t, .s = p == 1 ? &terms_x : NULL, .keep = true, .draw = x->eta > 0});
+        builder_row(x->b, from,
+                    (row_spec){.want = WANT_X0,
+                               .x = t,
+                               .s = p == 1 ? &terms_x : NULL,
+                               .keep = true,
+                               .draw = x->eta > 0,
+                               .from = level_sigma(begin),
+                               .to = level_sigma(to)});
     }
 }
 void build_dpmpp_2s(build *x) { singlestep(x, order_of_file(x)); }

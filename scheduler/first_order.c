@@ -12,7 +12,7 @@ static void first_order(build *x, double eta, double draws_above)
         level_split(from, to, eta, &down, &up);
         terms t = move_terms(from, to.a, down, T_X);
         t.k[T_Z] = up;
-        builder_row(x->b, from, (row_spec){.want = WANT_X0, .x = t, .draw = from.t > draws_above});
+        builder_row(x->b, from, (row_spec){.want = WANT_X0, .x = t, .draw = from.t > draws_above, .from = level_sigma(from), .to = level_sigma(to)});
     }
 }
 
@@ -38,7 +38,7 @@ void build_lcm(build *x)
         double c_skip = sigma_data * sigma_data / (T * T + sigma_data * sigma_data), c_out = T / sqrt(T * T + sigma_data * sigma_data);
         level to = i < x->n - 1 ? x->L[i + 1] : (level){1, 0, 0}; /* the last row returns the boundary-scaled x0 */
         terms t = {{[T_X] = to.a * c_skip, [T_O] = to.a * c_out, [T_Z] = to.s}};
-        builder_row(x->b, x->L[i], (row_spec){.want = WANT_X0, .x = t});
+        builder_row(x->b, x->L[i], (row_spec){.want = WANT_X0, .x = t, .from = level_sigma(x->L[i]), .to = level_sigma(to)});
     }
 }
 
@@ -53,6 +53,7 @@ void build_tcd(build *x)
         terms t = move_terms(x->L[i], low.a, low.s, T_X);
         t = terms_sum(r, t, 0, t);
         t.k[T_Z] = sqrt(fmax(0, 1 - r * r));
-        builder_row(x->b, x->L[i], (row_spec){.want = WANT_X0, .x = t, .draw = x->eta > 0 && !last});
+        builder_row(x->b, x->L[i],
+                    (row_spec){.want = WANT_X0, .x = t, .draw = x->eta > 0 && !last, .from = level_sigma(x->L[i]), .to = level_sigma(to)});
     }
 }

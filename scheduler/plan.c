@@ -16,13 +16,13 @@ static const sampler_class samplers[] = {
     {"dpm2", SIGMA_SPACE, "linspace", TWO_ROWS | LISTS_ENDS | ROUNDS_KARRAS, -1, build_dpm2},
     {"dpm2_a", SIGMA_SPACE, "linspace", TWO_ROWS | LISTS_ENDS | ROUNDS_KARRAS, 1, build_dpm2_ancestral},
     {"dpm++2s_a", SIGMA_SPACE, "linspace", SPACED, 1, build_dpmpp_2s_ancestral},
-    {"dpm++sde", SIGMA_SPACE, "linspace", SPACED, 1, build_dpmpp_sde},
+    {"dpm++sde", SIGMA_SPACE, "linspace", SPACED | BROWNIAN, 1, build_dpmpp_sde},
     {"lms", SIGMA_SPACE, "linspace", SPACED, -1, build_lms},
     {"ipndm", SIGMA_SPACE, "linspace", SPACED, -1, build_ipndm},
     {"deis", ROUNDED, "linspace", SPACED | FINAL_SIGMA_MIN, -1, build_deis},
     {"dpm++2m", ROUNDED, "linspace", SOLVER | READS_LU, -1, build_dpmpp_2m},
-    {"dpm++2m_sde", ROUNDED, "linspace", SOLVER | READS_LU, 1, build_dpmpp_2m_sde},
-    {"dpm++3m_sde", ROUNDED, "linspace", SOLVER | READS_LU, 1, build_dpmpp_3m_sde},
+    {"dpm++2m_sde", ROUNDED, "linspace", SOLVER | READS_LU | BROWNIAN, 1, build_dpmpp_2m_sde},
+    {"dpm++3m_sde", ROUNDED, "linspace", SOLVER | READS_LU | BROWNIAN, 1, build_dpmpp_3m_sde},
     {"dpm++2s", ROUNDED, "linspace", READS_FINAL_SIGMA | READS_SDE, 0, build_dpmpp_2s},
     {"dpm++3s", ROUNDED, "linspace", READS_FINAL_SIGMA | READS_SDE, 0, build_dpmpp_3s},
     {"dpm_solver", ROUNDED, "linspace", SOLVER | READS_LU, -1, build_dpm_solver},
@@ -262,6 +262,9 @@ static dc_status build_plan(dc_plan *p, work *w, const dc_noise_config *c, const
     s->make(&x);
     if (b.failed) return dc_fail_memory(e, "the sampler's rows", (unsigned long long)n * sizeof(dc_row));
     set_start(p, &x, s, q, w->sigma);
+    p->brownian = s->flags & BROWNIAN;
+    p->sigma_max = w->sigma[skip];
+    p->sigma_min = end > 0 ? end : w->sigma[n - 1];
     st = check_finite(p, s, e);
     return st ? st : make_lists(p, &x, w->sigma + skip, end, s->flags, e);
 }

@@ -67,6 +67,7 @@ void builder_row(builder *b, level at, row_spec r)
     if (r.s) to_registers(b, r.s, row->s);
     else row->s[DC_REG_S] = 1;
     row->draw = r.draw || r.x.k[T_Z] != 0;
+    if (row->draw) row->sigma_from = r.from, row->sigma_to = r.to;
     if (r.keep) row->slot = take_slot(b);
     b->plan->steps += !r.inner;
 }

@@ -49,10 +49,11 @@ typedef struct builder {
 typedef struct row_spec {
     wanted want;
     terms x;
-    const terms *s; /* NULL: S stays */
-    bool keep;      /* O is kept */
-    bool draw;      /* a noise is drawn even if its factor is 0 */
-    bool inner;     /* not the first row of its step */
+    const terms *s;  /* NULL: S stays */
+    bool keep;       /* O is kept */
+    bool draw;       /* a noise is drawn even if its factor is 0 */
+    bool inner;      /* not the first row of its step */
+    double from, to; /* with a noise: sigmas between which it lives */
 } row_spec;
 void builder_row(builder *b, level at, row_spec r);
 extern const terms terms_x; /* 1 X: what S is given when it is a copy */
@@ -124,7 +125,8 @@ enum {
     ROUNDS_KARRAS = 1 << 9,   /* a sigma-space class with whole timesteps for karras */
     NEEDS_EPS_OR_V = 1 << 10, /* what it cannot do */
     LISTS_INNER = 1 << 11,    /* its list of sigmas names each inner one twice */
-    LISTS_ENDS = 1 << 12      /* and the final one three times */
+    LISTS_ENDS = 1 << 12,     /* and the final one three times */
+    BROWNIAN = 1 << 13        /* k-diffusion's noise for it is a Brownian tree */
 };
 typedef struct sampler_class {
     const char *name;

@@ -18,10 +18,11 @@ typedef struct dc_row {
     double c_in;  /* the model is given c_in * X (1 for unit-variance states)            */
     double kx, km, px, pm;
     double x[DC_REGS], s[DC_REGS];
-    int slot;         /* 0..2, or -1: O is not kept                                          */
-    bool save;        /* S' is written                                                       */
-    bool draw;        /* one unit noise is taken from the generator                          */
-    bool begins_step; /* first row of a step: progress and previews count these              */
+    int slot;                    /* 0..2, or -1: O is not kept                                          */
+    bool save;                   /* S' is written                                                       */
+    bool draw;                   /* one unit noise is taken from the generator                          */
+    bool begins_step;            /* first row of a step: progress and previews count these              */
+    double sigma_from, sigma_to; /* with draw: the Karras sigmas between which k-diffusion asks its noise sampler for this noise */
 } dc_row;
 
 typedef enum dc_prediction { DC_PREDICT_EPSILON, DC_PREDICT_V, DC_PREDICT_SAMPLE } dc_prediction;
@@ -85,6 +86,8 @@ typedef struct dc_plan {
     double init_sigma;                /* diffusers' init_noise_sigma (information) */
     double *timesteps, *sigmas;       /* as the scheduler class lists them: n_timesteps, n_sigmas (information, `diffc schedule`) */
     int n_timesteps, n_sigmas;
+    bool brownian;                  /* k-diffusion takes this sampler's noises from a Brownian tree by default ... */
+    double sigma_min, sigma_max;    /* ... over these sigmas: the lowest above 0 and the highest of those that are run */
     const char *sampler, *schedule; /* canonical names of what was built */
 } dc_plan;
 /* Pure and in float64. Errors: USAGE (unknown or impossible combination, steps out of range), NO_MEMORY. */

@@ -47,7 +47,7 @@ static void dpm2(build *x, double eta, bool draws)
         builder_row(x->b, from, (row_spec){.want = WANT_EPS, .x = euler_terms(from, mid, level_sigma(mid), T_X), .s = &terms_x});
         terms t = euler_terms(from, to, sigma, T_S);
         t.k[T_Z] = up;
-        builder_row(x->b, mid, (row_spec){.want = WANT_EPS, .x = t, .draw = draws, .inner = true});
+        builder_row(x->b, mid, (row_spec){.want = WANT_EPS, .x = t, .draw = draws, .inner = true, .from = level_sigma(from), .to = level_sigma(to)});
     }
 }
 void build_dpm2(build *x) { dpm2(x, 0, false); }
@@ -68,7 +68,7 @@ void build_dpmpp_2s_ancestral(build *x)
         builder_row(x->b, from, (row_spec){.want = WANT_X0, .x = move_terms(from, mid.a, mid.s, T_X), .s = &terms_x});
         terms t = move_terms(from, to.a, down, T_S);
         t.k[T_Z] = up;
-        builder_row(x->b, mid, (row_spec){.want = WANT_X0, .x = t, .draw = true, .inner = true});
+        builder_row(x->b, mid, (row_spec){.want = WANT_X0, .x = t, .draw = true, .inner = true, .from = level_sigma(from), .to = level_sigma(to)});
     }
 }
 
@@ -87,10 +87,10 @@ void build_dpmpp_sde(build *x)
         level_split(from, mid, x->eta, &down, &up);
         terms t = move_terms(from, mid.a, down, T_X);
         t.k[T_Z] = up;
-        builder_row(x->b, from, (row_spec){.want = WANT_X0, .x = t, .s = &terms_x, .draw = true});
+        builder_row(x->b, from, (row_spec){.want = WANT_X0, .x = t, .s = &terms_x, .draw = true, .from = level_sigma(from), .to = level_sigma(mid)});
         level_split(from, to, x->eta, &down, &up);
         t = move_terms(from, to.a, down, T_S);
         t.k[T_Z] = up;
-        builder_row(x->b, mid, (row_spec){.want = WANT_X0, .x = t, .draw = true, .inner = true});
+        builder_row(x->b, mid, (row_spec){.want = WANT_X0, .x = t, .draw = true, .inner = true, .from = level_sigma(from), .to = level_sigma(to)});
     }
 }
