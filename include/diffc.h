@@ -159,16 +159,21 @@ typedef struct diffc_request {
     double eta;              /* < 0: the sampler's own */
     const double *sigmas;    /* own noise levels, descending, without the final 0; NULL */
     int n_sigmas;
-    uint64_t seed;            /* picture i uses seed + i */
-    const char *rng;          /* "cpu" (torch CPU, as diffusers and ComfyUI) or "cuda" (as A1111) */
-    int count, batch;         /* pictures in all, pictures in one UNet pass */
-    int clip_skip;            /* 1: last layer, 2: the one before; 0: the model's own */
-    const diffc_image *image; /* start image (RGB); resized to width x height (Lanczos) */
-    const diffc_image *mask;  /* with an inpaint model: white is painted anew (gray) */
-    double strength;          /* with a start image: share of the steps that is run, (0,1] */
-    bool vae_tiling;          /* decode in overlapping tiles: less memory, not exactly the same picture */
-    const char *trace;        /* folder for every named activation as .npy (NCHW); NULL */
-    bool profile;             /* collect per-op times for diffc_profile_text */
+    double s_churn, s_tmin, s_tmax;   /* churn of euler, heun, dpm2 between these sigmas (s_tmax 0: no limit), as k-diffusion */
+    double s_noise;                   /* scale of the noise that a sampler adds; 0: 1 */
+    double sigma_min, sigma_max, rho; /* range and exponent of k-diffusion's schedules; 0: theirs */
+    int solver_order;                 /* 1..3 of deis, unipc, dpm++2m, ...; 0: the model's or sampler's */
+    const char *solver_type;          /* "midpoint", "heun" or "bh1", "bh2"; NULL: the model's or sampler's */
+    uint64_t seed;                    /* picture i uses seed + i */
+    const char *rng;                  /* "cpu" (torch CPU, as diffusers and ComfyUI) or "cuda" (as A1111) */
+    int count, batch;                 /* pictures in all, pictures in one UNet pass */
+    int clip_skip;                    /* 1: last layer, 2: the one before; 0: the model's own */
+    const diffc_image *image;         /* start image (RGB); resized to width x height (Lanczos) */
+    const diffc_image *mask;          /* with an inpaint model: white is painted anew (gray) */
+    double strength;                  /* with a start image: share of the steps that is run, (0,1] */
+    bool vae_tiling;                  /* decode in overlapping tiles: less memory, not exactly the same picture */
+    const char *trace;                /* folder for every named activation as .npy (NCHW); NULL */
+    bool profile;                     /* collect per-op times for diffc_profile_text */
 
     /* Return true to stop (DIFFC_CANCELLED). May be NULL. */
     bool (*on_progress)(void *user, const diffc_progress *progress);
@@ -197,7 +202,7 @@ typedef struct diffc_plan {
     uint64_t peak;                  /* most anonymous memory at once, everything counted */
     uint64_t mapped;                /* model files mapped (page cache, shared) */
     uint64_t available;             /* what the machine, its limits and max_memory leave */
-    int width, height, steps, rows; /* as resolved; rows: UNet passes a picture */
+    int width, height, steps, rows; /* as resolved; rows: UNet passes a picture; both 0: dpm_adaptive, as many as it finds needed */
     const char *sampler, *schedule;
 } diffc_plan;
 DIFFC_API diffc_status diffc_plan_request(diffc_model *model, const diffc_request *request, diffc_plan *plan, diffc_error *error);
