@@ -159,7 +159,12 @@ typedef struct diffc_request {
     double eta;              /* < 0: the sampler's own */
     const double *sigmas;    /* own noise levels, descending, without the final 0; NULL */
     int n_sigmas;
-    uint64_t seed; /* picture i uses seed + i, but see diffc_request_seed */
+    double s_churn, s_tmin, s_tmax;   /* churn of euler, heun, dpm2 between these sigmas (s_tmax 0: no limit), as k-diffusion */
+    double s_noise;                   /* scale of the noise that a sampler adds; 0: 1 */
+    double sigma_min, sigma_max, rho; /* range and exponent of k-diffusion's schedules; 0: theirs */
+    int solver_order;                 /* 1..3 of deis, unipc, dpm++2m, ...; 0: the model's or sampler's */
+    const char *solver_type;          /* "midpoint", "heun" or "bh1", "bh2"; NULL: the model's or sampler's */
+    uint64_t seed;                    /* picture i uses seed + i, but see diffc_request_seed */
     /* Random numbers: "cpu" and "cuda", torch's generators, one a picture; or as a program draws them, "a1111" (on a GPU), "a1111-cpu", "comfyui"
      * (on a GPU), "comfyui-gpu" (its _gpu samplers), "comfyui-cpu", "diffusers" (one generator a batch). docs/noise.md has the rules. */
     const char *rng;
@@ -207,7 +212,7 @@ typedef struct diffc_plan {
     uint64_t peak;                  /* most anonymous memory at once, everything counted */
     uint64_t mapped;                /* model files mapped (page cache, shared) */
     uint64_t available;             /* what the machine, its limits and max_memory leave */
-    int width, height, steps, rows; /* as resolved; rows: UNet passes a picture */
+    int width, height, steps, rows; /* as resolved; rows: UNet passes a picture; both 0: dpm_adaptive, as many as it finds needed */
     const char *sampler, *schedule;
 } diffc_plan;
 DIFFC_API diffc_status diffc_plan_request(diffc_model *model, const diffc_request *request, diffc_plan *plan, diffc_error *error);

@@ -21,12 +21,14 @@ void job_progress(job *j, diffc_stage stage, const char *what, uint64_t done, ui
                         .seconds = seconds_now() - j->began,
                         .eta = -1};
     if (stage == DIFFC_STAGE_SAMPLE) {
-        p.total = (uint64_t)batches * (uint64_t)j->plan.steps;
+        p.total = (uint64_t)batches * (uint64_t)job_steps(j);
         p.seconds = seconds_now() - j->sample_began;
         if (done > 0) p.eta = p.seconds / (double)done * (double)(p.total - done);
     }
     if (j->q->on_progress(j->q->user, &p)) atomic_store(&j->m->cancel, 1);
 }
+
+int job_steps(const job *j) { return j->plan.adaptive ? 100 : j->plan.steps; }
 
 dc_status job_cancelled(job *j)
 {
@@ -111,8 +113,8 @@ static void fill_plan(const job *j, diffc_plan *p)
     diffc_model *m = j->m;
     *p = (diffc_plan){.width = j->width,
                       .height = j->height,
-                      .steps = j->plan.steps,
-                      .rows = j->plan.n_rows,
+                      .steps = j->plan.adaptive ? 0 : j->plan.steps,
+                      .rows = j->plan.adaptive ? 0 : j->plan.n_rows,
                       .sampler = j->plan.sampler,
                       .schedule = j->plan.schedule,
                       .mapped = m->mapped};

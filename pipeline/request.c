@@ -104,8 +104,23 @@ dc_status resolve_sampler(const char *sampler, const char *schedule, dc_sampler_
 static dc_status build_rows(job *j, dc_error *e)
 {
     const diffc_request *q = j->q;
-    dc_sampler_request r = {
-        .steps = q->steps, .strength = j->strength, .image_start = q->image != NULL, .eta = q->eta, .sigmas = q->sigmas, .n_sigmas = q->n_sigmas};
+    dc_sampler_request r = {.program = j->noise.convention->program,
+                            .steps = q->steps,
+                            .strength = j->strength,
+                            .image_start = q->image != NULL,
+                            .eta = q->eta,
+                            .sigmas = q->sigmas,
+                            .n_sigmas = q->n_sigmas,
+                            .sdxl = dc_unet_configuration(j->m->unet)->text_time,
+                            .s_churn = q->s_churn,
+                            .s_tmin = q->s_tmin,
+                            .s_tmax = q->s_tmax,
+                            .s_noise = q->s_noise,
+                            .sigma_min = q->sigma_min,
+                            .sigma_max = q->sigma_max,
+                            .rho = q->rho,
+                            .order = q->solver_order,
+                            .solver = q->solver_type};
     /* An inpaint model at full strength starts from pure noise, as diffusers' inpaint pipeline does. */
     if (j->masked && j->strength >= 1.0) r.image_start = false;
     dc_status s = resolve_sampler(q->sampler, q->schedule, &r, e);
@@ -242,16 +257,18 @@ dc_status job_begin(job *j, diffc_model *m, const diffc_request *q, dc_error *e)
     j->latent_channels = dc_vae_configuration(m->vae)->latent_channels;
     j->guidance = q->guidance;
     j->guided = q->guidance > 1.0 && !lcm;
-    j->rescale = j->guided ? q->guidance_rescale : 0.0;
     j->strength = q->image ? q->strength : 1.0;
     j->count = q->count;
     j->batch = q->batch < q->count ? q->batch : q->count;
     j->clip_skip = q->clip_skip;
-    j->cond.n = j->guided ? 2 : 1;
     s = resolve_noise(q, dc_vae_configuration(m->vae)->factor, &j->noise, e);
     if (!s) s = resolve_size(j, e);
     if (!s) s = resolve_images(j, e);
     if (!s) s = build_rows(j, e);
+    if (j->plan.unconditional && !lcm) j->guided = true; /* at any guidance */
+    j->rescale = j->guided ? q->guidance_rescale : 0.0;
+    j->cond.n = j->guided ? 2 : 1;
+    if (j->plan.adaptive) j->batch = 1; /* each picture finds its own steps */
     return s;
 }
 

@@ -10,14 +10,16 @@
 typedef struct step {
     const job *j;
     const dc_row *row;
-    int n;       /* pictures in the batch; the UNet sees 2n with guidance (negative half first, as diffusers) */
-    float first; /* 1: X comes from `start`, 0: from the pass before */
+    int n;         /* pictures in the batch; the UNet sees 2n with guidance (negative half first, as diffusers) */
+    float first;   /* 1: X comes from `start`, 0: from the pass before */
+    int rows_done; /* for the trace */
     bool uses[DC_REGS];
     const float *start; /* [n,h,w,C] X of the first row */
     const float *noise; /* [n,h,w,C] Z of this row */
     const float *pooled, *time_ids, *extra;
     float t, lcm_w;
     float *latent; /* [n,h,w,C] X after this row */
+    float *saved;  /* the same of S, where trials are measured */
     dc_stats *stats;
 } step;
 
@@ -26,8 +28,8 @@ static dc_tensor upload(dc_run *r, int rank, int64_t a, int64_t b, int64_t c, in
     return dc_upload(r, DC_F32, rank, (int64_t[4]){a, b, c, d}, host);
 }
 
-/* The model's raw output for X, after guidance: [n,h,w,C]. */
-static dc_tensor guided_output(const step *s, dc_run *r, dc_tensor X)
+/* The model's raw output for X, after guidance: [n,h,w,C]; and without the prompt (the same where there is no guidance). */
+static dc_tensor guided_output(const step *s, dc_run *r, dc_tensor X, dc_tensor *unconditional)
 {
     const job *j = s->j;
     const dc_unet_config *u = dc_unet_configuration(j->m->unet);
@@ -44,10 +46,10 @@ static dc_tensor guided_output(const step *s, dc_run *r, dc_tensor X)
     }
     if (u->time_cond) in.guidance = upload(r, 1, 1, 0, 0, 0, &s->lcm_w);
 
-    dc_tensor out = dc_unet_forward(j->m->unet, r, in);
+    dc_tensor out = *unconditional = dc_unet_forward(j->m->unet, r, in);
     if (!j->guided || !dc_run_ok(r)) return out;
-    dc_tensor negative = dc_view_batch(out, 0, n), positive = dc_view_batch(out, n, n);
-    float g = (float)j->guidance;
+    dc_tensor negative = *unconditional = dc_view_batch(out, 0, n), positive = dc_view_batch(out, n, n);
+    float g = (float)(j->guidance * j->plan.guidance_factor);
     dc_tensor mixed = dc_lincomb(r, (dc_term[]){{1.0f - g, negative}, {g, positive}}, 2);
     return j->rescale > 0 ? dc_rescale_std(r, mixed, positive, (float)j->rescale) : mixed;
 }
@@ -82,8 +84,9 @@ static void run_step(void *ctx, dc_run *r)
     dc_tensor X = reg[DC_REG_X], start = dc_upload(r, DC_F32, 4, dim, s->start);
     dc_lincomb_into(r, X, (dc_term[]){{1.0f - s->first, X}, {s->first, start}}, 2);
 
-    dc_tensor M = guided_output(s, r, X);
+    dc_tensor U, M = guided_output(s, r, X, &U);
     reg[DC_REG_O] = dc_lincomb(r, (dc_term[]){{(float)row->kx, X}, {(float)row->km, M}}, 2);
+    if (s->uses[DC_REG_U]) reg[DC_REG_U] = dc_lincomb(r, (dc_term[]){{(float)row->kx, X}, {(float)row->km, U}}, 2);
 
     dc_term to_x[DC_REGS], to_s[DC_REGS];
     int n = 0;
@@ -99,12 +102,14 @@ static void run_step(void *ctx, dc_run *r)
         dc_lincomb_into(r, reg[DC_REG_S], &(dc_term){1.0f, saved}, 1);
     }
     for (int k = 0; k < 3; k++) {
-        float kept = row->slot == k ? 1.0f : 0.0f;
-        if (s->uses[DC_REG_H0 + k]) dc_lincomb_into(r, reg[DC_REG_H0 + k], (dc_term[]){{1.0f - kept, reg[DC_REG_H0 + k]}, {kept, reg[DC_REG_O]}}, 2);
+        float kept = row->slot == k ? 1.0f : 0.0f, kept_u = row->keep_u ? kept : 0.0f;
+        dc_term terms[] = {{1.0f - kept, reg[DC_REG_H0 + k]}, {kept - kept_u, reg[DC_REG_O]}, {kept_u, reg[DC_REG_U]}};
+        if (s->uses[DC_REG_H0 + k]) dc_lincomb_into(r, reg[DC_REG_H0 + k], terms, s->uses[DC_REG_U] ? 3 : 2);
     }
     dc_lincomb_into(r, X, &(dc_term){1.0f, next}, 1);
     dc_stats_of(r, X, s->stats);
     dc_download(r, X, s->latent);
+    if (j->plan.adaptive) dc_download(r, reg[DC_REG_S], s->saved);
 }
 
 /* Registers that some row reads or writes. */
@@ -116,12 +121,21 @@ static void find_uses(step *s, const dc_plan *p)
             if (row->x[k] != 0 || (row->save && row->s[k] != 0)) s->uses[k] = true;
         if (row->save) s->uses[DC_REG_S] = true;
         if (row->slot >= 0) s->uses[DC_REG_H0 + row->slot] = true;
+        if (row->keep_u) s->uses[DC_REG_U] = true;
         if (row->draw) s->uses[DC_REG_Z] = true;
     }
 }
 
-static const dc_row every_term = {
-    .t = 500, .c_in = 1, .kx = 1, .km = 1, .x = {1, 1, 1, 1, 1, 1, 1}, .s = {1, 1, 1, 1, 1, 1, 1}, .slot = 0, .save = true, .draw = true};
+static const dc_row every_term = {.t = 500,
+                                  .c_in = 1,
+                                  .kx = 1,
+                                  .km = 1,
+                                  .x = {1, 1, 1, 1, 1, 1, 1, 1},
+                                  .s = {1, 1, 1, 1, 1, 1, 1, 1},
+                                  .keep_u = true,
+                                  .slot = 0,
+                                  .save = true,
+                                  .draw = true};
 
 /* The pass of a row, to r. It reads what the text's pass makes, which is planned before. */
 static dc_status plan_rows(job *j, dc_run *r, int n)
@@ -308,6 +322,53 @@ static dc_status not_finite(job *j, step *s, const float *before, int row)
     return status;
 }
 
+/* The plan's rows, from the x in st->start; X goes to st->latent. `done` steps of the batches before are told with those of this one. */
+static dc_status run_rows(job *j, batch *b, step *st, uint64_t *done)
+{
+    dc_status s = DC_OK;
+    for (int i = 0; !s && i < j->plan.n_rows; i++) {
+        const dc_row *row = &j->plan.rows[i];
+        if (row->draw) draw_noise(j, b, row->sigma_from, row->sigma_to, b->noise);
+        st->row = row;
+        st->t = (float)row->t;
+        st->first = i == 0 ? 1.0f : 0.0f;
+        memcpy(b->x, i == 0 ? st->start : st->latent, (size_t)b->n * b->latent * sizeof(float));
+        trace_part(j, "unet", st->rows_done++);
+        s = dc_run_pass(j->unet_run, run_step, st, j->e);
+        if (!s && st->stats->non_finite) s = not_finite(j, st, b->x, i);
+        bool step_ends = i + 1 == j->plan.n_rows || j->plan.rows[i + 1].begins_step;
+        if (!s && step_ends && !j->plan.adaptive) job_progress(j, DIFFC_STAGE_SAMPLE, "unet", ++*done, 0);
+        if (!s) s = job_cancelled(j);
+    }
+    return s;
+}
+
+/* dpm_adaptive, which tries a step, measures it and goes on from where it was or from where it came to. The same pass for all trials. */
+static dc_status run_trials(job *j, batch *b, step *st, uint64_t before)
+{
+    size_t all = (size_t)b->n * b->latent;
+    float *coarse = dc_calloc(2 * all, sizeof(float)), *x = b->start;
+    dc_status s = dc_plan_rewind(&j->plan, j->e);
+    if (!s && !coarse) s = dc_fail_memory(j->e, "latents", all * sizeof(float));
+    if (!s) memcpy(coarse, x, all * sizeof(float));
+    st->saved = s ? NULL : coarse + all;
+    while (!s && j->plan.n_rows > 0) {
+        const dc_trial t = j->plan.trial;
+        bool accepted = false;
+        st->start = x;
+        s = run_rows(j, b, st, NULL);
+        if (!s) s = dc_plan_next(&j->plan, dc_trial_error(&t, st->latent, st->saved, coarse, all), &accepted, j->e);
+        if (s || !accepted) continue;
+        draw_noise(j, b, t.sigma_from, t.sigma_to, b->noise);
+        for (size_t k = 0; k < all; k++) x[k] = (float)(t.keep * st->latent[k] + t.noise * b->noise[k]);
+        memcpy(coarse, st->saved, all * sizeof(float));
+        job_progress(j, DIFFC_STAGE_SAMPLE, "unet", before + (uint64_t)(j->plan.trial.progress * job_steps(j)), 0);
+    }
+    memcpy(st->latent, x, all * sizeof(float));
+    free(coarse);
+    return s;
+}
+
 dc_status sample_run(job *j, int first, int n, float *latents)
 {
     batch b;
@@ -329,21 +390,8 @@ dc_status sample_run(job *j, int first, int n, float *latents)
                .latent = latents,
                .stats = &stats};
     find_uses(&st, &j->plan);
-    int done = 0;
-    for (int i = 0; !s && i < j->plan.n_rows; i++) {
-        const dc_row *row = &j->plan.rows[i];
-        if (row->draw) draw_noise(j, &b, row->sigma_from, row->sigma_to, b.noise);
-        st.row = row;
-        st.t = (float)row->t;
-        st.first = i == 0 ? 1.0f : 0.0f;
-        memcpy(b.x, i == 0 ? b.start : latents, (size_t)n * b.latent * sizeof(float));
-        trace_part(j, "unet", i);
-        s = dc_run_pass(j->unet_run, run_step, &st, j->e);
-        if (!s && stats.non_finite) s = not_finite(j, &st, b.x, i);
-        bool step_ends = i + 1 == j->plan.n_rows || j->plan.rows[i + 1].begins_step;
-        if (!s && step_ends) job_progress(j, DIFFC_STAGE_SAMPLE, "unet", (uint64_t)(first / j->batch * j->plan.steps + ++done), 0);
-        if (!s) s = job_cancelled(j);
-    }
+    uint64_t done = (uint64_t)(first / j->batch) * (uint64_t)job_steps(j);
+    if (!s) s = j->plan.adaptive ? run_trials(j, &b, &st, done) : run_rows(j, &b, &st, &done);
     batch_free(&b);
     return s;
 }

@@ -75,7 +75,24 @@ static void dpmpp_multistep(build *x, int order, integrator m, bool draws)
 {
     for (int i = 0; i < x->n; i++) {
         terms t = multistep_terms(x, i, multistep_order(x, i, order), m);
-        noisy_row(x, i, t, draws);
+        noisy_row(x, i, t, draws && !(x->k && x->L[i + 1].s == 0));
+    }
+}
+
+/* A heuristic of sd.cpp (first proposed to A1111) for uneven steps: the exponential of the mean of two steps, the ratio taken upside down
+ * where the step shrinks. Ref: sd.cpp DPMPP2Mv2. */
+void build_dpmpp_2m_v2(build *x)
+{
+    for (int i = 0; i < x->n; i++) {
+        level from = x->L[i], to = x->L[i + 1];
+        terms t = multistep_terms(x, i, 1, (integrator){.half = 0.5});
+        if (i > 0 && to.s > 0) {
+            double h = level_lambda(to) - level_lambda(from), last = level_lambda(from) - level_lambda(x->L[i - 1]);
+            double r = fmax(h, last) / fmin(h, last), b = -to.a * expm1(-(h + last) / 2);
+            t.k[T_O] = b * (1 + 1 / (2 * r));
+            t.k[T_P1] = -b / (2 * r);
+        }
+        noisy_row(x, i, t, false);
     }
 }
 
@@ -84,10 +101,12 @@ static bool heun_of_file(const build *x) { return x->c->solver_type[0] == 'h'; }
 
 void build_dpmpp_2m(build *x) { dpmpp_multistep(x, order_of_file(x), (integrator){.half = 0.5, .heun = heun_of_file(x)}, false); }
 
-void build_dpmpp_2m_sde(build *x)
+static void dpmpp_2m_sde(build *x, bool heun)
 {
-    dpmpp_multistep(x, order_of_file(x), (integrator){x->eta, x->eta > 0 ? -0.5 : 0.5, heun_of_file(x)}, x->eta > 0);
+    dpmpp_multistep(x, order_of_file(x), (integrator){x->eta, x->eta > 0 && !x->k ? -0.5 : 0.5, heun}, x->eta > 0);
 }
+void build_dpmpp_2m_sde(build *x) { dpmpp_2m_sde(x, heun_of_file(x)); }
+void build_dpmpp_2m_sde_heun(build *x) { dpmpp_2m_sde(x, true); }
 
 /* As k-diffusion has it: always order 3, its start-up step with phi2, no lower orders at the end but into sigma 0. */
 void build_dpmpp_3m_sde(build *x)

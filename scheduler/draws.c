@@ -15,11 +15,11 @@
 static const dc_convention conventions[] = {
     {"cpu", "", .start = DC_RNG_CPU, .posterior = true, .label = "CPU"},
     {"cuda", "gpu|nv|philox", .start = DC_RNG_CUDA, .posterior = true},
-    {"a1111", "webui|forge", .start = DC_RNG_CUDA, BROWNIAN(DC_RNG_CUDA)},
-    {"a1111-cpu", "webui-cpu|forge-cpu", .start = DC_RNG_CPU, BROWNIAN(DC_RNG_CPU), .label = "CPU"},
-    {"comfyui", "comfy", WHOLE_BATCH, APART(DC_RNG_CUDA, 0), BROWNIAN(DC_RNG_CPU)},
-    {"comfyui-gpu", "comfy-gpu", WHOLE_BATCH, APART(DC_RNG_CUDA, 0), BROWNIAN(DC_RNG_CUDA)},
-    {"comfyui-cpu", "comfy-cpu", WHOLE_BATCH, APART(DC_RNG_CPU, 1), BROWNIAN(DC_RNG_CPU)},
+    {"a1111", "webui|forge", .program = DC_A1111, .start = DC_RNG_CUDA, BROWNIAN(DC_RNG_CUDA)},
+    {"a1111-cpu", "webui-cpu|forge-cpu", .program = DC_A1111, .start = DC_RNG_CPU, BROWNIAN(DC_RNG_CPU), .label = "CPU"},
+    {"comfyui", "comfy", .program = DC_COMFYUI, WHOLE_BATCH, APART(DC_RNG_CUDA, 0), BROWNIAN(DC_RNG_CPU)},
+    {"comfyui-gpu", "comfy-gpu", .program = DC_COMFYUI, WHOLE_BATCH, APART(DC_RNG_CUDA, 0), BROWNIAN(DC_RNG_CUDA)},
+    {"comfyui-cpu", "comfy-cpu", .program = DC_COMFYUI, WHOLE_BATCH, APART(DC_RNG_CPU, 1), BROWNIAN(DC_RNG_CPU)},
     {"diffusers", "", WHOLE_BATCH, .posterior = true},
 };
 enum { CONVENTIONS = sizeof conventions / sizeof *conventions };

@@ -5,6 +5,7 @@
 #define DC_SCHEDULER_DRAWS_H
 #include "base/status.h"
 #include "scheduler/brownian.h"
+#include "scheduler/sampler.h"
 
 typedef enum dc_step_noise {
     DC_STEP_GOES_ON, /* noises of steps come from the generator that has drawn the start noise */
@@ -18,10 +19,11 @@ typedef struct dc_convention {
     dc_step_noise steps; /* DC_STEP_APART: generator `apart`, seeded seed + apart_delta */
     dc_rng_kind apart;
     uint64_t apart_delta;
-    bool brownian;     /* the SDE samplers take their noises from a Brownian motion ... */
-    dc_rng_kind tree;  /* ... drawn by this generator: one a picture, or with whole_batch one for all */
-    bool posterior;    /* latents of a start image are drawn from the encoder's distribution, first of all; else its mean is taken */
-    const char *label; /* "RNG" in A1111's text; NULL: its own default, which it leaves out */
+    bool brownian;      /* the SDE samplers take their noises from a Brownian motion ... */
+    dc_rng_kind tree;   /* ... drawn by this generator: one a picture, or with whole_batch one for all */
+    bool posterior;     /* latents of a start image are drawn from the encoder's distribution, first of all; else its mean is taken */
+    dc_program program; /* whose schedules and starts go with it */
+    const char *label;  /* "RNG" in A1111's text; NULL: its own default, which it leaves out */
 } dc_convention;
 const dc_convention *dc_convention_find(const char *name); /* NULL: unknown */
 const char *const *dc_convention_names(int *n);            /* canonical, for messages */

@@ -187,7 +187,7 @@ dc_status noise_table_make(noise_table *t, const dc_noise_config *c, zero_snr ze
     for (int i = 0; i < t->n; i++) t->ac[i] = product *= 1 - beta_at(c, i);
     if (c->rescale_zero_snr && zero != ZERO_SNR_IGNORED) {
         rescale_zero_snr(t->ac, t->n);
-        t->ac[t->n - 1] = zero == ZERO_SNR_FLOORED ? 0x1p-24 : 0;
+        t->ac[t->n - 1] = zero == ZERO_SNR_FLOORED ? 0x1p-24 : zero == ZERO_SNR_K ? 4.8973451890853435e-08 : 0;
     }
     for (int i = 0; i < t->n; i++) {
         t->sigma[i] = t->ac[i] > 0 ? sqrt((1 - t->ac[i]) / t->ac[i]) : INFINITY;
@@ -209,7 +209,8 @@ double noise_t_of_sigma(const noise_table *t, double sigma)
     if (x <= t->log_sigma[0]) return 0;
     if (x >= t->log_sigma[t->n - 1]) return t->n - 1;
     while (i + 2 < t->n && t->log_sigma[i + 1] < x) i++;
-    return i + (x - t->log_sigma[i]) / (t->log_sigma[i + 1] - t->log_sigma[i]);
+    double at = i + (x - t->log_sigma[i]) / (t->log_sigma[i + 1] - t->log_sigma[i]);
+    return t->nearest ? rint(at) : at;
 }
 
 double noise_sigma_of_t(const noise_table *t, double timestep)
@@ -218,6 +219,14 @@ double noise_sigma_of_t(const noise_table *t, double timestep)
     int i = (int)whole;
     if (x == whole || i + 1 >= t->n) return t->sigma[i];
     return t->sigma[i] + (x - whole) * (t->sigma[i + 1] - t->sigma[i]);
+}
+
+double noise_log_linear(const noise_table *t, double timestep)
+{
+    double x = fmin(fmax(timestep, 0), t->n - 1), whole = floor(x);
+    int i = (int)whole;
+    if (x == whole) return t->sigma[i];
+    return exp(t->log_sigma[i] + (x - whole) * (t->log_sigma[i + 1] - t->log_sigma[i]));
 }
 
 level level_of_sigma(double sigma, double t)

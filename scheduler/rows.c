@@ -24,7 +24,8 @@ static void to_registers(const builder *b, const terms *t, double out[DC_REGS])
     out[DC_REG_X] = t->k[T_X];
     out[DC_REG_O] = t->k[T_O];
     out[DC_REG_S] = t->k[T_S];
-    out[DC_REG_Z] = t->k[T_Z];
+    out[DC_REG_Z] = t->k[T_Z] * b->s_noise;
+    out[DC_REG_U] = t->k[T_U];
     for (int i = 0; i < 3; i++)
         if (t->k[T_P1 + i] != 0) out[DC_REG_H0 + b->slot[i]] += t->k[T_P1 + i];
 }
@@ -68,8 +69,35 @@ void builder_row(builder *b, level at, row_spec r)
     else row->s[DC_REG_S] = 1;
     row->draw = r.draw || r.x.k[T_Z] != 0;
     if (row->draw) row->sigma_from = r.from, row->sigma_to = r.to;
-    if (r.keep) row->slot = take_slot(b);
+    if (r.keep || r.keep_u) row->slot = take_slot(b);
+    row->keep_u = r.keep_u;
+    if (r.keep_u || r.x.k[T_U] != 0 || (r.s && r.s->k[T_U] != 0)) b->plan->unconditional = true;
     b->plan->steps += !r.inner;
+}
+
+void builder_lift(builder *b, level from, level to)
+{
+    double sigma = level_sigma(from), hat = level_sigma(to), noise = to.a * b->s_noise * sqrt(fmax(0, hat * hat - sigma * sigma)),
+           factor = to.a / from.a;
+    if (b->plan->n_rows == 0) {
+        b->lifted = factor;
+        b->churn = noise;
+        return;
+    }
+    dc_row *row = &b->plan->rows[b->plan->n_rows - 1];
+    for (int i = 0; i < DC_REGS; i++) row->x[i] *= factor;
+    row->x[DC_REG_Z] += noise;
+    row->draw = true;
+    row->sigma_from = sigma;
+    row->sigma_to = hat;
+}
+
+void builder_draw(builder *b, level at)
+{
+    if (b->plan->n_rows == 0) return;
+    dc_row *row = &b->plan->rows[b->plan->n_rows - 1];
+    row->draw = true;
+    row->sigma_from = row->sigma_to = level_sigma(at);
 }
 
 terms terms_sum(double f, terms a, double g, terms b)

@@ -24,6 +24,8 @@ static double down_from(int T, int n, int i)
     return T + i * step;
 }
 
+bool spacing_known(const char *name) { return !strcmp(name, "leading") || !strcmp(name, "trailing") || !strcmp(name, "linspace"); }
+
 const char *spacing_of(const sampler_class *s, const dc_noise_config *c)
 {
     return *c->spacing && (s->flags & READS_SPACING) ? c->spacing : s->spacing;
@@ -77,7 +79,7 @@ static double beta_fraction(double x, double a, double b)
 }
 
 /* Quantile of the symmetric beta distribution B(a, a), 0 <= p <= 1, by bisection; the upper half by symmetry. */
-static double beta_quantile(double p, double a)
+double beta_quantile(double p, double a)
 {
     if (p <= 0 || p >= 1) return p <= 0 ? 0 : 1;
     if (p > 0.5) return 1 - beta_quantile(1 - p, a);
@@ -93,13 +95,13 @@ static double beta_quantile(double p, double a)
 
 /* ---- shapes ---------------------------------------------------------------------------------------------------------------- */
 
-void shaped_sigmas(double *sigma, shape how, double high, double low, int n)
+void shaped_sigmas(double *sigma, shape how, double high, double low, double rho, int n)
 {
     for (int i = 0; i < n; i++) {
         double u = n > 1 ? (double)i / (n - 1) : 0;
-        if (how == SHAPE_KARRAS) { /* Ref: Karras et al. 2022, eq. 5, rho 7 */
-            double a = pow(high, 1.0 / 7), b = pow(low, 1.0 / 7);
-            sigma[i] = pow(a + u * (b - a), 7);
+        if (how == SHAPE_KARRAS) { /* Ref: Karras et al. 2022, eq. 5 */
+            double a = pow(high, 1.0 / rho), b = pow(low, 1.0 / rho);
+            sigma[i] = pow(a + u * (b - a), rho);
         } else if (how == SHAPE_BETA) { /* Ref: Lee et al. 2024, "Beta Sampling is All You Need" */
             sigma[i] = low + beta_quantile(1 - u, 0.6) * (high - low);
         } else { /* evenly in log sigma; Lu's lambdas are the same numbers */

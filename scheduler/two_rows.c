@@ -1,5 +1,5 @@
-/* two_rows.c - samplers of two evaluations a step: heun, dpm2 and its ancestral form, dpm++2s_a, dpm++sde. The step to sigma 0 is always
- * one first-order row. */
+/* two_rows.c - samplers of two evaluations a step: heun, its kin restart and heunpp2 (three), dpm2 and its ancestral form, dpm++2s_a,
+ * dpm++sde. The step to sigma 0 is always one first-order row. */
 #include "scheduler/rows.h"
 #include <math.h>
 
@@ -14,19 +14,100 @@ static terms euler_terms(level from, level to, double sigma_to, int base)
     return t;
 }
 
+/* Ref: Karras et al. 2022, algorithm 2: noise that lifts x, a finished one, to a higher sigma. A term of the row before, so that X is always
+ * where the model is evaluated. */
+level churned(build *x, int i)
+{
+    level at = x->L[i];
+    double sigma = level_sigma(at), gamma = fmin(x->s_churn / (x->k ? x->n : x->full), M_SQRT2 - 1);
+    if (!(gamma > 0)) return at;
+    if (sigma < x->s_tmin || sigma > x->s_tmax) {
+        if (x->who == DC_A1111) builder_draw(x->b, at);
+        return at;
+    }
+    level hat = level_between(x->b->table, sigma * (1 + gamma));
+    builder_lift(x->b, at, hat);
+    return hat;
+}
+
 /* Ref: Karras et al. 2022, algorithm 1. */
+static void heun_step(build *x, level from, level to)
+{
+    bool last = to.s == 0;
+    x->b->kept = 0;
+    terms t = euler_terms(from, to, level_sigma(to), T_X);
+    builder_row(x->b, from, (row_spec){.want = WANT_EPS, .x = t, .s = last ? NULL : &terms_x, .keep = !last});
+    if (last) return;
+    t = euler_terms(from, to, level_sigma(to), T_S);
+    t.k[T_O] = t.k[T_P1] = t.k[T_O] / 2;
+    builder_row(x->b, to, (row_spec){.want = WANT_EPS, .x = t, .inner = true});
+}
+
 void build_heun(build *x)
 {
+    for (int i = 0; i < x->n; i++) heun_step(x, churned(x, i), x->L[i + 1]);
+}
+
+/* Index of the level of L[0..n] whose sigma is nearest. */
+static int nearest_level(const level *L, int n, double sigma)
+{
+    int best = 0;
+    for (int i = 1; i <= n; i++)
+        if (fabs(level_sigma(L[i]) - sigma) < fabs(level_sigma(L[best]) - sigma)) best = i;
+    return best;
+}
+
+/* Point i of n Karras sigmas between two levels. */
+static level karras_level(const build *x, level high, level low, int i, int n)
+{
+    if (i == 0 || i == n - 1) return i == 0 ? high : low;
+    double a = pow(level_sigma(high), 1.0 / 7), b = pow(level_sigma(low), 1.0 / 7);
+    return level_between(x->b->table, pow(a + (double)i / (n - 1) * (b - a), 7));
+}
+
+/* Ref: Xu et al. 2023, "Restart Sampling for Improving Generative Processes", with A1111's choice of restarts: from 20 steps on, part of
+ * them goes from sigma 0.1 up to 2 by noise and down again. */
+void build_restart(build *x)
+{
+    int n = x->n, times = n >= 36 ? 2 : n >= 20 ? 1 : 0, part = n >= 36 ? n / 4 : 9, main = n - part * times;
+    level high = x->L[0], low = x->L[n - 1], end = x->L[n];
+    if (times)
+        for (int i = 0; i < main; i++) x->L[i] = karras_level(x, high, low, i, main);
+    x->L[main] = end;
+    int bottom = nearest_level(x->L, main, 0.1), top = nearest_level(x->L, main, 2);
+    for (int i = 0; i < main; i++) {
+        heun_step(x, x->L[i], x->L[i + 1]);
+        if (i + 1 != bottom || top >= bottom) continue;
+        level from = x->L[top], to = x->L[bottom];
+        for (int k = 0; k < times; k++) {
+            builder_lift(x->b, to, from);
+            for (int j = 0; j + 1 < part + 1; j++) heun_step(x, karras_level(x, from, to, j, part + 1), karras_level(x, from, to, j + 1, part + 1));
+        }
+    }
+}
+
+/* Heun with a third look at the step after the next, each slope weighted by its sigma. Ref: ComfyUI sample_heunpp2. */
+void build_heunpp2(build *x)
+{
+    double first = level_sigma(x->L[0]);
     for (int i = 0; i < x->n; i++) {
-        level from = x->L[i], to = x->L[i + 1];
-        bool last = to.s == 0;
-        x->b->kept = 0;
+        level from = churned(x, i), to = x->L[i + 1];
+        double dt = level_sigma(to) - level_sigma(from);
         terms t = euler_terms(from, to, level_sigma(to), T_X);
+        bool last = i == x->n - 1;
+        x->b->kept = 0;
         builder_row(x->b, from, (row_spec){.want = WANT_EPS, .x = t, .s = last ? NULL : &terms_x, .keep = !last});
         if (last) continue;
-        t = euler_terms(from, to, level_sigma(to), T_S);
-        t.k[T_O] = t.k[T_P1] = t.k[T_O] / 2;
-        builder_row(x->b, to, (row_spec){.want = WANT_EPS, .x = t, .inner = true});
+        bool three = i < x->n - 2;
+        level next = x->L[i + 2];
+        double w2 = level_sigma(to) / ((three ? 3 : 2) * first), w3 = three ? level_sigma(next) / (3 * first) : 0;
+        if (three)
+            builder_row(x->b, to, (row_spec){.want = WANT_EPS, .x = euler_terms(to, next, level_sigma(next), T_X), .keep = true, .inner = true});
+        t = ode_terms(from, to, T_S);
+        t.k[three ? T_P2 : T_P1] = to.a * dt * (1 - w2 - w3);
+        t.k[three ? T_P1 : T_O] = to.a * dt * w2;
+        if (three) t.k[T_O] = to.a * dt * w3;
+        builder_row(x->b, three ? next : to, (row_spec){.want = WANT_EPS, .x = t, .inner = true});
     }
 }
 
@@ -35,7 +116,7 @@ void build_heun(build *x)
 static void dpm2(build *x, double eta, bool draws)
 {
     for (int i = 0; i < x->n; i++) {
-        level from = x->L[i], to = x->L[i + 1];
+        level from = churned(x, i), to = x->L[i + 1];
         double down, up;
         level_split(from, to, eta, &down, &up);
         if (down == 0) {

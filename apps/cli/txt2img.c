@@ -181,8 +181,10 @@ static int dry_run(diffc_model *m, const diffc_request *q, bool json)
         print_plan_json(&p);
         return 0;
     }
-    printf("%s\n%s\n%dx%d, %s, %s schedule, %d steps (%d UNet passes a picture)\n\n", diffc_model_summary(m), diffc_device_summary(m), p.width,
-           p.height, p.sampler, p.schedule ? p.schedule : "model", p.steps, p.rows);
+    printf("%s\n%s\n%dx%d, %s, %s schedule, ", diffc_model_summary(m), diffc_device_summary(m), p.width, p.height, p.sampler,
+           p.schedule ? p.schedule : "model");
+    if (p.steps) printf("%d steps (%d UNet passes a picture)\n\n", p.steps, p.rows);
+    else printf("as many steps as it needs\n\n");
     printf("%-16s %12s %12s %12s %8s\n", "stage", "weights MB", "buffers MB", "GFLOP/pass", "passes");
     for (int i = 0; i < p.n_stages; i++)
         printf("%-16s %12.1f %12.1f %12.1f %8d\n", p.stage[i].name, mb(p.stage[i].weights), mb(p.stage[i].buffers), p.stage[i].gflop,

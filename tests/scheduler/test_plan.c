@@ -306,7 +306,7 @@ static void names_of_other_programs_are_known(void **state)
         {"dpmpp_2m", "dpm++2m", NULL},
         {"PLMS", "pndm", NULL},
         {"UniPC", "unipc", NULL},
-        {"uni_pc_bh2", "unipc", NULL},
+        {"uni_pc_bh2", "unipc_bh2", NULL},
         {"LMS Karras", "lms", "karras"},
         {"DDIMScheduler", "ddim", NULL},
         {"dpm++2m", "dpm++2m", NULL},
