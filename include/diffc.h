@@ -99,13 +99,19 @@ typedef struct diffc_image {
     uint8_t *pixels;
 } diffc_image;
 
-/* PNG or JPEG (EXIF orientation applied), "-" is stdin; converted to RGB, or to gray with `gray`. Free with diffc_image_free. */
+/* PNG, JPEG or WebP (EXIF orientation applied), "-" is stdin; converted to RGB, or to gray with `gray`. Free with diffc_image_free. */
 DIFFC_API diffc_status diffc_image_read(diffc_image *out, const char *path, bool gray, diffc_error *error);
 DIFFC_API void diffc_image_free(diffc_image *image);
-/* Written under a temporary name and renamed when complete; "-" is stdout. parameters: the "parameters" text chunk (NULL:
- * none). exclusive: a file that exists already is left alone: NO_CREATE, and *exists (may be NULL) is set. */
-DIFFC_API diffc_status diffc_png_write(const char *path, const diffc_image *image, const char *parameters, bool exclusive, bool *exists,
-                                       diffc_error *error);
+/* How JPEG and WebP are packed. */
+typedef struct diffc_image_style {
+    int quality;   /* 1..100; 0: 90. JPEG keeps the colours at full size from 90 on */
+    bool lossless; /* WebP without loss */
+} diffc_image_style;
+/* JPEG for names in .jpg and .jpeg, WebP for .webp, else PNG. Written under a temporary name and renamed when complete; "-" is stdout.
+ * parameters: A1111's text, put where A1111 puts it (NULL: none); a JPEG has room for 32,739 characters. style: NULL is the default. exclusive: a
+ * file that exists already is left alone: NO_CREATE, and *exists (may be NULL) is set. */
+DIFFC_API diffc_status diffc_image_write(const char *path, const diffc_image *image, const char *parameters, const diffc_image_style *style,
+                                         bool exclusive, bool *exists, diffc_error *error);
 /* Could this path be written? Asked before long work. Errors: NO_CREATE. */
 DIFFC_API diffc_status diffc_output_check(const char *path, diffc_error *error);
 /* For signal handlers (async-signal-safe): removes temporary files of writes under way. */

@@ -76,12 +76,13 @@ void diffc_image_free(diffc_image *m)
     *m = (diffc_image){0};
 }
 
-diffc_status diffc_png_write(const char *path, const diffc_image *m, const char *parameters, bool exclusive, bool *exists, diffc_error *error)
+diffc_status diffc_image_write(const char *path, const diffc_image *m, const char *parameters, const diffc_image_style *style, bool exclusive,
+                               bool *exists, diffc_error *error)
 {
     dc_error e = {0};
     dc_image view = {m->width, m->height, m->channels, m->pixels};
-    dc_png_text text = {"parameters", parameters};
-    dc_png_write(path, &view, &text, parameters ? 1 : 0, exclusive, exists, &e);
+    dc_image_style how = {dc_image_format_of(path), style && style->quality ? style->quality : 90, style && style->lossless};
+    dc_image_write(path, &view, &how, parameters, exclusive, exists, &e);
     return give_error(error, &e);
 }
 
@@ -108,7 +109,7 @@ static dc_status is_picture(bool *yes, const char *path, dc_error *e)
     *yes = false;
     if (dc_is_folder(path)) return DC_OK;
     dc_status s = dc_map_open(&m, path, e);
-    *yes = !s && m.size >= 8 && (!memcmp(m.data, "\x89PNG\r\n\x1a\n", 8) || !memcmp(m.data, "\xff\xd8\xff", 3));
+    *yes = !s && m.size && dc_image_kind(m.data, m.size < 12 ? m.size : 12) != DC_IMAGE_UNKNOWN;
     dc_map_close(&m);
     return s;
 }
@@ -120,7 +121,7 @@ static dc_status inspect_picture(json_t **out, const char *path, dc_error *e)
     dc_error none = {0};
     dc_status s = dc_image_read(&m, path, 0, e);
     if (s) return s;
-    s = dc_png_read_text(path, "parameters", &text, &none); /* a JPEG has none */
+    s = dc_image_read_text(path, "parameters", &text, &none);
     if (s == DC_NO_MEMORY) {
         dc_image_free(&m);
         return dc_fail(e, s, "%s", none.text);

@@ -24,7 +24,7 @@ static const option table[] = {
     {"prompt-file", 0, TEXT, AT(prompt_file), NONE, CMD_TXT2IMG, "FILE",
      "a prompt a line, - is stdin; a line that begins with - has options: -p \"a red apple\" -s 3 --steps 8"},
     {"negative-prompt|negative|neg-prompt", 'n', TEXT, AT(negative), NONE, REQUEST, "TEXT", "what the picture should not show"},
-    {"init-img|image|init-image", 'i', TEXT, AT(image), NONE, REQUEST, "FILE", "start image (PNG or JPEG): img2img"},
+    {"init-img|image|init-image", 'i', TEXT, AT(image), NONE, REQUEST, "FILE", "start image (PNG, JPEG, WebP): img2img"},
     {"mask", 0, TEXT, AT(mask), NONE, REQUEST, "FILE", "with an inpaint model and -i: white is painted anew"},
     {"strength|denoising-strength", 0, REAL, AT(strength), AT(has_strength), REQUEST, "S",
      "with -i: share of the steps that is run, over 0 to 1 (default 0.75)"},
@@ -74,8 +74,10 @@ static const option table[] = {
     {"shape", 0, TEXT, AT(shape), NONE, CMD_NOISE, "A,B,..", "shape of the array, e.g. 1,4,64,64"},
     {"prediction", 0, TEXT, AT(prediction), NONE, PARTS_COMMANDS | CMD_SCHEDULE, "epsilon|v|sample", "what the UNet predicts (default: the model's)"},
     {"output|out", 'o', TEXT, AT(output), NONE, REQUEST | CMD_NOISE | CMD_BENCH | CMD_CONVERT, "FILE",
-     "where to; - is stdout. Pictures: %04d is the next free number; {seed}, {prompt}, {model}, {sampler}, {steps}, {cfg}, {width}, {height}, "
+     "where to; - is stdout. Pictures: .png, .jpg or .webp; %04d is the next free number; {seed}, {prompt}, {model}, {sampler}, {steps}, {cfg}, {width}, {height}, "
      "{date}, {time} (default diffc-%04d.png). bench: what came out, .npy"},
+    {"quality", 0, INT, AT(quality), NONE, REQUEST, "N", "of JPEG and WebP, 1 to 100 (default 90)"},
+    {"lossless", 0, FLAG, AT(lossless), NONE, REQUEST, NULL, "WebP without loss"},
     {"json", 0, FLAG, AT(json), NONE, CMD_TXT2IMG | CMD_INSPECT | CMD_SCHEDULE | CMD_BENCH | CMD_VERSION | CMD_TOKENIZE | CMD_NOISE | CMD_CONVERT,
      NULL, "results (and errors) as JSON"},
     {"progress", 0, TEXT, AT(progress), NONE, PARTS_COMMANDS & ~CMD_BENCH, "auto|bar|json|none",

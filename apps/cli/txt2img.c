@@ -48,10 +48,11 @@ static diffc_status write_picture(output *o, const diffc_result *r, char **path,
 {
     for (;;) {
         bool exists = false;
+        const diffc_image_style style = {o->s->quality, o->s->lossless};
         *path = name_make(o->pattern, o->fixed ? -1 : o->next, r);
         if (!*path) return DIFFC_NO_MEMORY;
         diffc_error inner = {0};
-        diffc_status s = diffc_png_write(*path, r->image, r->parameters, !o->fixed, &exists, &inner);
+        diffc_status s = diffc_image_write(*path, r->image, r->parameters, &style, !o->fixed, &exists, &inner);
         if (!o->fixed) o->next++;
         if (s == DIFFC_OK || o->fixed || !exists) {
             if (s) *error = inner;

@@ -93,10 +93,10 @@ static dc_status open_picture(const char *path, dc_error *e)
     return s;
 }
 
-static dc_status open_png_text(const char *path, dc_error *e)
+static dc_status open_picture_text(const char *path, dc_error *e)
 {
     char *text;
-    dc_status s = dc_png_read_text(path, "parameters", &text, e);
+    dc_status s = dc_image_read_text(path, "parameters", &text, e);
     free(text);
     return s;
 }
@@ -126,6 +126,7 @@ static dc_status open_merges(const char *path, dc_error *e)
 #define WEIGHTS "golden/weights/"
 #define TORCH   WEIGHTS "torch/"
 #define FILES   "golden/image/files/"
+#define TEXT    "golden/image/text/"
 #define MODELS  "golden/models/"
 #define SMALL   "malformed/seeds/"
 enum { MIB = 1 << 20, PIXELS = 64 * MIB * 8 }; /* the largest picture, decoded and converted, with the coefficients of a progressive JPEG */
@@ -169,13 +170,23 @@ const format formats[] = {
      {FILES "one_pixel.png", FILES "gray1.png", FILES "palette4_trns_interlaced.png", FILES "rgb8_gama_srgb.png", FILES "exif_orientation6.png",
       FILES "rgb8_allfilters.png", FILES "gray8_trns.png", FILES "trailing_bytes.png", FILES "graya8.png", FILES "rgb8_interlaced.png",
       FILES "rgba8_interlaced.png", FILES "gray16.png"}},
-    {"png text", "text.png", open_png_text, MIB, {"golden/image/text/ztxt.png", "golden/image/text/itxt_compressed.png", SMALL "text.png"}},
+    {"png text", "text.png", open_picture_text, MIB, {"golden/image/text/ztxt.png", "golden/image/text/itxt_compressed.png", SMALL "text.png"}},
     {"jpeg",
      "x.jpg",
      open_picture,
      PIXELS,
      {FILES "baseline420.jpg", FILES "progressive.jpg", FILES "gray.jpg", FILES "restart.jpg", FILES "exif_orientation5.jpg", FILES "cmyk.jpg",
       FILES "baseline444.jpg", FILES "optimized.jpg", FILES "trailing_bytes.jpg"}},
+    {"webp",
+     "x.webp",
+     open_picture,
+     PIXELS,
+     {TEXT "a1111.webp", TEXT "lossless.webp", TEXT "alpha.webp", TEXT "turned.webp", TEXT "gray.webp", TEXT "animated.webp"}},
+    {"picture text",
+     "text.jpg",
+     open_picture_text,
+     MIB,
+     {TEXT "a1111.jpg", TEXT "little.jpg", TEXT "sdcpp.jpg", TEXT "sdcpp.webp", TEXT "comfyui.webp"}},
     {"vocab.json", "tokenizer/vocab.json", open_tokenizer, 4 * MIB, {SMALL "vocab.json"}},
     {"merges.txt", "tokenizer/merges.txt", open_tokenizer, 4 * MIB, {SMALL "merges.txt"}},
     {"tokenizer_config", "tokenizer/tokenizer_config.json", open_tokenizer, 4 * MIB, {SMALL "tokenizer_config.json"}},
