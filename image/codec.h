@@ -7,7 +7,6 @@
 
 #define DC_IMAGE_SIDE   16384
 #define DC_IMAGE_PIXELS 67108864u
-#define DC_IMAGE_FILE   (256u << 20)
 #define DC_IMAGE_TEXT   (1u << 20)
 
 /* Checks a size against the limits and allocates *out. */

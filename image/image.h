@@ -6,6 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define DC_IMAGE_FILE (256u << 20) /* bytes of a picture file */
+
 /* Interleaved rows without padding: height * width * channels bytes, channels 1, 3 or 4. */
 typedef struct dc_image {
     int width, height, channels;

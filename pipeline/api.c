@@ -2,6 +2,7 @@
 #include "base/file.h"
 #include "base/npy.h"
 #include "image/image.h"
+#include "pipeline/infotext.h"
 #include "pipeline/model.h"
 #include "weights/inspect.h"
 #include <stdlib.h>
@@ -114,23 +115,39 @@ static dc_status is_picture(bool *yes, const char *path, dc_error *e)
     return s;
 }
 
+/* {"Prompt": .., "Steps": "20", ..}; a note stands in the place of a value that has none. */
+static json_t *fields_of(const infotext *x)
+{
+    json_t *o = json_pack("{s:s?,s:s?}", "Prompt", x->prompt, "Negative prompt", x->negative);
+    for (int i = 0; o && i < x->n; i++) {
+        const info_field *f = &x->field[i];
+        json_object_set_new(o, f->key, f->note && !*f->value ? json_sprintf("(%s)", f->note) : json_string(f->value));
+    }
+    return o;
+}
+
 static dc_status inspect_picture(json_t **out, const char *path, dc_error *e)
 {
-    dc_image m;
-    char *text = NULL;
+    dc_image m = {0};
+    infotext x = {0};
+    char *file = NULL, *text = NULL;
+    size_t n;
     dc_error none = {0};
-    dc_status s = dc_image_read(&m, path, 0, e);
-    if (s) return s;
-    s = dc_image_read_text(path, "parameters", &text, &none);
-    if (s == DC_NO_MEMORY) {
-        dc_image_free(&m);
-        return dc_fail(e, s, "%s", none.text);
+    dc_status s = dc_read_file(path, DC_IMAGE_FILE, &file, &n, e);
+    if (!s) s = dc_image_read_memory(&m, path, (const uint8_t *)file, n, 0, e);
+    dc_status t = s ? s : picture_recipe(&x, &text, path, file, n, &none);
+    if (!s && t == DC_NO_MEMORY) s = dc_fail(e, t, "%s", none.text);
+    if (!s) {
+        json_t *fields = t ? NULL : fields_of(&x);
+        *out = json_pack("{s:s,s:s,s:i,s:i,s:i,s:s*,s:s*,s:o*}", "path", path, "kind", "picture", "width", m.width, "height", m.height, "channels",
+                         m.channels, "parameters", text, "source", t ? NULL : info_source_name(x.source), "fields", fields);
+        if (!*out || (!t && !fields)) s = dc_fail_memory(e, path, 0);
     }
-    *out = json_pack("{s:s,s:s,s:i,s:i,s:i,s:s?}", "path", path, "kind", "picture", "width", m.width, "height", m.height, "channels", m.channels,
-                     "parameters", text);
+    infotext_free(&x);
     free(text);
+    free(file);
     dc_image_free(&m);
-    return *out ? DC_OK : dc_fail_memory(e, path, 0);
+    return s;
 }
 
 diffc_status diffc_inspect(const char *path, bool hashes, char **json, diffc_error *error)

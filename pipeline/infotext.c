@@ -145,6 +145,12 @@ static info_field *find(const infotext *x, const char *key, size_t n)
     return NULL;
 }
 
+const char *info_source_name(info_source s)
+{
+    static const char *const names[] = {"A1111", "diffc", "stable-diffusion.cpp", "ComfyUI"};
+    return names[s];
+}
+
 const char *info_get(const infotext *x, const char *key)
 {
     const info_field *f = find(x, key, strlen(key));

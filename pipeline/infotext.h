@@ -36,6 +36,7 @@ typedef struct info_field {
     char *key, *value, *note;
 } info_field;
 typedef enum info_source { INFO_A1111, INFO_DIFFC, INFO_SDCPP, INFO_COMFYUI } info_source;
+const char *info_source_name(info_source s); /* "A1111", .. */
 typedef struct infotext {
     info_source source;
     char *prompt, *negative; /* negative NULL: the text has none */
@@ -55,7 +56,7 @@ void info_set(infotext *x, const char *key, const char *value, const char *note)
 __attribute__((format(printf, 3, 4))) void info_setf(infotext *x, const char *key, const char *format, ...);
 
 /* ---- comfyui.c: the graph that ComfyUI puts into its pictures ("prompt", in API form), as fields of the same names. The sampler taken is the
- * one that a saved picture comes from and that begins with noise alone; nodes that change its work are fields with a note. Errors: DATA. */
+ * one that a saved picture comes from and that begins with noise alone; nodes that change its work are fields with a note. text[n] is 0. Errors: DATA, NO_MEMORY. */
 dc_status comfyui_read(infotext *out, const char *name, const char *text, size_t n, dc_error *e);
 
 #endif
