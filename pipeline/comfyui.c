@@ -60,15 +60,16 @@ static void tell_node(graph *g, const json_t *node, const char *value, const cha
 {
     char key[128];
     snprintf(key, sizeof key, "%.100s", *class_of(node) ? class_of(node) : "a node without a class");
-    if (info_get(g->x, key) && value && strcmp(info_get(g->x, key), value) != 0) { /* several LoRAs */
+    const char *before = info_get(g->x, key);
+    if (before && value && !strstr(before, value) && strlen(before) < 1000) { /* several LoRAs */
         dc_text both = {0};
-        dc_text_printf(&both, "%s, %s", info_get(g->x, key), value);
+        dc_text_printf(&both, "%s, %s", before, value);
         if (both.at) info_set(g->x, key, both.at, why);
         else g->x->failed = true;
         dc_text_free(&both);
         return;
     }
-    info_set(g->x, key, value ? value : "", why);
+    if (!before) info_set(g->x, key, value ? value : "", why);
 }
 
 /* ---- values ------------------------------------------------------------------------------------------------------ */
@@ -312,7 +313,8 @@ static void take_sampler(graph *g, const json_t *s)
     double start = number_of(g, input(s, "start_at_step"), 0), end = number_of(g, input(s, "end_at_step"), 10000);
     take_value(g, "Steps", input(s, "steps"));
     take_value(g, "Sampler", input(s, "sampler_name") ? input(s, "sampler_name") : input(named, "sampler_name"));
-    if (named && !input(named, "sampler_name")) tell_node(g, named, NULL, "a sampler with settings of its own");
+    if (named && !strncmp(class_of(named), "Sampler", 7)) info_set(g->x, "Sampler", class_of(named) + 7, NULL); /* SamplerEulerAncestral, .. */
+    if (named && input(named, "eta")) take_value(g, "Eta", input(named, "eta"));
     take_value(g, "Schedule type", input(s, "scheduler"));
     take_sigmas(g, input(s, "sigmas"));
     if (input(from, "cfg")) take_value(g, "CFG scale", input(from, "cfg"));

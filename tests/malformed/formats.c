@@ -5,6 +5,7 @@
 #include "clip/text.h"
 #include "clip/tokenizer.h"
 #include "image/image.h"
+#include "include/diffc.h"
 #include "scheduler/sampler.h"
 #include "unet/unet.h"
 #include "vae/vae.h"
@@ -101,6 +102,18 @@ static dc_status open_picture_text(const char *path, dc_error *e)
     return s;
 }
 
+/* How a picture was made, as a request: through the public face, whose error has the same shape. */
+static dc_status open_replay(const char *path, dc_error *e)
+{
+    diffc_error own = {0};
+    diffc_replay *r = NULL;
+    diffc_request q = {.steps = 1};
+    diffc_status s = diffc_replay_open(&r, path, &own);
+    if (!s) s = diffc_replay_apply(r, NULL, &q, &own);
+    diffc_replay_close(r);
+    return s ? dc_fail(e, (dc_status)s, "%s", own.text) : DC_OK;
+}
+
 static dc_status open_tokenizer(const char *path, dc_error *e)
 {
     char folder[512];
@@ -187,6 +200,7 @@ const format formats[] = {
      open_picture_text,
      MIB,
      {TEXT "a1111.jpg", TEXT "little.jpg", TEXT "sdcpp.jpg", TEXT "sdcpp.webp", TEXT "comfyui.webp"}},
+    {"parameters", "x.txt", open_replay, MIB, {SMALL "parameters.txt", SMALL "sdcpp.txt", SMALL "graph.json", TEXT "a1111.jpg", TEXT "comfyui.webp"}},
     {"vocab.json", "tokenizer/vocab.json", open_tokenizer, 4 * MIB, {SMALL "vocab.json"}},
     {"merges.txt", "tokenizer/merges.txt", open_tokenizer, 4 * MIB, {SMALL "merges.txt"}},
     {"tokenizer_config", "tokenizer/tokenizer_config.json", open_tokenizer, 4 * MIB, {SMALL "tokenizer_config.json"}},

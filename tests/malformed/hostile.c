@@ -40,6 +40,14 @@ typedef struct text_case {
 
 static const text_case texts[] = {
     {"unet", "", DC_DATA, "JSON, line 1"},
+    {"parameters", "", DC_OK, ""},
+    {"parameters", "{", DC_DATA, "JSON, line 1"},
+    {"parameters", "{\"1\": {\"class_type\": \"KSampler\", \"class_type\": \"KSampler\"}}", DC_DATA, "duplicate object key"},
+    {"parameters", "{\"nodes\": []}", DC_DATA, "found the editor's form"},
+    {"parameters",
+     "{\"1\": {\"class_type\": \"KSampler\", \"inputs\": {\"latent_image\": [\"1\", 0], \"model\": [\"1\", 0], \"positive\": [\"1\", 0]}}}", DC_OK,
+     ""},
+    {"parameters", "x\nSteps: 1e999, Seed: 99999999999999999999, Size: 999999999999x1, Sampler: \\, Clip skip: 1e9", DC_OK, ""},
     {"unet", "\xef\xbb\xbf{}", DC_DATA, "JSON, line 1"},
     {"unet", "{} {}", DC_DATA, "end of file expected"},
     {"unet", "{\"in_channels\": 4, \"in_channels\": 9}", DC_DATA, "duplicate object key"},
