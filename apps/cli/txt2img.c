@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/random.h>
 #include <time.h>
 #include <unistd.h>
@@ -136,7 +137,7 @@ static int fill_request(diffc_request *q, diffc_model *m, const settings *s, dif
     diffc_request_defaults(m, q);
     int code = take_pictures(q, s, image, mask);
     if (code) return code;
-    q->seed = random_seed();
+    uint64_t chance = q->seed = random_seed();
     if (s->replay && diffc_replay_apply(s->replay, m, q, &e)) return report_error(&e);
     const char *prompt = s->prompt && replay_lets(s, "prompt") ? s->prompt : s->n_words ? s->word[0] : q->prompt;
     if (!prompt)
@@ -156,7 +157,7 @@ static int fill_request(diffc_request *q, diffc_model *m, const settings *s, dif
     if (s->rng && replay_lets(s, "rng")) q->rng = s->rng;
     if (replay_lets(s, "guidance-rescale")) q->guidance_rescale = s->rescale;
     if (replay_lets(s, "eta")) q->eta = s->eta;
-    if (replay_lets(s, "seed")) q->seed = s->has_seed ? (uint64_t)s->seed : q->seed;
+    if (replay_lets(s, "seed")) q->seed = s->has_seed ? (uint64_t)s->seed : chance;
     if (replay_lets(s, "batch-count")) q->count = s->count;
     if (replay_lets(s, "batch-size")) q->batch = s->batch;
     if (replay_lets(s, "clip-skip")) q->clip_skip = s->clip_skip;
@@ -214,6 +215,18 @@ static int dry_run(diffc_model *m, const diffc_request *q, bool json)
 
 /* ---- the command -------------------------------------------------------------------------------------------------- */
 
+/* A JPEG's text has room for 32,739 characters, of which the settings take some hundred: told before the work, not after it. */
+static int check_room(const char *pattern, const diffc_request *q)
+{
+    const char *dot = strrchr(pattern, '.'), *texts[] = {q->prompt, q->negative};
+    size_t n = 0, most = 31000;
+    if (!dot || (strcasecmp(dot, ".jpg") && strcasecmp(dot, ".jpeg"))) return 0;
+    for (int i = 0; i < 2; i++)
+        for (const char *p = texts[i]; p && *p; p++) n += ((*p & 0xc0) != 0x80) + ((*p & 0xf8) == 0xf0); /* UTF-16 */
+    return n > most ? report(DIFFC_USAGE, "PNG and WebP have more room.", "prompt: found %zu characters, expected at most %zu for a JPEG", n, most)
+                    : 0;
+}
+
 /* Missing folders and the like are told before any work; not where the folder's own name has a mark. */
 static int check_output(const char *pattern, const diffc_request *q)
 {
@@ -247,6 +260,7 @@ static int generate(diffc_model *m, diffc_request *q, output *o)
     diffc_error e = {0};
     int code = choose_names(o, o->s, q->count);
     if (!code) code = check_output(o->pattern, q);
+    if (!code) code = check_room(o->pattern, q);
     if (!code && o->latent_pattern) code = check_output(o->latent_pattern, q);
     if (code) return code;
     q->on_progress = on_progress;
