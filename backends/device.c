@@ -68,6 +68,7 @@ void dc_device_close(dc_device *d)
 
 const char *dc_device_name(const dc_device *d) { return d->be->name; }
 const char *dc_device_summary(const dc_device *d) { return d->summary; }
+const char *dc_device_precision(const dc_device *d) { return precisions[d->precision]; }
 
 void dc_choose(dc_choice *out, const char *algorithm, const char *reason, ...)
 {

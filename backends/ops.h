@@ -94,8 +94,9 @@ typedef struct dc_device_options {
 /* Errors: UNAVAILABLE (no such device, or an instruction set or precision it has not), USAGE (unknown name), NO_MEMORY. */
 dc_status dc_device_open(dc_device **out, const dc_device_options *o, dc_error *e);
 void dc_device_close(dc_device *d);
-const char *dc_device_name(const dc_device *d);    /* "cpu" */
-const char *dc_device_summary(const dc_device *d); /* "cpu avx512, 2 threads, f32" */
+const char *dc_device_name(const dc_device *d);      /* "cpu" */
+const char *dc_device_summary(const dc_device *d);   /* "cpu avx512, 2 threads, f32" */
+const char *dc_device_precision(const dc_device *d); /* "f32": as settled when it was opened */
 
 /* ---- parameters ---------------------------------------------------------------------------------- */
 

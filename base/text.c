@@ -105,6 +105,15 @@ int dc_utf8_decode(const char *s, size_t n, uint32_t *codepoint)
     return k;
 }
 
+char *dc_utf8_encode(char *to, uint32_t c)
+{
+    static const unsigned char lead[] = {0, 0, 0xc0, 0xe0, 0xf0};
+    int n = c < 0x80 ? 1 : c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
+    *to++ = (char)(lead[n] | c >> 6 * (n - 1));
+    for (int i = n - 2; i >= 0; i--) *to++ = (char)(0x80 | (c >> 6 * i & 63));
+    return to;
+}
+
 /* Characters that could move a terminal's cursor or turn text around. */
 static bool harmful(uint32_t c)
 {

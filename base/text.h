@@ -26,6 +26,8 @@ char *dc_format(const char *format, ...) __attribute__((format(printf, 1, 2)));
 bool dc_utf8_valid(const char *s, size_t n);
 /* Decodes one code point at s (n > 0 bytes left, valid UTF-8) and returns its length in bytes. */
 int dc_utf8_decode(const char *s, size_t n, uint32_t *codepoint);
+/* Writes a code point (not a surrogate) in one to four bytes at `to` and returns their end; no NUL. */
+char *dc_utf8_encode(char *to, uint32_t codepoint);
 
 /* Copies s into out[size], with control characters (C0, C1, DEL), bidi controls and invalid UTF-8 as \xNN,
  * cut to fit with "..." when it is too long. Returns out. */

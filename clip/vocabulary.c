@@ -126,13 +126,7 @@ static void byte_characters(uint32_t map[256])
 }
 
 /* A character below U+0200 as UTF-8, with </w> behind it at the end of a word. */
-static void byte_text(uint32_t c, bool ends, char out[12])
-{
-    char *p = out;
-    if (c < 0x80) *p++ = (char)c;
-    else *p++ = (char)(0xc0 | c >> 6), *p++ = (char)(0x80 | (c & 63));
-    strcpy(p, ends ? "</w>" : "");
-}
+static void byte_text(uint32_t c, bool ends, char out[12]) { strcpy(dc_utf8_encode(out, c), ends ? "</w>" : ""); }
 
 static dc_status find_bytes(dc_vocabulary *v, const char *path, dc_error *e)
 {

@@ -1,4 +1,4 @@
-/* jpeg.c - JPEG through libjpeg-turbo: RGB, gray or CMYK (turned into RGB), with EXIF's orientation. */
+/* jpeg.c - JPEG through libjpeg-turbo: reads RGB, gray and CMYK (turned into RGB), writes RGB and gray. */
 #include "image/codec.h"
 #include <setjmp.h>
 #include <stdio.h>
@@ -46,15 +46,6 @@ static void on_progress(j_common_ptr c)
     longjmp(w->jump, 1);
 }
 
-static void find_orientation(const struct jpeg_decompress_struct *c, int *orientation)
-{
-    for (jpeg_saved_marker_ptr m = c->marker_list; m; m = m->next)
-        if (m->marker == JPEG_APP0 + 1 && m->data_length > 6 && !memcmp(m->data, "Exif\0\0", 6)) {
-            *orientation = dc_exif_orientation(m->data, m->data_length);
-            return;
-        }
-}
-
 /* Adobe's CMYK is stored inverted: r = c * k / 255. */
 static void cmyk_row(uint8_t *to, const uint8_t *from, int n)
 {
@@ -62,14 +53,12 @@ static void cmyk_row(uint8_t *to, const uint8_t *from, int n)
         for (int c = 0; c < 3; c++) *to++ = (uint8_t)((from[c] * from[3] + 127) / 255);
 }
 
-static void read_picture(jpeg_work *w, struct jpeg_decompress_struct *c, dc_image *out, const uint8_t *bytes, size_t n, int *orientation)
+static void read_picture(jpeg_work *w, struct jpeg_decompress_struct *c, dc_image *out, const uint8_t *bytes, size_t n)
 {
     jpeg_mem_src(c, bytes, n);
-    jpeg_save_markers(c, JPEG_APP0 + 1, 0xffff);
     jpeg_read_header(c, TRUE);
     bool cmyk = c->jpeg_color_space == JCS_CMYK || c->jpeg_color_space == JCS_YCCK;
     c->out_color_space = cmyk ? JCS_CMYK : c->jpeg_color_space == JCS_GRAYSCALE ? JCS_GRAYSCALE : JCS_RGB;
-    find_orientation(c, orientation);
     if (dc_image_make(out, w->name, c->image_width, c->image_height, c->out_color_space == JCS_GRAYSCALE ? 1 : 3, w->e)) {
         w->failed = true;
         longjmp(w->jump, 1);
@@ -96,9 +85,83 @@ dc_status dc_jpeg_decode(dc_image *out, const char *name, const uint8_t *bytes, 
         jpeg_create_decompress(&c);
         c.progress = &progress;
         c.mem->max_memory_to_use = 512l << 20;
-        read_picture(&w, &c, out, bytes, n, orientation);
+        read_picture(&w, &c, out, bytes, n);
     }
     jpeg_destroy_decompress(&c);
     if (w.failed) dc_image_free(out);
+    size_t size;
+    const uint8_t *exif = w.failed ? NULL : dc_jpeg_exif(bytes, n, &size);
+    if (exif) *orientation = dc_exif_orientation(exif, size);
+    return w.failed ? w.e->code : DC_OK;
+}
+
+/* ---- writing ---------------------------------------------------------------------------------------------------- */
+
+typedef struct jpeg_sink {
+    struct jpeg_destination_mgr manager; /* first */
+    jpeg_work *work;
+    dc_out *out;
+    JOCTET block[16384];
+} jpeg_sink;
+
+static void sink_write(j_compress_ptr c, size_t n)
+{
+    jpeg_sink *s = (jpeg_sink *)c->dest;
+    if (dc_out_write(s->out, s->block, n, s->work->e)) {
+        s->work->failed = true;
+        longjmp(s->work->jump, 1);
+    }
+    s->manager.next_output_byte = s->block;
+    s->manager.free_in_buffer = sizeof s->block;
+}
+static void sink_begin(j_compress_ptr c) { sink_write(c, 0); }
+static boolean sink_full(j_compress_ptr c)
+{
+    sink_write(c, sizeof((jpeg_sink *)c->dest)->block);
+    return TRUE;
+}
+static void sink_end(j_compress_ptr c) { sink_write(c, sizeof((jpeg_sink *)c->dest)->block - c->dest->free_in_buffer); }
+
+/* Chroma at half the size but from quality 90 on: there a fine red line is to stay one. */
+static void write_picture(struct jpeg_compress_struct *c, const dc_image *m, int quality, const dc_text *exif)
+{
+    c->image_width = (JDIMENSION)m->width;
+    c->image_height = (JDIMENSION)m->height;
+    c->input_components = m->channels;
+    c->in_color_space = m->channels == 1 ? JCS_GRAYSCALE : m->channels == 3 ? JCS_RGB : JCS_EXT_RGBX;
+    jpeg_set_defaults(c);
+    jpeg_set_quality(c, quality, TRUE);
+    c->optimize_coding = TRUE;
+    if (quality >= 90 && m->channels > 1) c->comp_info[0].h_samp_factor = c->comp_info[0].v_samp_factor = 1;
+    jpeg_start_compress(c, TRUE);
+    if (exif->length) jpeg_write_marker(c, JPEG_APP0 + 1, (const JOCTET *)exif->at, (unsigned)exif->length);
+    while (c->next_scanline < c->image_height) {
+        uint8_t *row = m->pixels + (size_t)c->next_scanline * (size_t)m->width * (size_t)m->channels;
+        jpeg_write_scanlines(c, &row, 1);
+    }
+    jpeg_finish_compress(c);
+}
+
+dc_status dc_jpeg_encode(dc_out *to, const char *name, const dc_image *m, int quality, const char *text, dc_error *e)
+{
+    dc_error own = {0};
+    jpeg_work w = {.name = name, .e = e ? e : &own};
+    jpeg_sink sink = {{.init_destination = sink_begin, .empty_output_buffer = sink_full, .term_destination = sink_end}, .work = &w, .out = to};
+    struct jpeg_compress_struct c = {.err = jpeg_std_error(&w.manager)};
+    dc_text exif = {0};
+    if (text) dc_text_append(&exif, "Exif\0\0", 6), dc_exif_write(&exif, text);
+    if (exif.failed) return dc_fail_memory(e, name, strlen(text));
+    if (exif.length > 65533) {
+        dc_text_free(&exif);
+        return dc_fail(e, DC_USAGE, "%s: text: found too much of it, expected at most %d bytes of UTF-16 in a JPEG", name, DC_JPEG_TEXT);
+    }
+    w.manager.error_exit = on_error;
+    if (!setjmp(w.jump)) {
+        jpeg_create_compress(&c);
+        c.dest = &sink.manager;
+        write_picture(&c, m, quality, &exif);
+    }
+    jpeg_destroy_compress(&c);
+    dc_text_free(&exif);
     return w.failed ? w.e->code : DC_OK;
 }

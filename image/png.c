@@ -1,14 +1,10 @@
 /* png.c - PNG through libpng's ordinary interface (the simplified one has had most of its bugs). */
 #include "base/checked.h"
-#include "base/file.h"
-#include "base/text.h"
 #include "image/codec.h"
 #include <png.h>
 #include <setjmp.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define MAX_TEXT_CHUNK (1u << 20)
 
 /* What libpng's callbacks work on. libpng reports errors by longjmp to `jump`. */
 typedef struct png_work {
@@ -121,20 +117,6 @@ dc_status dc_png_decode(dc_image *out, const char *name, const uint8_t *bytes, s
 
 /* ---- text ------------------------------------------------------------------------------------------------------------ */
 
-/* Latin-1 to UTF-8. */
-static char *from_latin1(const char *s, size_t n)
-{
-    char *out = malloc(2 * n + 1), *p = out;
-    if (!out) return NULL;
-    for (size_t i = 0; i < n; i++) {
-        unsigned char c = (unsigned char)s[i];
-        if (c < 0x80) *p++ = (char)c;
-        else *p++ = (char)(0xc0 | c >> 6), *p++ = (char)(0x80 | (c & 63));
-    }
-    *p = 0;
-    return out;
-}
-
 static void read_text(png_work *w, png_structp png, png_infop info, const char *key, char **out)
 {
     png_textp text;
@@ -142,16 +124,16 @@ static void read_text(png_work *w, png_structp png, png_infop info, const char *
     png_set_read_fn(png, w, on_read);
     check_chunks(png, w);
     set_limits(png);
-    png_set_chunk_malloc_max(png, MAX_TEXT_CHUNK);
+    png_set_chunk_malloc_max(png, DC_IMAGE_TEXT);
     png_read_info(png, info);
     png_get_text(png, info, &text, &n);
     for (int i = 0; i < n && !*out; i++) {
         if (strcmp(text[i].key, key)) continue;
         bool utf8 = text[i].compression >= PNG_ITXT_COMPRESSION_NONE;
         size_t length = utf8 ? text[i].itxt_length : text[i].text_length;
-        if (length > MAX_TEXT_CHUNK) png_error(png, "a text chunk of more than 1 MiB");
+        if (length > DC_IMAGE_TEXT) png_error(png, "a text chunk of more than 1 MiB");
         if (utf8 && !dc_utf8_valid(text[i].text, length)) png_error(png, "a text chunk that is not UTF-8");
-        *out = utf8 ? strndup(text[i].text, length) : from_latin1(text[i].text, length);
+        *out = utf8 ? strndup(text[i].text, length) : dc_from_latin1(text[i].text, length);
         if (!*out) png_error(png, "out of memory");
     }
 }
@@ -167,17 +149,6 @@ dc_status dc_png_find_text(const char *name, const uint8_t *bytes, size_t n, con
     if (!s && !setjmp(w.jump)) read_text(&w, png, info, key, out);
     png_destroy_read_struct(&png, info ? &info : NULL, NULL);
     return w.failed ? w.e->code : s;
-}
-
-dc_status dc_png_read_text(const char *path, const char *key, char **out, dc_error *e)
-{
-    char *file = NULL;
-    size_t n = 0;
-    *out = NULL;
-    dc_status s = dc_read_file(path, DC_IMAGE_FILE, &file, &n, e);
-    if (!s) s = dc_png_find_text(path, (const uint8_t *)file, n, key, out, e);
-    free(file);
-    return s;
 }
 
 /* ---- writing ------------------------------------------------------------------------------------------------------------ */
@@ -201,7 +172,7 @@ static char *to_latin1(const char *s, bool *failed)
     for (size_t i = 0; out && i < n;) {
         uint32_t c;
         i += (size_t)dc_utf8_decode(s + i, n - i, &c);
-        if (c > 0xff || (c >= 0x80 && c < 0xa0)) {
+        if (c > 0xff) {
             free(out);
             return NULL;
         }
@@ -211,53 +182,45 @@ static char *to_latin1(const char *s, bool *failed)
     return out;
 }
 
-static void write_text(png_work *w, png_structp png, png_infop info, const dc_png_text *text)
+static void write_text(png_work *w, png_structp png, png_infop info, const char *text)
 {
     bool failed;
-    char *latin = to_latin1(text->value, &failed);
+    char *latin = to_latin1(text, &failed);
     png_text chunk = {.compression = latin ? PNG_TEXT_COMPRESSION_NONE : PNG_ITXT_COMPRESSION_NONE,
-                      .key = (png_charp)text->key,
-                      .text = latin ? latin : (png_charp)text->value};
+                      .key = (png_charp) "parameters",
+                      .text = latin ? latin : (png_charp)text};
     if (latin) chunk.text_length = strlen(latin);
-    else chunk.itxt_length = strlen(text->value);
+    else chunk.itxt_length = strlen(text);
     if (!failed) png_set_text(png, info, &chunk, 1); /* copies */
     free(latin);
     if (failed) {
-        dc_fail_memory(w->e, w->name, strlen(text->value));
+        dc_fail_memory(w->e, w->name, strlen(text));
         w->failed = true;
         longjmp(w->jump, 1);
     }
 }
 
-static void write_picture(png_work *w, png_structp png, png_infop info, const dc_image *m, const dc_png_text *text, int n_text)
+static void write_picture(png_work *w, png_structp png, png_infop info, const dc_image *m, const char *text)
 {
     int type = m->channels == 1 ? PNG_COLOR_TYPE_GRAY : m->channels == 3 ? PNG_COLOR_TYPE_RGB : PNG_COLOR_TYPE_RGBA;
     png_set_write_fn(png, w, on_write, on_flush);
     png_set_compression_level(png, 6);
     png_set_IHDR(png, info, (png_uint_32)m->width, (png_uint_32)m->height, 8, type, PNG_INTERLACE_NONE, PNG_COMPRESSION_TYPE_DEFAULT,
                  PNG_FILTER_TYPE_DEFAULT);
-    for (int i = 0; i < n_text; i++) write_text(w, png, info, &text[i]);
+    if (text) write_text(w, png, info, text);
     png_write_info(png, info);
     for (int y = 0; y < m->height; y++) png_write_row(png, m->pixels + (size_t)y * (size_t)m->width * (size_t)m->channels);
     png_write_end(png, info);
 }
 
-dc_status dc_png_write(const char *path, const dc_image *m, const dc_png_text *text, int n_text, bool exclusive, bool *exists, dc_error *e)
+dc_status dc_png_encode(dc_out *to, const char *name, const dc_image *m, const char *text, dc_error *e)
 {
     dc_error own = {0};
-    png_work w = {.name = path, .e = e ? e : &own};
+    png_work w = {.name = name, .out = to, .e = e ? e : &own};
     png_structp png = png_create_write_struct(PNG_LIBPNG_VER_STRING, &w, on_error, on_warning);
     png_infop info = png ? png_create_info_struct(png) : NULL;
-    dc_status s = info ? DC_OK : dc_fail_memory(e, path, sizeof w);
-    if (!s) s = dc_out_open(&w.out, path, exclusive, exists, w.e);
-    if (!s && !setjmp(w.jump)) write_picture(&w, png, info, m, text, n_text);
+    dc_status s = info ? DC_OK : dc_fail_memory(e, name, sizeof w);
+    if (!s && !setjmp(w.jump)) write_picture(&w, png, info, m, text);
     png_destroy_write_struct(&png, info ? &info : NULL);
-    if (w.failed) s = w.e->code;
-    if (s) {
-        dc_out_abandon(w.out);
-        return s;
-    }
-    s = dc_out_commit(w.out, w.e);
-    if (exists && exclusive && s == DC_NO_CREATE && dc_is_file(path)) *exists = true; /* somebody took the name meanwhile */
-    return s;
+    return w.failed ? w.e->code : s;
 }

@@ -1,7 +1,5 @@
 /* read.c - picture files: which format, orientation, channels. */
 #include "base/checked.h"
-#include "base/file.h"
-#include "base/text.h"
 #include "image/codec.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,31 +21,7 @@ void dc_image_free(dc_image *m)
     *m = (dc_image){0};
 }
 
-/* ---- EXIF ------------------------------------------------------------------------------------------------------- */
-
-static uint32_t get(const uint8_t *p, int n, bool big)
-{
-    uint32_t v = 0;
-    for (int i = 0; i < n; i++) v = v << 8 | p[big ? i : n - 1 - i];
-    return v;
-}
-
-int dc_exif_orientation(const uint8_t *tiff, size_t n)
-{
-    if (n >= 6 && !memcmp(tiff, "Exif\0\0", 6)) tiff += 6, n -= 6;
-    if (n < 14 || (memcmp(tiff, "II*\0", 4) && memcmp(tiff, "MM\0*", 4))) return 1;
-    bool big = tiff[0] == 'M';
-    uint64_t at = get(tiff + 4, 4, big);
-    if (!dc_in_range(at, 2, n)) return 1;
-    uint32_t entries = get(tiff + at, 2, big);
-    for (uint32_t i = 0; i < entries && dc_in_range(at + 2 + 12ull * i, 12, n); i++) {
-        const uint8_t *entry = tiff + at + 2 + 12 * i;
-        if (get(entry, 2, big) != 0x112 || get(entry + 2, 2, big) != 3) continue;
-        uint32_t v = get(entry + 8, 2, big);
-        return v >= 1 && v <= 8 ? (int)v : 1;
-    }
-    return 1;
-}
+/* ---- upright -------------------------------------------------------------------------------------------------------- */
 
 /* Where pixel (x, y) of the upright picture lies in the stored one. */
 static size_t source_of(int orientation, int x, int y, int stored_w, int stored_h)
@@ -109,8 +83,8 @@ static const char *other_format(const uint8_t *b, size_t n)
         size_t at;
         const char *magic, *name;
     } known[] = {
-        {8, "WEBP", "WebP"},     {0, "GIF8", "GIF"},      {0, "BM", "BMP"}, {0, "II*", "TIFF"}, {0, "MM", "TIFF"},
-        {4, "ftypheic", "HEIC"}, {4, "ftypavif", "AVIF"}, {0, "P6", "PPM"}, {0, "P5", "PGM"},
+        {0, "GIF8", "GIF"},      {0, "BM", "BMP"},        {0, "II*", "TIFF"}, {0, "MM", "TIFF"},
+        {4, "ftypheic", "HEIC"}, {4, "ftypavif", "AVIF"}, {0, "P6", "PPM"},   {0, "P5", "PGM"},
     };
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (n >= known[i].at + strlen(known[i].magic) && !memcmp(b + known[i].at, known[i].magic, strlen(known[i].magic))) return known[i].name;
@@ -120,13 +94,16 @@ static const char *other_format(const uint8_t *b, size_t n)
 dc_status dc_image_read_memory(dc_image *out, const char *name, const uint8_t *bytes, size_t n, int want, dc_error *e)
 {
     int orientation = 1;
-    dc_status s;
+    dc_status s = DC_OK;
+    const char *other;
     *out = (dc_image){0};
-    if (n >= 8 && !memcmp(bytes, "\x89PNG\r\n\x1a\n", 8)) s = dc_png_decode(out, name, bytes, n, &orientation, e);
-    else if (n >= 3 && !memcmp(bytes, "\xff\xd8\xff", 3)) s = dc_jpeg_decode(out, name, bytes, n, &orientation, e);
-    else {
-        const char *other = other_format(bytes, n);
-        s = dc_fail(e, DC_DATA, "%s: picture: found %s, expected PNG or JPEG", name, other ? other : n ? "an unknown format" : "an empty file");
+    switch (dc_image_kind(bytes, n)) {
+    case DC_IMAGE_PNG: s = dc_png_decode(out, name, bytes, n, &orientation, e); break;
+    case DC_IMAGE_JPEG: s = dc_jpeg_decode(out, name, bytes, n, &orientation, e); break;
+    case DC_IMAGE_WEBP: s = dc_webp_decode(out, name, bytes, n, &orientation, e); break;
+    case DC_IMAGE_UNKNOWN:
+        other = other_format(bytes, n);
+        s = dc_fail(e, DC_DATA, "%s: picture: found %s, expected PNG, JPEG or WebP", name, other ? other : n ? "an unknown format" : "an empty file");
     }
     if (!s) s = turn_upright(out, orientation, name, e);
     if (!s) s = convert(out, want, name, e);

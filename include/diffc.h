@@ -99,13 +99,19 @@ typedef struct diffc_image {
     uint8_t *pixels;
 } diffc_image;
 
-/* PNG or JPEG (EXIF orientation applied), "-" is stdin; converted to RGB, or to gray with `gray`. Free with diffc_image_free. */
+/* PNG, JPEG or WebP (EXIF orientation applied), "-" is stdin; converted to RGB, or to gray with `gray`. Free with diffc_image_free. */
 DIFFC_API diffc_status diffc_image_read(diffc_image *out, const char *path, bool gray, diffc_error *error);
 DIFFC_API void diffc_image_free(diffc_image *image);
-/* Written under a temporary name and renamed when complete; "-" is stdout. parameters: the "parameters" text chunk (NULL:
- * none). exclusive: a file that exists already is left alone: NO_CREATE, and *exists (may be NULL) is set. */
-DIFFC_API diffc_status diffc_png_write(const char *path, const diffc_image *image, const char *parameters, bool exclusive, bool *exists,
-                                       diffc_error *error);
+/* How JPEG and WebP are packed. */
+typedef struct diffc_image_style {
+    int quality;   /* 1..100; 0: 90. JPEG keeps the colours at full size from 90 on */
+    bool lossless; /* WebP without loss */
+} diffc_image_style;
+/* JPEG for names in .jpg and .jpeg, WebP for .webp, else PNG. Written under a temporary name and renamed when complete; "-" is stdout.
+ * parameters: A1111's text, put where A1111 puts it (NULL: none); a JPEG has room for 32,739 characters. style: NULL is the default. exclusive: a
+ * file that exists already is left alone: NO_CREATE, and *exists (may be NULL) is set. */
+DIFFC_API diffc_status diffc_image_write(const char *path, const diffc_image *image, const char *parameters, const diffc_image_style *style,
+                                         bool exclusive, bool *exists, diffc_error *error);
 /* Could this path be written? Asked before long work. Errors: NO_CREATE. */
 DIFFC_API diffc_status diffc_output_check(const char *path, diffc_error *error);
 /* For signal handlers (async-signal-safe): removes temporary files of writes under way. */
@@ -196,6 +202,36 @@ DIFFC_API uint64_t diffc_request_seed(const diffc_request *request, int index);
 /* Errors: USAGE (field, value, what is possible), NO_MEMORY (the plan does not fit: told before the first step), DATA, IO (also: a
  * model file has changed since it was opened), INTERNAL, CANCELLED, and whatever on_image returns. */
 DIFFC_API diffc_status diffc_generate(diffc_model *model, const diffc_request *request, diffc_error *error);
+
+/* ---- a picture made again ----------------------------------------------------------------------------- */
+
+/* What became of one field of a picture's text. */
+typedef enum diffc_fate {
+    DIFFC_HONOURED, /* done as it says (with `reason`: how) */
+    DIFFC_CHANGED,  /* done otherwise: the picture may be another */
+    DIFFC_IGNORED   /* not done */
+} diffc_fate;
+typedef struct diffc_field {
+    const char *name, *value; /* as A1111 names it, whatever program wrote it */
+    diffc_fate fate;
+    const char *reason; /* one line; "" */
+    const char *member; /* of diffc_request, which it set ("steps"; "size": width and height); NULL */
+} diffc_field;
+typedef struct diffc_replay {
+    const char *source; /* "A1111", "diffc", "stable-diffusion.cpp", "ComfyUI": whose text it is */
+    const diffc_field *field;
+    int n_fields; /* 0 before diffc_replay_apply */
+} diffc_replay;
+
+/* Reads how a picture was made: A1111's parameters (PNG text; EXIF of JPEG and WebP), ComfyUI's graph, stable-diffusion.cpp's text; or a file of
+ * text that holds one of them. Errors: NO_INPUT (no such file, or nothing in it), DATA, NO_MEMORY. docs/metadata.md has the rules. */
+DIFFC_API diffc_status diffc_replay_open(diffc_replay **out, const char *path, diffc_error *error);
+DIFFC_API diffc_status diffc_replay_memory(diffc_replay **out, const char *name, const void *bytes, size_t n, diffc_error *error);
+/* Sets in *request (with the model's defaults in it, and a start image when there is one) what the text says, and fills the table of fields. The
+ * request then borrows strings from the replay. model: the one that will run, to compare names and hashes (reads its file); NULL: none is
+ * compared. Errors: NO_MEMORY. */
+DIFFC_API diffc_status diffc_replay_apply(diffc_replay *replay, diffc_model *model, diffc_request *request, diffc_error *error);
+DIFFC_API void diffc_replay_close(diffc_replay *replay); /* NULL is fine */
 
 /* What a request would take, without doing it: bytes of prepared weights and planned buffers by stage, and the peak. */
 typedef struct diffc_plan_stage {

@@ -2,6 +2,7 @@
 #include "base/file.h"
 #include "base/npy.h"
 #include "image/image.h"
+#include "pipeline/infotext.h"
 #include "pipeline/model.h"
 #include "weights/inspect.h"
 #include <stdlib.h>
@@ -76,12 +77,13 @@ void diffc_image_free(diffc_image *m)
     *m = (diffc_image){0};
 }
 
-diffc_status diffc_png_write(const char *path, const diffc_image *m, const char *parameters, bool exclusive, bool *exists, diffc_error *error)
+diffc_status diffc_image_write(const char *path, const diffc_image *m, const char *parameters, const diffc_image_style *style, bool exclusive,
+                               bool *exists, diffc_error *error)
 {
     dc_error e = {0};
     dc_image view = {m->width, m->height, m->channels, m->pixels};
-    dc_png_text text = {"parameters", parameters};
-    dc_png_write(path, &view, &text, parameters ? 1 : 0, exclusive, exists, &e);
+    dc_image_style how = {dc_image_format_of(path), style && style->quality ? style->quality : 90, style && style->lossless};
+    dc_image_write(path, &view, &how, parameters, exclusive, exists, &e);
     return give_error(error, &e);
 }
 
@@ -108,28 +110,44 @@ static dc_status is_picture(bool *yes, const char *path, dc_error *e)
     *yes = false;
     if (dc_is_folder(path)) return DC_OK;
     dc_status s = dc_map_open(&m, path, e);
-    *yes = !s && m.size >= 8 && (!memcmp(m.data, "\x89PNG\r\n\x1a\n", 8) || !memcmp(m.data, "\xff\xd8\xff", 3));
+    *yes = !s && m.size && dc_image_kind(m.data, m.size < 12 ? m.size : 12) != DC_IMAGE_UNKNOWN;
     dc_map_close(&m);
     return s;
 }
 
+/* {"Prompt": .., "Steps": "20", ..}; a note stands in the place of a value that has none. */
+static json_t *fields_of(const infotext *x)
+{
+    json_t *o = json_pack("{s:s?,s:s?}", "Prompt", x->prompt, "Negative prompt", x->negative);
+    for (int i = 0; o && i < x->n; i++) {
+        const info_field *f = &x->field[i];
+        json_object_set_new(o, f->key, f->note && !*f->value ? json_sprintf("(%s)", f->note) : json_string(f->value));
+    }
+    return o;
+}
+
 static dc_status inspect_picture(json_t **out, const char *path, dc_error *e)
 {
-    dc_image m;
-    char *text = NULL;
+    dc_image m = {0};
+    infotext x = {0};
+    char *file = NULL, *text = NULL;
+    size_t n;
     dc_error none = {0};
-    dc_status s = dc_image_read(&m, path, 0, e);
-    if (s) return s;
-    s = dc_png_read_text(path, "parameters", &text, &none); /* a JPEG has none */
-    if (s == DC_NO_MEMORY) {
-        dc_image_free(&m);
-        return dc_fail(e, s, "%s", none.text);
+    dc_status s = dc_read_file(path, DC_IMAGE_FILE, &file, &n, e);
+    if (!s) s = dc_image_read_memory(&m, path, (const uint8_t *)file, n, 0, e);
+    dc_status t = s ? s : picture_recipe(&x, &text, path, file, n, &none);
+    if (!s && t == DC_NO_MEMORY) s = dc_fail(e, t, "%s", none.text);
+    if (!s) {
+        json_t *fields = t ? NULL : fields_of(&x);
+        *out = json_pack("{s:s,s:s,s:i,s:i,s:i,s:s*,s:s*,s:o*}", "path", path, "kind", "picture", "width", m.width, "height", m.height, "channels",
+                         m.channels, "parameters", text, "source", t ? NULL : info_source_name(x.source), "fields", fields);
+        if (!*out || (!t && !fields)) s = dc_fail_memory(e, path, 0);
     }
-    *out = json_pack("{s:s,s:s,s:i,s:i,s:i,s:s?}", "path", path, "kind", "picture", "width", m.width, "height", m.height, "channels", m.channels,
-                     "parameters", text);
+    infotext_free(&x);
     free(text);
+    free(file);
     dc_image_free(&m);
-    return *out ? DC_OK : dc_fail_memory(e, path, 0);
+    return s;
 }
 
 diffc_status diffc_inspect(const char *path, bool hashes, char **json, diffc_error *error)

@@ -31,6 +31,7 @@ struct diffc_model {
     char *folder;     /* diffusers folder: the model itself, or what describes a single file; NULL: none */
     dc_weights *file; /* the single file; NULL: a folder */
     char *name;       /* last part of the path, of a file without its ending: "Model" in the picture's parameters */
+    char *vae_name;   /* the same of what replaces its VAE; NULL: nothing does */
     dc_device *device;
     atomic_int cancel;
     dc_log log;
@@ -94,6 +95,8 @@ dc_status part_there(bool *there, const diffc_model *m, dc_part p, const char *r
 /* Has the model all the parts that it needs, beside those that the options replace? Asked before any is opened. Errors: NO_INPUT. */
 dc_status parts_check(const diffc_model *m, const diffc_options *o, dc_error *e);
 void part_close(model_part *x); /* also after its weights were taken (set to NULL) */
+/* Last part of a path, resolved so that "." has a name too; of a file with its ending or without. The caller frees; NULL: out of memory. */
+char *part_base_name(const char *path, bool ending);
 /* Opens the file or folder that -m names (NULL: the default among the assets), and the folder that describes it (--config; NULL: none). */
 dc_status source_open(diffc_model *m, const char *model, const char *config, dc_error *e);
 
@@ -186,6 +189,12 @@ dc_status resolve_noise(const diffc_request *q, int factor, dc_noise_wish *out, 
 
 /* ---- metadata.c: A1111's "parameters" text of picture i; NULL when memory is out. The caller frees. */
 char *parameters_text(job *j, int i);
+
+/* ---- replay.c */
+struct infotext;
+/* What a picture file (or a text, with a NUL behind its n bytes) says of how it was made, of whatever program. *raw (may be NULL): A1111's text as
+ * it is, for the caller to free; NULL: none. x is for infotext_free even after an error. Errors: NO_INPUT (a picture without), DATA, NO_MEMORY. */
+dc_status picture_recipe(struct infotext *x, char **raw, const char *name, const char *bytes, size_t n, dc_error *e);
 
 /* ---- profile.c: appends a table of r's profile. */
 void profile_table(dc_text *out, const char *name, const dc_run *r);

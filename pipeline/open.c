@@ -284,7 +284,9 @@ static dc_status open_parts(diffc_model *m, const model_index *x, const diffc_op
     dc_status s = open_unet(m, o->unet, &unet, e);
     if (!s) s = open_text(m, m->n_text++, o->text_encoder, e);
     if (!s && has_second_text(m, x, o, unet)) s = open_text(m, m->n_text++, o->text_encoder_2, e);
-    if (!s) s = open_vae(m, o->taesd ? o->taesd : o->vae, unet, e);
+    const char *vae = o->taesd ? o->taesd : o->vae;
+    if (!s) s = open_vae(m, vae, unet, e);
+    if (!s && vae && !(m->vae_name = part_base_name(vae, true))) s = dc_fail_memory(e, "a name", strlen(vae));
     if (!s) s = check_fit(m, e);
     if (!s) s = open_scheduler(m, o->prediction, unet, e);
     json_decref(unet);
@@ -349,5 +351,6 @@ void model_close(diffc_model *m)
     free(m->path);
     free(m->folder);
     free(m->name);
+    free(m->vae_name);
     free(m);
 }

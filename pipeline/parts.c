@@ -18,12 +18,11 @@ static const char *part_option(dc_part p)
 
 /* ---- the model's own file or folder ----------------------------------------------------------------------------- */
 
-/* Last part of the path, resolved so that "." has a name too; of a file without its ending. */
-static char *base_name(const char *path)
+char *part_base_name(const char *path, bool ending)
 {
     char *full = realpath(path, NULL);
     const char *slash = full ? strrchr(full, '/') : NULL;
-    char *name = dc_strdup(slash && slash[1] ? slash + 1 : path), *dot = name && !dc_is_folder(path) ? strrchr(name, '.') : NULL;
+    char *name = dc_strdup(slash && slash[1] ? slash + 1 : path), *dot = name && !ending && !dc_is_folder(path) ? strrchr(name, '.') : NULL;
     if (dot && dot > name) *dot = 0;
     free(full);
     return name;
@@ -82,7 +81,7 @@ dc_status source_open(diffc_model *m, const char *model, const char *config, dc_
     } else if (!(m->folder = dc_strdup(m->path))) {
         s = dc_fail_memory(e, "a path", n);
     }
-    if (!s && !(m->name = base_name(m->path))) s = dc_fail_memory(e, "a name", 0);
+    if (!s && !(m->name = part_base_name(m->path, false))) s = dc_fail_memory(e, "a name", 0);
     return s;
 }
 

@@ -73,15 +73,6 @@ static int hex4(const char *at, const char *end)
     return v;
 }
 
-static char *put_utf8(char *to, uint32_t c)
-{
-    static const unsigned char lead[] = {0, 0, 0xc0, 0xe0, 0xf0};
-    int n = c < 0x80 ? 1 : c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
-    *to++ = (char)(lead[n] | c >> 6 * (n - 1));
-    for (int i = n - 2; i >= 0; i--) *to++ = (char)(0x80 | (c >> 6 * i & 63));
-    return to;
-}
-
 /* XXXX behind \u, surrogate pairs joined; 0 when malformed, a lone surrogate or NUL. */
 static uint32_t take_hex(dc_pull *p)
 {
@@ -110,7 +101,7 @@ static dc_status take_escape(dc_pull *p, char **to, const char *what)
     p->at++;
     uint32_t c = take_hex(p);
     if (!c) return dc_pull_bad(p, what, "four hex digits of a character that is not NUL");
-    *to = put_utf8(*to, c);
+    *to = dc_utf8_encode(*to, c);
     return DC_OK;
 }
 

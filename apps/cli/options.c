@@ -23,8 +23,10 @@ static const option table[] = {
     {"prompt", 'p', TEXT, AT(prompt), NONE, REQUEST, "TEXT", "the prompt (or as the first argument); - reads it from stdin"},
     {"prompt-file", 0, TEXT, AT(prompt_file), NONE, CMD_TXT2IMG, "FILE",
      "a prompt a line, - is stdin; a line that begins with - has options: -p \"a red apple\" -s 3 --steps 8"},
+    {"from", 0, TEXT, AT(from), NONE, CMD_TXT2IMG, "FILE",
+     "make a picture again: what a picture of diffc, A1111, ComfyUI or sd.cpp (or a text of parameters) says; other options win over it"},
     {"negative-prompt|negative|neg-prompt", 'n', TEXT, AT(negative), NONE, REQUEST, "TEXT", "what the picture should not show"},
-    {"init-img|image|init-image", 'i', TEXT, AT(image), NONE, REQUEST, "FILE", "start image (PNG or JPEG): img2img"},
+    {"init-img|image|init-image", 'i', TEXT, AT(image), NONE, REQUEST, "FILE", "start image (PNG, JPEG, WebP): img2img"},
     {"mask", 0, TEXT, AT(mask), NONE, REQUEST, "FILE", "with an inpaint model and -i: white is painted anew"},
     {"strength|denoising-strength", 0, REAL, AT(strength), AT(has_strength), REQUEST, "S",
      "with -i: share of the steps that is run, over 0 to 1 (default 0.75)"},
@@ -74,8 +76,11 @@ static const option table[] = {
     {"shape", 0, TEXT, AT(shape), NONE, CMD_NOISE, "A,B,..", "shape of the array, e.g. 1,4,64,64"},
     {"prediction", 0, TEXT, AT(prediction), NONE, PARTS_COMMANDS | CMD_SCHEDULE, "epsilon|v|sample", "what the UNet predicts (default: the model's)"},
     {"output|out", 'o', TEXT, AT(output), NONE, REQUEST | CMD_NOISE | CMD_BENCH | CMD_CONVERT, "FILE",
-     "where to; - is stdout. Pictures: %04d is the next free number; {seed}, {prompt}, {model}, {sampler}, {steps}, {cfg}, {width}, {height}, "
+     "where to; - is stdout. Pictures: .png, .jpg or .webp; %04d is the next free number; {seed}, {prompt}, {model}, {sampler}, {steps}, {cfg}, "
+     "{width}, {height}, "
      "{date}, {time} (default diffc-%04d.png). bench: what came out, .npy"},
+    {"quality", 0, INT, AT(quality), NONE, REQUEST, "N", "of JPEG and WebP, 1 to 100 (default 90)"},
+    {"lossless", 0, FLAG, AT(lossless), NONE, REQUEST, NULL, "WebP without loss"},
     {"json", 0, FLAG, AT(json), NONE, CMD_TXT2IMG | CMD_INSPECT | CMD_SCHEDULE | CMD_BENCH | CMD_VERSION | CMD_TOKENIZE | CMD_NOISE | CMD_CONVERT,
      NULL, "results (and errors) as JSON"},
     {"progress", 0, TEXT, AT(progress), NONE, PARTS_COMMANDS & ~CMD_BENCH, "auto|bar|json|none",
@@ -86,6 +91,7 @@ static const option table[] = {
     {"help", 'h', FLAG, AT(help), NONE, ~0u, NULL, "this text"},
 };
 enum { OPTIONS = sizeof table / sizeof *table };
+_Static_assert((int)OPTIONS <= (int)MOST_OPTIONS, "room in settings.given");
 
 /* Does the option carry this long name (length n)? */
 static bool named(const option *o, const char *name, size_t n)
@@ -171,6 +177,7 @@ static int store(settings *s, const option *o, const char *text)
         else *(int64_t *)at = (int64_t)strtoull(text, &end, 10);
         if (end == text || *end || errno || (negative && *(int64_t *)at != -1))
             return bad_value(s, o, text, "a whole number from 0 to 2^64-1, or -1 for a random one");
+        s->given[o - table] |= s->bad == DIFFC_USAGE;
         if (negative) return 0; /* random: as if not given */
         break;
     }
@@ -184,7 +191,14 @@ static int store(settings *s, const option *o, const char *text)
         break;
     }
     if (o->has != NONE) *(bool *)((char *)s + o->has) = true;
+    s->given[o - table] |= s->bad == DIFFC_USAGE;
     return 0;
+}
+
+bool options_given(const settings *s, const char *name)
+{
+    const option *o = find_long(name, strlen(name), CMD_TXT2IMG);
+    return o && s->given[o - table];
 }
 
 /* What of the table belongs to `bit`, as "--name" (dashes) or "name", near `word`; into near. */

@@ -34,6 +34,7 @@ typedef struct option {
     const char *help;
 } option;
 const option *options_table(int *n);
+enum { MOST_OPTIONS = 128 };
 
 struct settings;
 typedef struct command {
@@ -53,14 +54,16 @@ typedef struct settings {
     const char *word[16]; /* positional arguments */
     int n_words;
     const char *model, *config, *unet, *text_encoder, *text_encoder_2, *vae, *taesd, *prompt, *negative, *image, *mask, *sampler, *schedule, *rng,
-        *device, *cpu, *precision, *output, *save_latent, *trace, *sigmas, *tokenizer, *shape, *prediction, *prompt_file, *progress;
+        *device, *cpu, *precision, *output, *save_latent, *trace, *sigmas, *tokenizer, *shape, *prediction, *prompt_file, *progress, *from;
     char *defaults; /* text of the file of defaults, which values point into (owned) */
-    int width, height, steps, count, batch, clip_skip, threads;
+    int width, height, steps, count, batch, clip_skip, threads, quality;
     double guidance, rescale, strength, eta, seconds;
     int64_t seed;
     uint64_t max_memory;
     bool has_steps, has_guidance, has_seed, has_strength;
-    bool vae_tiling, exact, dry_run, profile, plan, hash, json, quiet, verbose, help, no_defaults;
+    bool given[MOST_OPTIONS]; /* by place in the table: on the command line or in a line of prompts, not in the file of defaults */
+    diffc_replay *replay;     /* of --from; NULL */
+    bool lossless, vae_tiling, exact, dry_run, profile, plan, hash, json, quiet, verbose, help, no_defaults;
 } settings;
 
 /* Fills *s from the file of defaults and argv (argv[1] is the command). Returns 0, or an exit code after telling what is wrong. Free with
@@ -72,6 +75,8 @@ void options_free(settings *s);
 int options_parse_line(settings *s, const char *where, int n, char **words);
 /* One "name = value" of the file of defaults (config.c), for what s->command has; `where` as above. The value must live as long as *s. */
 int options_default(settings *s, const char *where, const char *name, const char *value);
+/* Was txt2img's option of that name given on the command line (or in a line of prompts)? */
+bool options_given(const settings *s, const char *name);
 void options_help(const command *c);
 /* "123", "4k", "2.5G" -> bytes; false when it is something else. */
 bool parse_bytes(const char *text, uint64_t *out);

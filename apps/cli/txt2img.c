@@ -3,11 +3,13 @@
 #include "apps/cli/defaults.h"
 #include "apps/cli/names.h"
 #include "apps/cli/prompts.h"
+#include "apps/cli/replay.h"
 #include "apps/cli/report.h"
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/random.h>
 #include <time.h>
 #include <unistd.h>
@@ -25,7 +27,7 @@ typedef struct output {
     bool fixed;   /* the name has no number: replaced, not counted */
     bool several; /* a file of prompts */
     progress line;
-    json_t *images;
+    json_t *images, *replay; /* replay: the table of --from; NULL */
     double began;
 } output;
 
@@ -48,10 +50,11 @@ static diffc_status write_picture(output *o, const diffc_result *r, char **path,
 {
     for (;;) {
         bool exists = false;
+        const diffc_image_style style = {o->s->quality, o->s->lossless};
         *path = name_make(o->pattern, o->fixed ? -1 : o->next, r);
         if (!*path) return DIFFC_NO_MEMORY;
         diffc_error inner = {0};
-        diffc_status s = diffc_png_write(*path, r->image, r->parameters, !o->fixed, &exists, &inner);
+        diffc_status s = diffc_image_write(*path, r->image, r->parameters, &style, !o->fixed, &exists, &inner);
         if (!o->fixed) o->next++;
         if (s == DIFFC_OK || o->fixed || !exists) {
             if (s) *error = inner;
@@ -117,38 +120,50 @@ static uint64_t random_seed(void)
     return v; /* 32 bits, as other programs take them */
 }
 
-/* The options over the model's own defaults. Pictures read here belong to the caller. */
-static int fill_request(diffc_request *q, const diffc_model *m, const settings *s, diffc_image *image, diffc_image *mask)
+static int take_pictures(diffc_request *q, const settings *s, diffc_image *image, diffc_image *mask)
 {
     diffc_error e = {0};
-    diffc_request_defaults(m, q);
-    q->prompt = s->prompt ? s->prompt : s->n_words ? s->word[0] : NULL;
-    q->negative = s->negative;
-    if (!q->prompt)
-        return report(DIFFC_USAGE, "Example: diffc txt2img \"a red apple\"", "prompt: found none, expected one as the first argument or with -p");
-    if (s->n_words > (s->prompt ? 0 : 1))
-        return report(DIFFC_USAGE, "Put a prompt of several words in quotes.", "arguments: found \"%s\", expected one prompt",
-                      s->word[s->prompt ? 0 : 1]);
-    q->width = s->width, q->height = s->height;
-    if (s->has_steps) q->steps = s->steps;
-    if (s->has_guidance) q->guidance = s->guidance;
-    if (s->has_strength) q->strength = s->strength;
-    if (s->sampler) q->sampler = s->sampler;
-    if (s->schedule) q->schedule = s->schedule;
-    if (s->rng) q->rng = s->rng;
-    q->guidance_rescale = s->rescale;
-    q->eta = s->eta;
-    q->seed = s->has_seed ? (uint64_t)s->seed : random_seed();
-    q->count = s->count;
-    q->batch = s->batch;
-    q->clip_skip = s->clip_skip;
-    q->vae_tiling = s->vae_tiling;
-    q->trace = s->trace;
-    q->profile = s->profile;
     if (s->image && diffc_image_read(image, s->image, false, &e)) return report_error(&e);
     if (s->mask && diffc_image_read(mask, s->mask, true, &e)) return report_error(&e);
     if (s->image) q->image = image;
     if (s->mask) q->mask = mask;
+    return 0;
+}
+
+/* The options over the picture of --from, that over the model's own defaults. Pictures read here belong to the caller. */
+static int fill_request(diffc_request *q, diffc_model *m, const settings *s, diffc_image *image, diffc_image *mask)
+{
+    diffc_error e = {0};
+    diffc_request_defaults(m, q);
+    int code = take_pictures(q, s, image, mask);
+    if (code) return code;
+    uint64_t chance = q->seed = random_seed();
+    if (s->replay && diffc_replay_apply(s->replay, m, q, &e)) return report_error(&e);
+    const char *prompt = s->prompt && replay_lets(s, "prompt") ? s->prompt : s->n_words ? s->word[0] : q->prompt;
+    if (!prompt)
+        return report(DIFFC_USAGE, "Example: diffc txt2img \"a red apple\"", "prompt: found none, expected one as the first argument or with -p");
+    if (s->n_words > (s->prompt ? 0 : 1))
+        return report(DIFFC_USAGE, "Put a prompt of several words in quotes.", "arguments: found \"%s\", expected one prompt",
+                      s->word[s->prompt ? 0 : 1]);
+    q->prompt = prompt;
+    if (replay_lets(s, "negative-prompt")) q->negative = s->negative;
+    if (s->width && (replay_lets(s, "size") || replay_lets(s, "width"))) q->width = s->width;
+    if (s->height && (replay_lets(s, "size") || replay_lets(s, "height"))) q->height = s->height;
+    if (s->has_steps && replay_lets(s, "steps")) q->steps = s->steps;
+    if (s->has_guidance && replay_lets(s, "cfg-scale")) q->guidance = s->guidance;
+    if (s->has_strength && replay_lets(s, "strength")) q->strength = s->strength;
+    if (s->sampler && replay_lets(s, "sampler")) q->sampler = s->sampler;
+    if (s->schedule && replay_lets(s, "scheduler")) q->schedule = s->schedule;
+    if (s->rng && replay_lets(s, "rng")) q->rng = s->rng;
+    if (replay_lets(s, "guidance-rescale")) q->guidance_rescale = s->rescale;
+    if (replay_lets(s, "eta")) q->eta = s->eta;
+    if (replay_lets(s, "seed")) q->seed = s->has_seed ? (uint64_t)s->seed : chance;
+    if (replay_lets(s, "batch-count")) q->count = s->count;
+    if (replay_lets(s, "batch-size")) q->batch = s->batch;
+    if (replay_lets(s, "clip-skip")) q->clip_skip = s->clip_skip;
+    if (replay_lets(s, "vae-tiling")) q->vae_tiling = s->vae_tiling;
+    q->trace = s->trace;
+    q->profile = s->profile;
     return 0;
 }
 
@@ -200,6 +215,18 @@ static int dry_run(diffc_model *m, const diffc_request *q, bool json)
 
 /* ---- the command -------------------------------------------------------------------------------------------------- */
 
+/* A JPEG's text has room for 32,739 characters, of which the settings take some hundred: told before the work, not after it. */
+static int check_room(const char *pattern, const diffc_request *q)
+{
+    const char *dot = strrchr(pattern, '.'), *texts[] = {q->prompt, q->negative};
+    size_t n = 0, most = 31000;
+    if (!dot || (strcasecmp(dot, ".jpg") && strcasecmp(dot, ".jpeg"))) return 0;
+    for (int i = 0; i < 2; i++)
+        for (const char *p = texts[i]; p && *p; p++) n += ((*p & 0xc0) != 0x80) + ((*p & 0xf8) == 0xf0); /* UTF-16 */
+    return n > most ? report(DIFFC_USAGE, "PNG and WebP have more room.", "prompt: found %zu characters, expected at most %zu for a JPEG", n, most)
+                    : 0;
+}
+
 /* Missing folders and the like are told before any work; not where the folder's own name has a mark. */
 static int check_output(const char *pattern, const diffc_request *q)
 {
@@ -213,16 +240,16 @@ static int check_output(const char *pattern, const diffc_request *q)
 }
 
 /* Where this picture goes: its own -o, or the whole run's. */
-static int choose_names(output *o, const settings *s)
+static int choose_names(output *o, const settings *s, int count)
 {
     const char *name = s->output ? s->output : DEFAULT_OUTPUT;
-    bool own = o->several && o->name && strcmp(name, o->name) != 0, several = (o->several && !own) || s->count > 1;
+    bool own = o->several && o->name && strcmp(name, o->name) != 0, several = (o->several && !own) || count > 1;
     char *pattern = name_pattern(name, several, !o->several || own);
     if (pattern && (!o->pattern || strcmp(pattern, o->pattern) != 0)) o->next = 1;
     free(o->pattern);
     free(o->latent_pattern);
     o->pattern = pattern;
-    o->latent_pattern = s->save_latent ? name_pattern(s->save_latent, o->several || s->count > 1, !o->several) : NULL;
+    o->latent_pattern = s->save_latent ? name_pattern(s->save_latent, o->several || count > 1, !o->several) : NULL;
     if (!o->pattern || (s->save_latent && !o->latent_pattern)) return report(DIFFC_NO_MEMORY, "", "out of memory");
     o->fixed = !name_has_number(o->pattern);
     return 0;
@@ -231,8 +258,9 @@ static int choose_names(output *o, const settings *s)
 static int generate(diffc_model *m, diffc_request *q, output *o)
 {
     diffc_error e = {0};
-    int code = choose_names(o, o->s);
+    int code = choose_names(o, o->s, q->count);
     if (!code) code = check_output(o->pattern, q);
+    if (!code) code = check_room(o->pattern, q);
     if (!code && o->latent_pattern) code = check_output(o->latent_pattern, q);
     if (code) return code;
     q->on_progress = on_progress;
@@ -257,9 +285,13 @@ static int run_prompt(diffc_model *m, const settings *s, output *o)
     double *sigmas = NULL;
     o->s = s;
     int code = fill_request(&q, m, s, &image, &mask);
-    if (!code && s->sigmas) {
+    if (!code && s->sigmas && replay_lets(s, "sigmas")) {
         code = parse_sigmas(s->sigmas, &sigmas, &q.n_sigmas);
         q.sigmas = sigmas;
+    }
+    if (!code && !o->replay && (o->replay = replay_fields(s))) {
+        progress_event(&o->line, "replay", json_pack("{s:s,s:O}", "source", s->replay->source, "fields", o->replay));
+        if (!s->json && !s->quiet && o->line.kind != PROGRESS_JSON) replay_print(s);
     }
     if (!code) code = s->dry_run ? dry_run(m, &q, s->json) : generate(m, &q, o);
     diffc_image_free(&image);
@@ -285,8 +317,8 @@ static int run_lines(diffc_model *m, const settings *s, output *o)
 
 static void print_result(const output *o, const diffc_model *m, double seconds)
 {
-    json_t *r = json_pack("{s:s,s:s,s:s,s:f,s:O}", "version", diffc_version(), "model", diffc_model_summary(m), "device", diffc_device_summary(m),
-                          "seconds", seconds, "images", o->images);
+    json_t *r = json_pack("{s:s,s:s,s:s,s:f,s:O,s:O*}", "version", diffc_version(), "model", diffc_model_summary(m), "device",
+                          diffc_device_summary(m), "seconds", seconds, "images", o->images, "replay", o->replay);
     FILE *to = !strcmp(o->pattern, "-") ? stderr : stdout;
     json_dumpf(r, to, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
     fputc('\n', to);
@@ -307,6 +339,7 @@ int run_txt2img(const settings *given)
         for (size_t n = text ? strlen(text) : 0; n && (text[n - 1] == '\n' || text[n - 1] == '\r');) text[--n] = 0;
         s.prompt = text;
     }
+    if (!code) code = replay_read(&s);
     if (!code) code = open_model(&m, &s);
     if (!code && s.verbose) fprintf(stderr, "%s\n%s\n", diffc_model_summary(m), diffc_device_summary(m));
     if (!code) code = o.several ? run_lines(m, &s, &o) : run_prompt(m, &s, &o);
@@ -315,6 +348,8 @@ int run_txt2img(const settings *given)
     signals_model(NULL);
     diffc_close(m);
     json_decref(o.images);
+    json_decref(o.replay);
+    diffc_replay_close(s.replay);
     free(o.pattern);
     free(o.latent_pattern);
     free(text);

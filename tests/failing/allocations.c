@@ -96,7 +96,7 @@ static diffc_status write_picture(void *user, const diffc_result *r, diffc_error
 {
     (void)user;
     for (int i = 0; i < r->image->width * r->image->height * 3; i++) picture = picture * 31 + r->image->pixels[i];
-    return diffc_png_write(inside("out/picture.png"), r->image, r->parameters, false, NULL, e);
+    return diffc_image_write(inside("out/picture.png"), r->image, r->parameters, NULL, false, NULL, e);
 }
 
 static diffc_status generate(const diffc_request *more, diffc_error *e)
@@ -162,6 +162,8 @@ static diffc_status inspect_index(diffc_error *e) { return inspect(inside("index
 static diffc_status inspect_npy(diffc_error *e) { return inspect(GOLDEN "base/f4_c.npy", e); }
 static diffc_status inspect_picture(diffc_error *e) { return inspect(TEST_DATA "/malformed/seeds/text.png", e); }
 
+static diffc_status inspect_webp(diffc_error *e) { return inspect(GOLDEN "image/text/sdcpp.webp", e); }
+
 static diffc_status read_picture(const char *name, bool gray, diffc_error *e)
 {
     char path[512];
@@ -174,6 +176,8 @@ static diffc_status read_picture(const char *name, bool gray, diffc_error *e)
 static diffc_status read_png(diffc_error *e) { return read_picture("exif_orientation6.png", true, e); }
 static diffc_status read_jpeg(diffc_error *e) { return read_picture("exif_orientation6.jpg", true, e); }
 static diffc_status read_cmyk(diffc_error *e) { return read_picture("cmyk.jpg", false, e); }
+
+static diffc_status read_webp(diffc_error *e) { return read_picture("../text/turned.webp", true, e); }
 
 static diffc_status resize(diffc_error *e)
 {
@@ -195,8 +199,16 @@ static diffc_status resize(diffc_error *e)
 static diffc_status write_png(diffc_error *e)
 {
     uint8_t pixels[3] = {1, 2, 3};
-    return diffc_png_write(inside("out/p.png"), &(diffc_image){1, 1, 3, pixels}, "\xe7\x8c\xab", true, NULL, e);
+    return diffc_image_write(inside("out/p.png"), &(diffc_image){1, 1, 3, pixels}, "\xe7\x8c\xab", NULL, true, NULL, e);
 }
+
+static diffc_status write_other(const char *name, diffc_error *e)
+{
+    uint8_t pixels[3] = {1, 2, 3};
+    return diffc_image_write(inside(name), &(diffc_image){1, 1, 1, pixels}, "\xe7\x8c\xab", NULL, true, NULL, e);
+}
+static diffc_status write_jpeg(diffc_error *e) { return write_other("out/p.jpg", e); }
+static diffc_status write_webp(diffc_error *e) { return write_other("out/p.webp", e); }
 
 static diffc_status write_npy(diffc_error *e) { return diffc_npy_write(inside("out/a.npy"), (float[]){1, 2}, 1, (int64_t[]){2}, e); }
 
@@ -267,8 +279,12 @@ static const work works[] = {
     {"read-png", read_png, 200, false},
     {"read-jpeg", read_jpeg, 200, false},
     {"read-cmyk", read_cmyk, 200, false},
+    {"read-webp", read_webp, 200, false},
+    {"inspect-webp", inspect_webp, 200, false},
     {"resize", resize, 500, false},
     {"write-png", write_png, 200, false},
+    {"write-jpeg", write_jpeg, 200, false},
+    {"write-webp", write_webp, 200, false},
     {"write-npy", write_npy, 200, false},
     {"tokenize-folder", tokenize_folder, 100, false},
     {"tokenize-packed", tokenize_packed, 200, false},

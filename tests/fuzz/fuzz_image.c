@@ -30,7 +30,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     }
     char *text = NULL;
     dc_error e = {0};
-    if (dc_png_find_text("fuzz", data, n, "parameters", &text, &e) != DC_OK && text) abort();
+    if (dc_image_find_text("fuzz", data, n, "parameters", &text, &e) != DC_OK && text) abort();
     free(text);
     return 0;
 }

@@ -1,11 +1,12 @@
 /* Pictures against Pillow: decoding, orientation, resizing to the byte; PNG written and read again. Golden: tests/gen/image.py,
- * image_resize.py. */
+ * image_resize.py, picture_text.py. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
 
+#include "base/file.h"
 #include "base/json.h"
 #include "base/npy.h"
 #include "image/image.h"
@@ -149,25 +150,26 @@ static void tricky_files_read_as_pillow_reads_them(void **state)
     json_decref(all);
 }
 
+static const dc_image_style png = {.format = DC_IMAGE_PNG};
+
 static void png_round_trip(const char *parameters)
 {
     dc_error e = {0};
     uint8_t pixels[3 * 5 * 7];
     dc_image m = {5, 7, 3, pixels}, back;
-    dc_png_text chunk = {"parameters", parameters};
     char path[] = "/tmp/diffc-test-XXXXXX.png", *got = NULL;
     int fd = mkstemps(path, 4);
     close(fd);
     for (size_t i = 0; i < sizeof pixels; i++) pixels[i] = (uint8_t)(i * 37);
-    if (dc_png_write(path, &m, &chunk, 1, false, NULL, &e)) fail_msg("%s", e.text);
+    if (dc_image_write(path, &m, &png, parameters, false, NULL, &e)) fail_msg("%s", e.text);
     if (dc_image_read(&back, path, 0, &e)) fail_msg("%s", e.text);
     assert_int_equal(back.channels, 3);
     assert_memory_equal(back.pixels, pixels, sizeof pixels);
-    if (dc_png_read_text(path, "parameters", &got, &e)) fail_msg("%s", e.text);
+    if (dc_image_read_text(path, "parameters", &got, &e)) fail_msg("%s", e.text);
     assert_non_null(got);
     assert_string_equal(got, parameters);
     bool exists = false;
-    assert_int_equal(dc_png_write(path, &m, NULL, 0, true, &exists, &e), DC_NO_CREATE);
+    assert_int_equal(dc_image_write(path, &m, &png, NULL, true, &exists, &e), DC_NO_CREATE);
     assert_true(exists);
     unlink(path);
     free(got);
@@ -188,20 +190,166 @@ static void compressed_text_is_read(void **state)
     (void)state;
     dc_error e = {0};
     char *got = NULL;
-    if (dc_png_read_text(GOLDEN "text/ztxt.png", "parameters", &got, &e)) fail_msg("%s", e.text);
+    if (dc_image_read_text(GOLDEN "text/ztxt.png", "parameters", &got, &e)) fail_msg("%s", e.text);
     assert_non_null(got);
     assert_int_equal(strlen(got), 40 * 9 + 10);
     assert_memory_equal(got, "a caf\xc3\xa9, a", 9);
     free(got);
-    if (dc_png_read_text(GOLDEN "text/itxt_compressed.png", "parameters", &got, &e)) fail_msg("%s", e.text);
+    if (dc_image_read_text(GOLDEN "text/itxt_compressed.png", "parameters", &got, &e)) fail_msg("%s", e.text);
     assert_string_equal(got, "\xe7\x8c\xab on a mat\nSteps: 20");
     free(got);
-    if (dc_png_read_text(GOLDEN "text/ztxt.png", "prompt", &got, &e)) fail_msg("%s", e.text);
+    if (dc_image_read_text(GOLDEN "text/ztxt.png", "prompt", &got, &e)) fail_msg("%s", e.text);
     assert_null(got);
-    if (dc_png_read_text(GOLDEN "text/long_ztxt.png", "parameters", &got, &e)) fail_msg("%s", e.text);
+    if (dc_image_read_text(GOLDEN "text/long_ztxt.png", "parameters", &got, &e)) fail_msg("%s", e.text);
     assert_null(got); /* five megabytes from five kilobytes */
-    assert_int_equal(dc_png_read_text(GOLDEN "files/baseline420.jpg", "parameters", &got, &e), DC_DATA);
+    if (dc_image_read_text(GOLDEN "files/baseline420.jpg", "parameters", &got, &e)) fail_msg("%s", e.text);
     assert_null(got);
+}
+
+/* "0aff.." of what a test knows the size of. */
+static void unhex(uint8_t *to, const char *hex)
+{
+    for (unsigned v; sscanf(hex, "%2x", &v) == 1; hex += 2) *to++ = (uint8_t)v;
+}
+
+static void check_text(const char *path, const json_t *row, const char *key)
+{
+    dc_error e = {0};
+    char *got = NULL;
+    const char *want = text(row, key);
+    if (dc_image_read_text(path, key, &got, &e)) fail_msg("%s", e.text);
+    if (!want != !got || (want && strcmp(want, got))) fail_msg("%s: %s: found \"%s\", expected \"%s\"", path, key, got, want);
+    free(got);
+}
+
+static void check_ends(const dc_image *m, const json_t *row)
+{
+    uint8_t want[512];
+    size_t k = (size_t)m->width * (size_t)m->channels;
+    assert_int_equal(m->width, json_integer_value(json_array_get(json_object_get(row, "size"), 0)));
+    assert_int_equal(m->height, json_integer_value(json_array_get(json_object_get(row, "size"), 1)));
+    assert_int_equal(m->channels, strlen(text(row, "mode")));
+    unhex(want, text(row, "ends"));
+    assert_memory_equal(m->pixels, want, k);
+    assert_memory_equal(m->pixels + k * (size_t)(m->height - 1), want + k, k);
+}
+
+/* JPEG and WebP as A1111 (Pillow with piexif), ComfyUI and stable-diffusion.cpp write them. */
+static void pictures_of_other_programs_are_read(void **state)
+{
+    (void)state;
+    json_t *all = read_json("text/pictures.json"), *row;
+    size_t i;
+    assert_true(json_array_size(all) > 10);
+    json_array_foreach(all, i, row)
+    {
+        dc_error e = {0};
+        dc_image m;
+        char path[512];
+        if (!text(row, "file")) continue;
+        snprintf(path, sizeof path, GOLDEN "text/%s", text(row, "file"));
+        dc_status s = dc_image_read(&m, path, 0, &e);
+        if (json_object_get(row, "error")) {
+            assert_int_equal(s, DC_DATA);
+            continue;
+        }
+        if (s) fail_msg("%s", e.text);
+        if (text(row, "ends")) check_ends(&m, row);
+        dc_image_free(&m);
+        check_text(path, row, "parameters");
+        check_text(path, row, "prompt");
+        check_text(path, row, "workflow");
+    }
+    json_decref(all);
+}
+
+static char *read_whole(const char *path, size_t *n)
+{
+    dc_error e = {0};
+    char *bytes;
+    if (dc_read_file(path, 1u << 20, &bytes, n, &e)) fail_msg("%s", e.text);
+    return bytes;
+}
+
+/* Written and read again; what is written holds piexif's block byte for byte. */
+static void style_round_trip(dc_image_style style, int channels, const char *parameters, const char *exif_hex, int allowed)
+{
+    dc_error e = {0};
+    uint8_t pixels[24 * 17 * 4], block[1024];
+    dc_image m = {24, 17, channels, pixels}, back;
+    char path[] = "/tmp/diffc-test-XXXXXX", *got = NULL;
+    close(mkstemp(path));
+    for (size_t i = 0; i < 24 * 17; i++) /* gray, so that JPEG's colours lose nothing */
+        for (size_t c = 0; c < (size_t)channels; c++) pixels[i * (size_t)channels + c] = (uint8_t)(c == 3 ? 255 : i / 24 * 12 + i % 24);
+    if (dc_image_write(path, &m, &style, parameters, false, NULL, &e)) fail_msg("%s", e.text);
+    if (dc_image_read(&back, path, 1, &e)) fail_msg("%s", e.text);
+    assert_true(back.width == 24 && back.height == 17);
+    for (size_t i = 0; i < 24 * 17; i++) assert_in_range(abs(back.pixels[i] - pixels[i * (size_t)channels]), 0, allowed);
+    if (dc_image_read_text(path, "parameters", &got, &e)) fail_msg("%s", e.text);
+    if (!parameters) assert_null(got);
+    else assert_string_equal(got, parameters);
+    if (exif_hex) {
+        size_t n, k = strlen(exif_hex) / 2;
+        char *file = read_whole(path, &n);
+        unhex(block, exif_hex);
+        assert_non_null(memmem(file, n, style.format == DC_IMAGE_JPEG ? block : block + 6, style.format == DC_IMAGE_JPEG ? k : k - 6));
+        free(file);
+    }
+    unlink(path);
+    free(got);
+    dc_image_free(&back);
+}
+
+static void jpeg_and_webp_keep_text(void **state)
+{
+    (void)state;
+    const dc_image_style styles[] = {{DC_IMAGE_JPEG, 80, false}, {DC_IMAGE_JPEG, 95, false}, {DC_IMAGE_WEBP, 80, false}, {DC_IMAGE_WEBP, 0, true}};
+    json_t *all = read_json("text/pictures.json"), *last = json_array_get(all, json_array_size(all) - 1);
+    for (size_t i = 0; i < sizeof styles / sizeof *styles; i++)
+        for (int channels = 1; channels <= 4; channels += channels == 1 ? 2 : 1) {
+            int allowed = styles[i].lossless ? 0 : 6;
+            style_round_trip(styles[i], channels, text(last, "text"), text(last, "exif"), allowed);
+            style_round_trip(styles[i], channels, NULL, NULL, allowed);
+            style_round_trip(styles[i], channels, "odd", NULL, allowed);
+        }
+    json_decref(all);
+}
+
+static void names_tell_formats(void **state)
+{
+    (void)state;
+    assert_int_equal(dc_image_format_of("a.JPG"), DC_IMAGE_JPEG);
+    assert_int_equal(dc_image_format_of("a.b/c.jpeg"), DC_IMAGE_JPEG);
+    assert_int_equal(dc_image_format_of("x.WebP"), DC_IMAGE_WEBP);
+    assert_int_equal(dc_image_format_of("x.png"), DC_IMAGE_PNG);
+    assert_int_equal(dc_image_format_of("-"), DC_IMAGE_PNG);
+}
+
+/* A JPEG's segment has 16 bits of length. */
+static void jpeg_has_room_for_so_much_text(void **state)
+{
+    (void)state;
+    uint8_t pixel[3] = {1, 2, 3};
+    dc_image m = {1, 1, 3, pixel};
+    dc_image_style style = {DC_IMAGE_JPEG, 80, false};
+    enum { FITS = DC_JPEG_TEXT / 2 };
+    char path[] = "/tmp/diffc-test-XXXXXX", *got = NULL, *value = malloc(FITS + 2);
+    close(mkstemp(path));
+    memset(value, 'x', FITS + 1);
+    value[FITS + 1] = 0;
+    for (int longer = 0; longer < 2; longer++) {
+        dc_error e = {0};
+        assert_int_equal(dc_image_write(path, &m, &style, value + !longer, false, NULL, &e), longer ? DC_USAGE : DC_OK);
+        if (longer) continue;
+        if (dc_image_read_text(path, "parameters", &got, &e)) fail_msg("%s", e.text);
+        assert_string_equal(got, value + 1);
+        free(got);
+    }
+    style.quality = 101;
+    dc_error e = {0};
+    assert_int_equal(dc_image_write(path, &m, &style, "x", false, NULL, &e), DC_USAGE);
+    unlink(path);
+    free(value);
 }
 
 static void long_text_is_refused(void **state)
@@ -215,9 +363,8 @@ static void long_text_is_refused(void **state)
     memset(value, 'x', (1 << 20) + 1);
     value[(1 << 20) + 1] = 0;
     for (int longer = 0; longer < 2; longer++) {
-        dc_png_text chunk = {"parameters", value + !longer};
-        if (dc_png_write(path, &m, &chunk, 1, false, NULL, &e)) fail_msg("%s", e.text);
-        assert_int_equal(dc_png_read_text(path, "parameters", &got, &e), longer ? DC_DATA : DC_OK);
+        if (dc_image_write(path, &m, &png, value + !longer, false, NULL, &e)) fail_msg("%s", e.text);
+        assert_int_equal(dc_image_read_text(path, "parameters", &got, &e), longer ? DC_DATA : DC_OK);
         assert_int_equal(got != NULL, !longer);
         free(got);
     }
@@ -260,6 +407,10 @@ int main(void)
                                        cmocka_unit_test(wrong_files_are_refused),
                                        cmocka_unit_test(many_sizes_resize_as_pillow_does),
                                        cmocka_unit_test(compressed_text_is_read),
+                                       cmocka_unit_test(pictures_of_other_programs_are_read),
+                                       cmocka_unit_test(jpeg_and_webp_keep_text),
+                                       cmocka_unit_test(jpeg_has_room_for_so_much_text),
+                                       cmocka_unit_test(names_tell_formats),
                                        cmocka_unit_test(long_text_is_refused)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

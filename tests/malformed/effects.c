@@ -134,6 +134,8 @@ int main(void)
                 {"index", "fuzz/corpus/json"},
                 {"png", "golden/image/files"},
                 {"jpeg", "fuzz/corpus/image"},
+                {"webp", "fuzz/corpus/image"},
+                {"picture text", "golden/image/text"},
                 {"png text", "golden/image"},
                 {"npy", "golden/base"},
                 {"unet", "fuzz/corpus/config"},

@@ -5,6 +5,7 @@
 #include "clip/text.h"
 #include "clip/tokenizer.h"
 #include "image/image.h"
+#include "include/diffc.h"
 #include "scheduler/sampler.h"
 #include "unet/unet.h"
 #include "vae/vae.h"
@@ -93,12 +94,24 @@ static dc_status open_picture(const char *path, dc_error *e)
     return s;
 }
 
-static dc_status open_png_text(const char *path, dc_error *e)
+static dc_status open_picture_text(const char *path, dc_error *e)
 {
     char *text;
-    dc_status s = dc_png_read_text(path, "parameters", &text, e);
+    dc_status s = dc_image_read_text(path, "parameters", &text, e);
     free(text);
     return s;
+}
+
+/* How a picture was made, as a request: through the public face, whose error has the same shape. */
+static dc_status open_replay(const char *path, dc_error *e)
+{
+    diffc_error own = {0};
+    diffc_replay *r = NULL;
+    diffc_request q = {.steps = 1};
+    diffc_status s = diffc_replay_open(&r, path, &own);
+    if (!s) s = diffc_replay_apply(r, NULL, &q, &own);
+    diffc_replay_close(r);
+    return s ? dc_fail(e, (dc_status)s, "%s", own.text) : DC_OK;
 }
 
 static dc_status open_tokenizer(const char *path, dc_error *e)
@@ -126,6 +139,7 @@ static dc_status open_merges(const char *path, dc_error *e)
 #define WEIGHTS "golden/weights/"
 #define TORCH   WEIGHTS "torch/"
 #define FILES   "golden/image/files/"
+#define TEXT    "golden/image/text/"
 #define MODELS  "golden/models/"
 #define SMALL   "malformed/seeds/"
 enum { MIB = 1 << 20, PIXELS = 64 * MIB * 8 }; /* the largest picture, decoded and converted, with the coefficients of a progressive JPEG */
@@ -169,13 +183,24 @@ const format formats[] = {
      {FILES "one_pixel.png", FILES "gray1.png", FILES "palette4_trns_interlaced.png", FILES "rgb8_gama_srgb.png", FILES "exif_orientation6.png",
       FILES "rgb8_allfilters.png", FILES "gray8_trns.png", FILES "trailing_bytes.png", FILES "graya8.png", FILES "rgb8_interlaced.png",
       FILES "rgba8_interlaced.png", FILES "gray16.png"}},
-    {"png text", "text.png", open_png_text, MIB, {"golden/image/text/ztxt.png", "golden/image/text/itxt_compressed.png", SMALL "text.png"}},
+    {"png text", "text.png", open_picture_text, MIB, {"golden/image/text/ztxt.png", "golden/image/text/itxt_compressed.png", SMALL "text.png"}},
     {"jpeg",
      "x.jpg",
      open_picture,
      PIXELS,
      {FILES "baseline420.jpg", FILES "progressive.jpg", FILES "gray.jpg", FILES "restart.jpg", FILES "exif_orientation5.jpg", FILES "cmyk.jpg",
       FILES "baseline444.jpg", FILES "optimized.jpg", FILES "trailing_bytes.jpg"}},
+    {"webp",
+     "x.webp",
+     open_picture,
+     PIXELS,
+     {TEXT "a1111.webp", TEXT "lossless.webp", TEXT "alpha.webp", TEXT "turned.webp", TEXT "gray.webp", TEXT "animated.webp"}},
+    {"picture text",
+     "text.jpg",
+     open_picture_text,
+     MIB,
+     {TEXT "a1111.jpg", TEXT "little.jpg", TEXT "sdcpp.jpg", TEXT "sdcpp.webp", TEXT "comfyui.webp"}},
+    {"parameters", "x.txt", open_replay, MIB, {SMALL "parameters.txt", SMALL "sdcpp.txt", SMALL "graph.json", TEXT "a1111.jpg", TEXT "comfyui.webp"}},
     {"vocab.json", "tokenizer/vocab.json", open_tokenizer, 4 * MIB, {SMALL "vocab.json"}},
     {"merges.txt", "tokenizer/merges.txt", open_tokenizer, 4 * MIB, {SMALL "merges.txt"}},
     {"tokenizer_config", "tokenizer/tokenizer_config.json", open_tokenizer, 4 * MIB, {SMALL "tokenizer_config.json"}},

@@ -40,6 +40,14 @@ typedef struct text_case {
 
 static const text_case texts[] = {
     {"unet", "", DC_DATA, "JSON, line 1"},
+    {"parameters", "", DC_OK, ""},
+    {"parameters", "{", DC_DATA, "JSON, line 1"},
+    {"parameters", "{\"1\": {\"class_type\": \"KSampler\", \"class_type\": \"KSampler\"}}", DC_DATA, "duplicate object key"},
+    {"parameters", "{\"nodes\": []}", DC_DATA, "found the editor's form"},
+    {"parameters",
+     "{\"1\": {\"class_type\": \"KSampler\", \"inputs\": {\"latent_image\": [\"1\", 0], \"model\": [\"1\", 0], \"positive\": [\"1\", 0]}}}", DC_OK,
+     ""},
+    {"parameters", "x\nSteps: 1e999, Seed: 99999999999999999999, Size: 999999999999x1, Sampler: \\, Clip skip: 1e9", DC_OK, ""},
     {"unet", "\xef\xbb\xbf{}", DC_DATA, "JSON, line 1"},
     {"unet", "{} {}", DC_DATA, "end of file expected"},
     {"unet", "{\"in_channels\": 4, \"in_channels\": 9}", DC_DATA, "duplicate object key"},
@@ -305,6 +313,44 @@ static void jpeg_length(void) { jpeg_byte("baseline420.jpg", 0xdb, 2, 0), file[f
 static void jpeg_start_only(void) { put("\xff\xd8\xff", 3); }
 static void jpeg_no_frame(void) { put("\xff\xd8\xff\xd9", 4); }
 
+/* ---- WebP ---------------------------------------------------------------------------------------------------------------- */
+
+static void little(uint32_t v, int n)
+{
+    for (int i = 0; i < n; i++) file[length++] = (uint8_t)(v >> 8 * i);
+}
+static void webp(uint32_t size) { put_text("RIFF"), little(size, 4), put_text("WEBP"); }
+static void webp_lossy(unsigned w, unsigned h) /* a header of a key frame and nothing else */
+{
+    webp(22), put_text("VP8 "), little(10, 4), put("\x10\x01\0\x9d\x01\x2a", 6), little(w, 2), little(h, 2);
+}
+static void webp_start_only(void) { webp(4); }
+static void webp_none(void) { webp_lossy(0, 0); }
+static void webp_huge(void) { webp_lossy(16383, 16383); }
+static void webp_no_data(void) { webp_lossy(64, 64); }
+static void webp_lossless_huge(void) { webp(18), put_text("VP8L"), little(5, 4), put("\x2f\xff\xff\xff\x0f", 5), little(0, 1); }
+static void webp_canvas(void) /* an extended header of 2^24 a side */
+{
+    webp(30), put_text("VP8X"), little(10, 4), little(0, 4), little(0xffffff, 3), little(0xffffff, 3), put_text("VP8 "), little(0, 4);
+}
+static void webp_chunk_length(void) { webp(0xfffffff6u), put_text("EXIF"), little(0xffffffffu, 4), put_text("MM"); }
+static void webp_empty_chunks(void)
+{
+    webp(80000 + 4);
+    for (int i = 0; i < 10000; i++) put_text("XMP_"), little(0, 4);
+}
+static void webp_xmp_open(void) { webp(30), put_text("XMP "), little(18, 4), put_text("<sdcpp:parameters>"); }
+
+/* EXIF in a JPEG without a picture. */
+static void jpeg_comment(const char *tiff, size_t n) { put("\xff\xd8\xff\xe1", 4), big((uint32_t)n + 8, 2), put("Exif\0\0", 6), put(tiff, n); }
+static void comment_far(void) { jpeg_comment("MM\0*\0\0\0\10\0\1\x87\x69\0\4\0\0\0\1\xff\xff\xff\xff", 22); }
+static void comment_itself(void) { jpeg_comment("MM\0*\0\0\0\10\0\1\x87\x69\0\4\0\0\0\1\0\0\0\10\0\0\0\0", 26); }
+static void comment_long(void)
+{
+    jpeg_comment("MM\0*\0\0\0\10\0\1\x87\x69\0\4\0\0\0\1\0\0\0\32\0\0\0\0\0\1\x92\x86\0\7\xff\xff\xff\xff\0\0\0\50UNICODE\0", 48);
+}
+static void comment_cut(void) { put("\xff\xd8\xff\xfe\xff\xffparameters\0Steps", 22); }
+
 /* ---- .npy ------------------------------------------------------------------------------------------------------------------- */
 
 static void npy(const char *header)
@@ -390,6 +436,21 @@ static const made_case made[] = {
     {"jpeg", jpeg_length, DC_DATA, "x.jpg: JPEG: "},
     {"jpeg", jpeg_start_only, DC_DATA, "x.jpg: JPEG: "},
     {"jpeg", jpeg_no_frame, DC_DATA, "x.jpg: JPEG: "},
+    {"webp", webp_start_only, DC_DATA, "x.webp: WebP: "},
+    {"webp", webp_none, DC_DATA, "x.webp: WebP: "},
+    {"webp", webp_huge, DC_DATA, "picture: found 16383x16383"},
+    {"webp", webp_no_data, DC_DATA, "x.webp: WebP: "},
+    {"webp", webp_lossless_huge, DC_DATA, "picture: found 16384x16384"},
+    {"webp", webp_canvas, DC_DATA, "x.webp: "},
+    {"webp", webp_chunk_length, DC_DATA, "x.webp: WebP: "},
+    {"webp", webp_empty_chunks, DC_DATA, "x.webp: WebP: "},
+    {"picture text", webp_chunk_length, DC_OK, ""}, /* nothing is found */
+    {"picture text", webp_empty_chunks, DC_OK, ""},
+    {"picture text", webp_xmp_open, DC_OK, ""},
+    {"picture text", comment_far, DC_OK, ""},
+    {"picture text", comment_itself, DC_OK, ""},
+    {"picture text", comment_long, DC_OK, ""},
+    {"picture text", comment_cut, DC_OK, ""},
     {"npy", npy_product, DC_DATA, "x.npy: .npy shape: too large"},
     {"npy", npy_wraps, DC_DATA, "x.npy: .npy "},
     {"npy", npy_digits, DC_DATA, "x.npy: .npy header"},
