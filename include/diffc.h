@@ -298,7 +298,7 @@ DIFFC_API diffc_status diffc_tokenize(const char *folder, const char *text, int3
 /* Names for diffc_request.rng. */
 DIFFC_API const char *const *diffc_rng_names(int *n);
 
-/* n values of torch.randn, from the generator that draws the start noise in this convention. */
+/* n values of torch.randn, from the generator that draws the start noise by these rules. */
 DIFFC_API diffc_status diffc_noise(const char *rng, uint64_t seed, float *out, size_t n, diffc_error *error);
 
 /* Start noise [n][channels,h,w] of pictures 0 .. n - 1 of a request, as one batch: of its fields, those about random numbers count. */

@@ -273,9 +273,9 @@ static dc_status batch_make(const job *j, batch *b, int first, int n)
     b->extra = dc_calloc(j->masked ? (size_t)n * (size_t)j->h * (size_t)j->w * (size_t)(j->latent_channels + 1) : 1, sizeof(float));
     if (!b->start || !b->noise || !b->x || !b->draw || !b->context || !b->pooled || !b->time_ids || !b->extra)
         return dc_fail_memory(j->e, "latents", all * sizeof(float));
-    bool moves = j->plan.brownian;
-    dc_status s = dc_draws_make(&b->draws, &j->noise, first, n, j->latent_channels, j->h, j->w, moves ? j->plan.sigma_min : 0,
-                                moves ? j->plan.sigma_max : 0, j->e);
+    const dc_plan *p = &j->plan;
+    dc_status s = dc_draws_make(&b->draws, &j->noise, first, n, j->latent_channels, j->h, j->w, p->brownian ? p->sigma_min : 0,
+                                p->brownian ? p->sigma_max : 0, j->e);
     if (s) return s;
     repeat_rows(j, n, c->context, b->context, context);
     if (c->pooled_width) repeat_rows(j, n, c->pooled, b->pooled, (size_t)c->pooled_width);

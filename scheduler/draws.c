@@ -10,7 +10,7 @@
 /* ---- the table --------------------------------------------------------------------------------------------------- */
 
 #define WHOLE_BATCH        .start = DC_RNG_CPU, .whole_batch = true, .label = "CPU"
-#define APART(kind, delta) .steps = DC_STEP_APART, .apart = kind, .apart_delta = delta
+#define APART(kind, delta) .apart = true, .steps = kind, .steps_delta = delta
 #define BROWNIAN(kind)     .brownian = true, .tree = kind
 static const dc_convention conventions[] = {
     {"cpu", "", .start = DC_RNG_CPU, .posterior = true, .label = "CPU"},
@@ -80,7 +80,7 @@ dc_status dc_draws_make(dc_draws *s, const dc_noise_wish *q, int first, int n, i
         dc_rng_seed(&s->rng[i], c->start, seed_of(s, i));
         s->moves = s->moves && dc_brownian_make(&s->motion[i], c->tree, seed_of(s, i), sigma_min, sigma_max);
     }
-    dc_rng_seed(s->apart, c->apart, seed_of(s, 0) + c->apart_delta);
+    dc_rng_seed(s->apart, c->steps, seed_of(s, 0) + c->steps_delta);
     return DC_OK;
 }
 
@@ -189,7 +189,7 @@ void dc_draws_step(dc_draws *s, double from, double to, float *out)
 {
     const dc_convention *c = s->wish.convention;
     size_t once = c->whole_batch ? (size_t)s->n * s->latent : s->latent;
-    if (!s->moves || from == to) draw(s, c->steps == DC_STEP_APART ? s->apart : s->rng, out);
+    if (!s->moves || from == to) draw(s, c->apart ? s->apart : s->rng, out);
     else
         for (int i = 0; i < generators(s); i++) dc_brownian_noise(&s->motion[i], from, to, out + (size_t)i * once, once, s->scratch);
 }

@@ -1,29 +1,24 @@
 /* draws.h - where the noises of a batch of pictures come from: which generators, seeded how, drawn in what order.
  *
- * Every program has rules of its own; pictures of a seed are the same only where all of them are. A convention is a row of a table. */
+ * Every program has rules of its own; pictures of a seed are the same only where all of them are. docs/noise.md has the table. */
 #ifndef DC_SCHEDULER_DRAWS_H
 #define DC_SCHEDULER_DRAWS_H
 #include "base/status.h"
 #include "scheduler/brownian.h"
 #include "scheduler/sampler.h"
 
-typedef enum dc_step_noise {
-    DC_STEP_GOES_ON, /* noises of steps come from the generator that has drawn the start noise */
-    DC_STEP_APART    /* or from one of their own */
-} dc_step_noise;
-
 typedef struct dc_convention {
     const char *name, *aliases; /* '|' between the latter */
     dc_rng_kind start;          /* generator of the start noise */
-    bool whole_batch;    /* one generator, seeded as the batch's first picture, draws [n,C,h,w] at once; else each picture has one, seeded seed + i */
-    dc_step_noise steps; /* DC_STEP_APART: generator `apart`, seeded seed + apart_delta */
-    dc_rng_kind apart;
-    uint64_t apart_delta;
-    bool brownian;      /* the SDE samplers take their noises from a Brownian motion ... */
-    dc_rng_kind tree;   /* ... drawn by this generator: one a picture, or with whole_batch one for all */
-    bool posterior;     /* latents of a start image are drawn from the encoder's distribution, first of all; else its mean is taken */
+    bool whole_batch; /* one generator, seeded as the batch's first picture, draws [n,C,h,w] at once; else each picture has one, seeded seed + i */
+    bool apart;       /* noises of steps come from a generator of their own, seeded seed + steps_delta; else from the start noise's, which goes on */
+    dc_rng_kind steps;
+    uint64_t steps_delta;
+    bool brownian;     /* the SDE samplers take their noises from a Brownian motion ... */
+    dc_rng_kind tree;  /* ... drawn by this generator: one a picture, or with whole_batch one for all */
+    bool posterior;    /* latents of a start image are drawn from the encoder's distribution, first of all; else its mean is taken */
     dc_program program; /* whose schedules and starts go with it */
-    const char *label;  /* "RNG" in A1111's text; NULL: its own default, which it leaves out */
+    const char *label; /* "RNG" in A1111's text; NULL: its own default, which it leaves out */
 } dc_convention;
 const dc_convention *dc_convention_find(const char *name); /* NULL: unknown */
 const char *const *dc_convention_names(int *n);            /* canonical, for messages */
@@ -48,7 +43,7 @@ typedef struct dc_draws {
     dc_noise_wish wish;
     int first, n, channels, w, h;
     size_t latent;       /* numbers a picture */
-    dc_rng *rng, *apart; /* [n], or [1] with whole_batch; [1] */
+    dc_rng *rng, *apart; /* [n], or [1] with whole_batch; [1]: with convention->apart */
     bool moves;          /* noises of steps are a Brownian motion's */
     dc_brownian *motion; /* as many as rng */
     float *scratch;      /* 3 draws */

@@ -153,6 +153,17 @@ void build_dpmpp_2s_ancestral(build *x)
     }
 }
 
+/* The sigmas between which the noises of a step live: k-diffusion makes them from logarithms in float32, ComfyUI the middle one only, and a Brownian
+ * motion moves by the root of what that rounds off. */
+static void noise_sigmas(const build *x, level from, level to, double at[3])
+{
+    float high = (float)level_sigma(from), low = (float)level_sigma(to), begin = -logf(high), end = -logf(low);
+    bool exact = x->who == DC_COMFYUI;
+    at[0] = exact ? high : expf(-begin);
+    at[1] = expf(-(begin + (end - begin) * 0.5f));
+    at[2] = exact ? low : expf(-end);
+}
+
 /* Ref: Lu et al. 2022b, SDE-DPM-Solver++(2S), r = 1/2, for which the second row does not need the first output; k-diffusion
  * sample_dpmpp_sde. The middle carries noise of its own, so the start of the step must be kept. */
 void build_dpmpp_sde(build *x)
@@ -164,14 +175,15 @@ void build_dpmpp_sde(build *x)
             continue;
         }
         level mid = middle(x, from, level_sigma(to));
-        double down, up;
+        double down, up, at[3];
+        noise_sigmas(x, from, to, at);
         level_split(from, mid, x->eta, &down, &up);
         terms t = move_terms(from, mid.a, down, T_X);
         t.k[T_Z] = up;
-        builder_row(x->b, from, (row_spec){.want = WANT_X0, .x = t, .s = &terms_x, .draw = true, .from = level_sigma(from), .to = level_sigma(mid)});
+        builder_row(x->b, from, (row_spec){.want = WANT_X0, .x = t, .s = &terms_x, .draw = true, .from = at[0], .to = at[1]});
         level_split(from, to, x->eta, &down, &up);
         t = move_terms(from, to.a, down, T_S);
         t.k[T_Z] = up;
-        builder_row(x->b, mid, (row_spec){.want = WANT_X0, .x = t, .draw = true, .inner = true, .from = level_sigma(from), .to = level_sigma(to)});
+        builder_row(x->b, mid, (row_spec){.want = WANT_X0, .x = t, .draw = true, .inner = true, .from = at[0], .to = at[2]});
     }
 }

@@ -21,6 +21,10 @@ const command *command_table(int *n);
 /* Opens the model that the options name (their messages go to stderr: warnings always but with -q, notes with -v). 0 or an exit code. */
 int open_model(diffc_model **model, const settings *s);
 
+/* What the options say about random numbers, into q; seeds that are not given are rolled. */
+void fill_noise(diffc_request *q, const settings *s);
+uint64_t random_seed(void);
+
 /* What of the options names a model and the parts that replace its own, and where its messages go. */
 diffc_options model_options(const settings *s);
 

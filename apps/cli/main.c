@@ -14,7 +14,7 @@ static const command commands[] = {
      "names, a folder gets those that every program reads), any other a folder, which must not be there yet or be empty."},
     {"inspect", CMD_INSPECT, run_inspect, "PATH [--hash] [--json]", "Describes a model file or folder, a picture or a .npy file.", NULL},
     {"tokenize", CMD_TOKENIZE, run_tokenize, "[-m MODEL | --tokenizer FOLDER] TEXT", "Prints the token ids of a text as a JSON array.", NULL},
-    {"noise", CMD_NOISE, run_noise, "--rng KIND -s SEED --shape 1,4,64,64 -o FILE.npy", "Writes torch's random numbers as .npy.", NULL},
+    {"noise", CMD_NOISE, run_noise, "--rng RNG -s SEED --shape 1,4,64,64 -o FILE.npy", "Writes torch's random numbers as .npy.", NULL},
     {"schedule", CMD_SCHEDULE, run_schedule, "--sampler NAME [--scheduler NAME] --steps N [-m MODEL | --prediction KIND]",
      "Prints the timesteps and sigmas of a sampler.", NULL},
     {"bench", CMD_BENCH, run_bench, "unet|vae|taesd|clip-text [-m MODEL] [options]", "Times one part of a model on random input.", NULL},

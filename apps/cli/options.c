@@ -44,7 +44,14 @@ static const option table[] = {
     {"sigmas", 0, TEXT, AT(sigmas), NONE, REQUEST, "LIST", "own noise levels, descending, separated by commas"},
     {"eta", 0, REAL, AT(eta), NONE, REQUEST, "E", "share of fresh noise a step (ddim, euler_a)"},
     {"seed", 's', SEED, AT(seed), AT(has_seed), REQUEST | CMD_NOISE, "N", "seed of the first picture; -1: random (default), always printed"},
-    {"rng", 0, TEXT, AT(rng), NONE, REQUEST | CMD_NOISE, "cpu|cuda", "random numbers of torch: cpu (as diffusers, ComfyUI) or cuda (as A1111)"},
+    {"rng", 0, TEXT, AT(rng), NONE, REQUEST | CMD_NOISE, "cpu|cuda|a1111|a1111-cpu|comfyui|comfyui-gpu|comfyui-cpu|diffusers",
+     "random numbers: one of torch's generators a picture (default cpu), or as a program draws them"},
+    {"variation-seed|subseed", 0, SEED, AT(variation_seed), AT(has_variation_seed), REQUEST | CMD_NOISE, "N",
+     "seed of the first picture's variation; -1: random (default)"},
+    {"variation-strength|subseed-strength", 0, REAL, AT(variation_strength), NONE, REQUEST | CMD_NOISE, "S",
+     "0 to 1: how far the start noise is turned towards the variation's"},
+    {"seed-resize-from", 0, SIZE, AT(resize_width), NONE, REQUEST | CMD_NOISE, "WxH", "start noise of a picture of that size in the middle"},
+    {"ensd", 0, WHOLE, AT(ensd), NONE, REQUEST, "N", "eta noise seed delta: noises of steps come from seed + N"},
     {"batch-count|count", 'b', INT, AT(count), NONE, REQUEST, "N", "pictures to make, with seeds N, N+1, ..."},
     {"batch-size|batch", 0, INT, AT(batch), NONE, MODEL_COMMANDS | CMD_LINE, "N",
      "pictures in one pass, 1 to 64 (bench unet: with guidance each counts twice)"},
@@ -171,6 +178,10 @@ static int store(settings *s, const option *o, const char *text)
         *(int *)at = (int)v;
         break;
     }
+    case WHOLE:
+        *(int64_t *)at = strtoll(text, &end, 10);
+        if (end == text || *end || errno) return bad_value(s, o, text, "a whole number");
+        break;
     case SEED: {
         bool negative = text[0] == '-';
         if (negative) *(int64_t *)at = strtoll(text, &end, 10);
@@ -183,7 +194,8 @@ static int store(settings *s, const option *o, const char *text)
     }
     case SIZE: {
         int used = 0;
-        if (sscanf(text, "%dx%d%n", &s->width, &s->height, &used) != 2 || text[used]) return bad_value(s, o, text, "WIDTHxHEIGHT, such as 512x768");
+        if (sscanf(text, "%dx%d%n", (int *)at, (int *)at + 1, &used) != 2 || text[used])
+            return bad_value(s, o, text, "WIDTHxHEIGHT, such as 512x768");
         break;
     }
     case BYTES:

@@ -21,7 +21,7 @@ enum {
     CMD_LINE = 1024
 };
 
-typedef enum option_kind { FLAG, TEXT, INT, REAL, SEED, BYTES, SIZE } option_kind; /* SIZE: "WxH" into width and height */
+typedef enum option_kind { FLAG, TEXT, INT, WHOLE, REAL, SEED, BYTES, SIZE } option_kind; /* WHOLE: int64_t; SIZE: "WxH" into two ints */
 
 typedef struct option {
     const char *name; /* long name; further names after '|' are aliases (stable-diffusion.cpp, A1111) */
@@ -56,11 +56,11 @@ typedef struct settings {
     const char *model, *config, *unet, *text_encoder, *text_encoder_2, *vae, *taesd, *prompt, *negative, *image, *mask, *sampler, *schedule, *rng,
         *device, *cpu, *precision, *output, *save_latent, *trace, *sigmas, *tokenizer, *shape, *prediction, *prompt_file, *progress, *from;
     char *defaults; /* text of the file of defaults, which values point into (owned) */
-    int width, height, steps, count, batch, clip_skip, threads, quality;
-    double guidance, rescale, strength, eta, seconds;
-    int64_t seed;
+    int width, height, resize_width, resize_height, steps, count, batch, clip_skip, threads, quality;
+    double guidance, rescale, strength, eta, seconds, variation_strength;
+    int64_t seed, variation_seed, ensd;
     uint64_t max_memory;
-    bool has_steps, has_guidance, has_seed, has_strength;
+    bool has_steps, has_guidance, has_seed, has_strength, has_variation_seed;
     bool given[MOST_OPTIONS]; /* by place in the table: on the command line or in a line of prompts, not in the file of defaults */
     diffc_replay *replay;     /* of --from; NULL */
     bool lossless, vae_tiling, exact, dry_run, profile, plan, hash, json, quiet, verbose, help, no_defaults;

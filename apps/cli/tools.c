@@ -1,10 +1,14 @@
 /* tools.c - the small commands: inspect, tokenize, noise, schedule, version; and opening the model for all. */
 #include "apps/cli/commands.h"
+#include "apps/cli/replay.h"
 #include "apps/cli/report.h"
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
+#include <time.h>
+#include <unistd.h>
 
 /* ---- the model ------------------------------------------------------------------------------------------------ */
 
@@ -162,6 +166,34 @@ static int parse_shape(const char *text, int64_t *dim, int *rank, size_t *n)
     }
 }
 
+uint64_t random_seed(void)
+{
+    uint32_t v = 0;
+    if (getrandom(&v, sizeof v, 0) != sizeof v) v = (uint32_t)time(NULL) ^ (uint32_t)getpid();
+    return v; /* 32 bits, as other programs take them */
+}
+
+void fill_noise(diffc_request *q, const settings *s)
+{
+    if (s->rng && replay_lets(s, "rng")) q->rng = s->rng;
+    if (replay_lets(s, "seed")) q->seed = s->has_seed ? (uint64_t)s->seed : random_seed();
+    if (replay_lets(s, "variation-strength")) q->variation_strength = s->variation_strength;
+    if (replay_lets(s, "variation-seed")) q->variation_seed = s->has_variation_seed ? (uint64_t)s->variation_seed : random_seed();
+    if (replay_lets(s, "seed-resize-from")) q->seed_resize_width = s->resize_width, q->seed_resize_height = s->resize_height;
+    if (replay_lets(s, "ensd")) q->ensd = s->ensd;
+}
+
+/* torch.randn of that shape, or, for the rules of a program and whatever changes start noise, pictures [n,C,h,w]. */
+static diffc_status draw_noise(const settings *s, const int64_t *dim, int rank, float *out, size_t n, diffc_error *e)
+{
+    diffc_request q = {.rng = "cpu"};
+    fill_noise(&q, s);
+    bool plain = !strcmp(q.rng, "cpu") || !strcmp(q.rng, "cuda"), changed = q.variation_strength != 0 || q.seed_resize_width;
+    if (rank != 4 || (plain && !changed)) return diffc_noise(q.rng, q.seed, out, n, e);
+    q.count = q.batch = (int)dim[0];
+    return diffc_start_noise(&q, (int)dim[0], (int)dim[1], (int)dim[2], (int)dim[3], out, e);
+}
+
 int run_noise(const settings *s)
 {
     diffc_error e = {0};
@@ -173,8 +205,7 @@ int run_noise(const settings *s)
     if (code) return code;
     float *data = malloc(n * sizeof *data);
     if (!data) return report(DIFFC_NO_MEMORY, "", "noise: out of memory (%zu bytes)", n * sizeof *data);
-    if (diffc_noise(s->rng ? s->rng : "cpu", (uint64_t)s->seed, data, n, &e) || diffc_npy_write(s->output, data, rank, dim, &e))
-        code = report_error(&e);
+    if (draw_noise(s, dim, rank, data, n, &e) || diffc_npy_write(s->output, data, rank, dim, &e)) code = report_error(&e);
     free(data);
     return code;
 }

@@ -10,9 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/random.h>
 #include <time.h>
-#include <unistd.h>
 
 #define DEFAULT_OUTPUT "diffc-%04d.png"
 
@@ -113,13 +111,6 @@ static int parse_sigmas(const char *text, double **out, int *n)
     return report(DIFFC_NO_MEMORY, "", "sigmas: out of memory");
 }
 
-static uint64_t random_seed(void)
-{
-    uint32_t v = 0;
-    if (getrandom(&v, sizeof v, 0) != sizeof v) v = (uint32_t)time(NULL) ^ (uint32_t)getpid();
-    return v; /* 32 bits, as other programs take them */
-}
-
 static int take_pictures(diffc_request *q, const settings *s, diffc_image *image, diffc_image *mask)
 {
     diffc_error e = {0};
@@ -137,7 +128,7 @@ static int fill_request(diffc_request *q, diffc_model *m, const settings *s, dif
     diffc_request_defaults(m, q);
     int code = take_pictures(q, s, image, mask);
     if (code) return code;
-    uint64_t chance = q->seed = random_seed();
+    q->seed = random_seed();
     if (s->replay && diffc_replay_apply(s->replay, m, q, &e)) return report_error(&e);
     const char *prompt = s->prompt && replay_lets(s, "prompt") ? s->prompt : s->n_words ? s->word[0] : q->prompt;
     if (!prompt)
@@ -154,10 +145,9 @@ static int fill_request(diffc_request *q, diffc_model *m, const settings *s, dif
     if (s->has_strength && replay_lets(s, "strength")) q->strength = s->strength;
     if (s->sampler && replay_lets(s, "sampler")) q->sampler = s->sampler;
     if (s->schedule && replay_lets(s, "scheduler")) q->schedule = s->schedule;
-    if (s->rng && replay_lets(s, "rng")) q->rng = s->rng;
+    fill_noise(q, s);
     if (replay_lets(s, "guidance-rescale")) q->guidance_rescale = s->rescale;
     if (replay_lets(s, "eta")) q->eta = s->eta;
-    if (replay_lets(s, "seed")) q->seed = s->has_seed ? (uint64_t)s->seed : chance;
     if (replay_lets(s, "batch-count")) q->count = s->count;
     if (replay_lets(s, "batch-size")) q->batch = s->batch;
     if (replay_lets(s, "clip-skip")) q->clip_skip = s->clip_skip;
@@ -240,16 +230,17 @@ static int check_output(const char *pattern, const diffc_request *q)
 }
 
 /* Where this picture goes: its own -o, or the whole run's. */
-static int choose_names(output *o, const settings *s, int count)
+static int choose_names(output *o, const settings *s, const diffc_request *q)
 {
+    bool seeds = q->count < 2 || diffc_request_seed(q, 1) != q->seed; /* each picture has one of its own */
     const char *name = s->output ? s->output : DEFAULT_OUTPUT;
-    bool own = o->several && o->name && strcmp(name, o->name) != 0, several = (o->several && !own) || count > 1;
-    char *pattern = name_pattern(name, several, !o->several || own);
+    bool own = o->several && o->name && strcmp(name, o->name) != 0, several = (o->several && !own) || q->count > 1;
+    char *pattern = name_pattern(name, several, seeds && (!o->several || own));
     if (pattern && (!o->pattern || strcmp(pattern, o->pattern) != 0)) o->next = 1;
     free(o->pattern);
     free(o->latent_pattern);
     o->pattern = pattern;
-    o->latent_pattern = s->save_latent ? name_pattern(s->save_latent, o->several || count > 1, !o->several) : NULL;
+    o->latent_pattern = s->save_latent ? name_pattern(s->save_latent, o->several || q->count > 1, seeds && !o->several) : NULL;
     if (!o->pattern || (s->save_latent && !o->latent_pattern)) return report(DIFFC_NO_MEMORY, "", "out of memory");
     o->fixed = !name_has_number(o->pattern);
     return 0;
@@ -258,7 +249,7 @@ static int choose_names(output *o, const settings *s, int count)
 static int generate(diffc_model *m, diffc_request *q, output *o)
 {
     diffc_error e = {0};
-    int code = choose_names(o, o->s, q->count);
+    int code = choose_names(o, o->s, q);
     if (!code) code = check_output(o->pattern, q);
     if (!code) code = check_room(o->pattern, q);
     if (!code && o->latent_pattern) code = check_output(o->latent_pattern, q);

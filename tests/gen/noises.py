@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """noises.py OUT: the noises of k-diffusion's BrownianTreeNoiseSampler over torchsde's BrownianTree (OUT/brownian.json, .npy), and what is drawn for
-batches of pictures by the rules of several programs (OUT/draws.json, .npy).
+batches of pictures by the rules of several programs (OUT/draws.json, .npy), and whole runs of its SDE samplers (OUT/sde_runs.json, .npy).
 
 Needs torch, numpy, diffusers, torchsde, and k-diffusion's file sampling.py with what it imports (0.1.1; the rest of that package is not loaded). The nodes'
 noises are torch's CPU generator's, or, as AUTOMATIC1111's program has them, those of the one that counts as CUDA's does. OUT is tests/golden/scheduler."""
@@ -166,6 +166,25 @@ def draws(sampling, out):
     np.save(f"{out}/draws.npy", np.concatenate(values).astype(np.float32))
 
 
+def runs(sampling, out):
+    """Whole runs of k-diffusion's SDE samplers as A1111 calls them, of pictures whose data is normal with variance 1/4: the best denoiser of it is linear."""
+    model = lambda x, sigma: x * (0.25 / (0.25 + sigma.reshape(-1, 1, 1, 1)**2))
+    sigmas = torch.tensor(karras(8) + [0.0], dtype=torch.float32)
+    index, values = [], []
+    for name, call in (("dpm++sde", sampling.sample_dpmpp_sde), ("dpm++2m_sde", sampling.sample_dpmpp_2m_sde), ("dpm++3m_sde", sampling.sample_dpmpp_3m_sde)):
+        for kind, rule in (("cuda", "a1111"), ("cpu", "a1111-cpu")):
+            e = {"sampler": name, "convention": rule, "seed": 80, "first": 0, "n": 2, "shape": [2, 3, 5], "sigmas": [float(v) for v in sigmas[:-1]], "at": 60 * len(values)}
+            seeds, start, _ = a1111(kind, e)
+            nodes_drawn_by(kind)
+            noise = sampling.BrownianTreeNoiseSampler(start, sigmas[sigmas > 0].min(), sigmas.max(), seed=seeds)
+            values.append(call(model, start * sigmas[0], sigmas, noise_sampler=noise, disable=True).reshape(-1).numpy())
+            index.append(e)
+    with open(f"{out}/sde_runs.json", "w") as f:
+        f.write("[\n" + ",\n".join(json.dumps(e) for e in index) + "\n]\n")
+    np.save(f"{out}/sde_runs.npy", np.concatenate(values).astype(np.float32))
+
+
 sampling = load_sampling()
+runs(sampling, sys.argv[1])
 brownian(sampling, sys.argv[1])
 draws(sampling, sys.argv[1])

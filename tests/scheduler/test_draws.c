@@ -8,6 +8,7 @@
 #include "base/json.h"
 #include "base/npy.h"
 #include "scheduler/draws.h"
+#include "scheduler/sampler.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -98,6 +99,75 @@ static void a_picture_does_not_depend_on_its_batch(void **state)
     json_decref(all);
 }
 
+/* ---- whole runs with Brownian noises: plan and motion together ------------------------------------------------------- */
+
+enum { RUN = 2 * 2 * 3 * 5 }; /* two pictures */
+
+/* The one loop of scheduler/sampler.h in float64, with the best denoiser of normal data of variance 1/4. */
+static void run_rows(const dc_plan *p, dc_draws *d, double *x)
+{
+    double reg[DC_REGS][RUN] = {{0}}, old[DC_REGS][RUN];
+    float noise[RUN];
+    dc_draws_start(d, noise);
+    for (int k = 0; k < RUN; k++) reg[DC_REG_X][k] = p->c_noise * noise[k];
+    for (int i = 0; i < p->n_rows; i++) {
+        const dc_row *r = &p->rows[i];
+        double a = 1 / hypot(1, r->sigma), s = r->sigma * a;
+        if (r->draw) dc_draws_step(d, r->sigma_from, r->sigma_to, noise);
+        for (int k = 0; k < RUN; k++) {
+            double now = reg[DC_REG_X][k], x0 = now / a * (0.25 / (0.25 + r->sigma * r->sigma));
+            reg[DC_REG_O][k] = r->kx * now + r->km * (now - a * x0) / s;
+            reg[DC_REG_Z][k] = noise[k];
+        }
+        memcpy(old, reg, sizeof old);
+        for (int k = 0; k < RUN; k++) {
+            double next = 0, saved = 0;
+            for (int n = 0; n < DC_REGS; n++) {
+                if (r->x[n] != 0) next += r->x[n] * old[n][k];
+                if (r->save && r->s[n] != 0) saved += r->s[n] * old[n][k];
+            }
+            reg[DC_REG_X][k] = next;
+            if (r->save) reg[DC_REG_S][k] = saved;
+            if (r->slot >= 0) reg[DC_REG_H0 + r->slot][k] = old[DC_REG_O][k];
+        }
+    }
+    memcpy(x, reg[DC_REG_X], sizeof reg[DC_REG_X]);
+}
+
+static void sde_samplers_walk_as_in_k_diffusion(void **state)
+{
+    (void)state;
+    dc_error e = {0};
+    json_t *all = NULL, *entry;
+    dc_npy want;
+    size_t i;
+    if (dc_json_read(&all, GOLDEN "sde_runs.json", 1u << 20, &e) || dc_npy_read(&want, GOLDEN "sde_runs.npy", &e)) fail_msg("%s", e.text);
+    json_array_foreach(all, i, entry)
+    {
+        double sigmas[32], x[RUN], worst = 0;
+        int n = (int)json_array_size(json_object_get(entry, "sigmas"));
+        for (int k = 0; k < n; k++) sigmas[k] = json_number_value(json_array_get(json_object_get(entry, "sigmas"), (size_t)k));
+        const char *sampler = json_string_value(json_object_get(entry, "sampler"));
+        dc_noise_config c;
+        dc_noise_config_default(&c);
+        dc_sampler_request q = {.sampler = sampler, .strength = 1, .eta = -1, .sigmas = sigmas, .n_sigmas = n};
+        dc_noise_wish wish = wish_of(entry);
+        dc_plan p;
+        dc_draws d;
+        if (dc_plan_build(&p, &c, &q, &e) || dc_draws_make(&d, &wish, 0, 2, 2, 3, 5, p.sigma_min, p.sigma_max, &e)) fail_msg("%s", e.text);
+        assert_true(p.brownian && d.moves);
+        run_rows(&p, &d, x);
+        for (int k = 0; k < RUN; k++) worst = fmax(worst, fabs(x[k] - ((const float *)want.data)[whole(entry, "at") + k]));
+        if (getenv("DIFFC_PRINT")) print_message("%s %s: %.3g\n", sampler, wish.convention->name, worst);
+        /* a logarithm that a libm rounds otherwise would move a sigma by 1e-6, and dpm++sde by 3e-4 */
+        if (!(worst < 3e-6)) fail_msg("%s: off by %g", sampler, worst);
+        dc_draws_free(&d);
+        dc_plan_free(&p);
+    }
+    free(want.data);
+    json_decref(all);
+}
+
 static void seeds_of_pictures(void **state)
 {
     (void)state;
@@ -119,6 +189,6 @@ static void seeds_of_pictures(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(batches_match_the_programs), cmocka_unit_test(a_picture_does_not_depend_on_its_batch),
-                                       cmocka_unit_test(seeds_of_pictures)};
+                                       cmocka_unit_test(sde_samplers_walk_as_in_k_diffusion), cmocka_unit_test(seeds_of_pictures)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
