@@ -14,11 +14,11 @@ typedef struct dc_convention {
     bool apart;       /* noises of steps come from a generator of their own, seeded seed + steps_delta; else from the start noise's, which goes on */
     dc_rng_kind steps;
     uint64_t steps_delta;
-    bool brownian;     /* the SDE samplers take their noises from a Brownian motion ... */
-    dc_rng_kind tree;  /* ... drawn by this generator: one a picture, or with whole_batch one for all */
-    bool posterior;    /* latents of a start image are drawn from the encoder's distribution, first of all; else its mean is taken */
+    bool brownian;      /* the SDE samplers take their noises from a Brownian motion ... */
+    dc_rng_kind tree;   /* ... drawn by this generator: one a picture, or with whole_batch one for all */
+    bool posterior;     /* latents of a start image are drawn from the encoder's distribution, first of all; else its mean is taken */
     dc_program program; /* whose schedules and starts go with it */
-    const char *label; /* "RNG" in A1111's text; NULL: its own default, which it leaves out */
+    const char *label;  /* "RNG" in A1111's text; NULL: its own default, which it leaves out */
 } dc_convention;
 const dc_convention *dc_convention_find(const char *name); /* NULL: unknown */
 const char *const *dc_convention_names(int *n);            /* canonical, for messages */
