@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """noises.py OUT: the noises of k-diffusion's BrownianTreeNoiseSampler over torchsde's BrownianTree (OUT/brownian.json, .npy), and what is drawn for
-batches of pictures by the rules of several programs (OUT/draws.json, .npy), and whole runs of its SDE samplers (OUT/sde_runs.json, .npy).
+batches of pictures by the rules of several programs (OUT/draws.json, .npy), and whole runs of its samplers (OUT/noise_runs.json, .npy).
 
 Needs torch, numpy, diffusers, torchsde, and k-diffusion's file sampling.py with what it imports (0.1.1; the rest of that package is not loaded). The nodes'
 noises are torch's CPU generator's, or, as AUTOMATIC1111's program has them, those of the one that counts as CUDA's does. OUT is tests/golden/scheduler."""
@@ -167,21 +167,30 @@ def draws(sampling, out):
 
 
 def runs(sampling, out):
-    """Whole runs of k-diffusion's SDE samplers as A1111 calls them, of pictures whose data is normal with variance 1/4: the best denoiser of it is linear."""
+    """Whole runs of k-diffusion's samplers that add noise, as A1111 and ComfyUI call them, of pictures whose data is normal with variance 1/4: the best denoiser of it is linear."""
     model = lambda x, sigma: x * (0.25 / (0.25 + sigma.reshape(-1, 1, 1, 1)**2))
     sigmas = torch.tensor(karras(8) + [0.0], dtype=torch.float32)
     index, values = [], []
-    for name, call in (("dpm++sde", sampling.sample_dpmpp_sde), ("dpm++2m_sde", sampling.sample_dpmpp_2m_sde), ("dpm++3m_sde", sampling.sample_dpmpp_3m_sde)):
-        for kind, rule in (("cuda", "a1111"), ("cpu", "a1111-cpu")):
+    for name, call in (("dpm++sde", sampling.sample_dpmpp_sde), ("dpm++2m_sde", sampling.sample_dpmpp_2m_sde), ("dpm++3m_sde", sampling.sample_dpmpp_3m_sde),
+                       ("euler_a", sampling.sample_euler_ancestral), ("dpm2_a", sampling.sample_dpm_2_ancestral), ("dpm++2s_a", sampling.sample_dpmpp_2s_ancestral)):
+        for kind, rule in (("cuda", "a1111"), ("cpu", "a1111-cpu"), ("cpu", "comfyui")):
             e = {"sampler": name, "convention": rule, "seed": 80, "first": 0, "n": 2, "shape": [2, 3, 5], "sigmas": [float(v) for v in sigmas[:-1]], "at": 60 * len(values)}
-            seeds, start, _ = a1111(kind, e)
+            seeds, start, step = a1111(kind, e)
+            if rule == "comfyui":
+                seeds, start, apart = e["seed"], torch.randn(start.shape, generator=torch.manual_seed(e["seed"])), Generator("cuda", e["seed"])
+                step = lambda: apart.randn(start.shape)
             nodes_drawn_by(kind)
-            noise = sampling.BrownianTreeNoiseSampler(start, sigmas[sigmas > 0].min(), sigmas.max(), seed=seeds)
-            values.append(call(model, start * sigmas[0], sigmas, noise_sampler=noise, disable=True).reshape(-1).numpy())
+            noise = tree = sampling.BrownianTreeNoiseSampler(start, sigmas[sigmas > 0].min(), sigmas.max(), seed=seeds)
+            if rule == "comfyui":  # asks with the schedule's own sigmas where k-diffusion has made them from their logarithms
+                own = lambda sigma: min(sigmas, key=lambda s: abs(s - sigma)) if min(abs(sigmas - sigma)) < 1e-6 * sigma else sigma
+                noise = lambda a, b: tree(own(a), own(b))
+            if "sde" not in name: noise = lambda a, b: step()
+            scale = (1 + sigmas[0]**2)**0.5 if rule == "comfyui" else sigmas[0]  # its start where the schedule begins at the top
+            values.append(call(model, start * scale, sigmas, noise_sampler=noise, disable=True).reshape(-1).numpy())
             index.append(e)
-    with open(f"{out}/sde_runs.json", "w") as f:
+    with open(f"{out}/noise_runs.json", "w") as f:
         f.write("[\n" + ",\n".join(json.dumps(e) for e in index) + "\n]\n")
-    np.save(f"{out}/sde_runs.npy", np.concatenate(values).astype(np.float32))
+    np.save(f"{out}/noise_runs.npy", np.concatenate(values).astype(np.float32))
 
 
 sampling = load_sampling()

@@ -99,7 +99,7 @@ static void a_picture_does_not_depend_on_its_batch(void **state)
     json_decref(all);
 }
 
-/* ---- whole runs with Brownian noises: plan and motion together ------------------------------------------------------- */
+/* ---- whole runs: plan and noises together ------------------------------------------------------- */
 
 enum { RUN = 2 * 2 * 3 * 5 }; /* two pictures */
 
@@ -134,14 +134,14 @@ static void run_rows(const dc_plan *p, dc_draws *d, double *x)
     memcpy(x, reg[DC_REG_X], sizeof reg[DC_REG_X]);
 }
 
-static void sde_samplers_walk_as_in_k_diffusion(void **state)
+static void samplers_run_as_in_k_diffusion(void **state)
 {
     (void)state;
     dc_error e = {0};
     json_t *all = NULL, *entry;
     dc_npy want;
     size_t i;
-    if (dc_json_read(&all, GOLDEN "sde_runs.json", 1u << 20, &e) || dc_npy_read(&want, GOLDEN "sde_runs.npy", &e)) fail_msg("%s", e.text);
+    if (dc_json_read(&all, GOLDEN "noise_runs.json", 1u << 20, &e) || dc_npy_read(&want, GOLDEN "noise_runs.npy", &e)) fail_msg("%s", e.text);
     json_array_foreach(all, i, entry)
     {
         double sigmas[32], x[RUN], worst = 0;
@@ -150,12 +150,13 @@ static void sde_samplers_walk_as_in_k_diffusion(void **state)
         const char *sampler = json_string_value(json_object_get(entry, "sampler"));
         dc_noise_config c;
         dc_noise_config_default(&c);
-        dc_sampler_request q = {.sampler = sampler, .strength = 1, .eta = -1, .sigmas = sigmas, .n_sigmas = n};
         dc_noise_wish wish = wish_of(entry);
+        dc_sampler_request q = {.sampler = sampler, .program = wish.convention->program, .strength = 1, .eta = -1, .sigmas = sigmas, .n_sigmas = n};
         dc_plan p;
         dc_draws d;
-        if (dc_plan_build(&p, &c, &q, &e) || dc_draws_make(&d, &wish, 0, 2, 2, 3, 5, p.sigma_min, p.sigma_max, &e)) fail_msg("%s", e.text);
-        assert_true(p.brownian && d.moves);
+        if (dc_plan_build(&p, &c, &q, &e) || dc_draws_make(&d, &wish, 0, 2, 2, 3, 5, p.brownian ? p.sigma_min : 0, p.brownian ? p.sigma_max : 0, &e))
+            fail_msg("%s", e.text);
+        assert_true(p.brownian == (strstr(sampler, "sde") != NULL) && d.moves == p.brownian);
         run_rows(&p, &d, x);
         for (int k = 0; k < RUN; k++) worst = fmax(worst, fabs(x[k] - ((const float *)want.data)[whole(entry, "at") + k]));
         if (getenv("DIFFC_PRINT")) print_message("%s %s: %.3g\n", sampler, wish.convention->name, worst);
@@ -189,6 +190,6 @@ static void seeds_of_pictures(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(batches_match_the_programs), cmocka_unit_test(a_picture_does_not_depend_on_its_batch),
-                                       cmocka_unit_test(sde_samplers_walk_as_in_k_diffusion), cmocka_unit_test(seeds_of_pictures)};
+                                       cmocka_unit_test(samplers_run_as_in_k_diffusion), cmocka_unit_test(seeds_of_pictures)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
