@@ -222,7 +222,7 @@ static void make_start(const job *j, batch *b)
     if (blended) sample_posterior(j, b, j->moments.mean, j->moments.logvar, image);
     draw_noise(j, b, b->start);
     for (size_t k = 0; k < all; k++) b->start[k] = (float)(j->plan.c_noise * b->start[k] + (blended ? j->plan.c_image * image[k] : 0.0));
-    if (j->plan.c_churn != 0) {
+    if (j->plan.draw_churn) {
         draw_noise(j, b, b->noise);
         for (size_t k = 0; k < all; k++) b->start[k] += (float)(j->plan.c_churn * b->noise[k]);
     }
