@@ -235,7 +235,7 @@ static void make_start(const job *j, batch *b)
     dc_draws_start(&b->draws, b->draw);
     to_channels_last(j, b, b->start);
     for (size_t k = 0; k < all; k++) b->start[k] = (float)(j->plan.c_noise * b->start[k] + (blended ? j->plan.c_image * image[k] : 0.0));
-    if (j->plan.c_churn != 0) {
+    if (j->plan.draw_churn) {
         draw_noise(j, b, 0, 0, b->noise);
         for (size_t k = 0; k < all; k++) b->start[k] += (float)(j->plan.c_churn * b->noise[k]);
     }

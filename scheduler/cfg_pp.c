@@ -38,8 +38,8 @@ void build_dpmpp_2m_cfg_pp(build *x)
     }
 }
 
-/* Ref: ComfyUI sample_dpmpp_2s_ancestral_cfg_pp: both rows with the unconditional x0, the first row's guidance added at the end; S carries
- * it there. */
+/* Ref: ComfyUI sample_dpmpp_2s_ancestral_cfg_pp as of October 2025: both rows from an x that the guidance is added to.
+ * TRAP: in the second row that is the first guided output less the second unconditional one. */
 void build_dpmpp_2s_a_cfg_pp(build *x)
 {
     for (int i = 0; i < x->n; i++) {
@@ -51,12 +51,13 @@ void build_dpmpp_2s_a_cfg_pp(build *x)
             continue;
         }
         level mid = level_between(x->b->table, sqrt(level_sigma(from) * down / to.a));
-        terms t = move_terms(from, mid.a, mid.s, T_X), u = move_terms(from, to.a, down, T_S);
-        t.k[T_U] = t.k[T_O], t.k[T_O] = 0;
-        u.k[T_U] = u.k[T_O], u.k[T_O] = 0;
+        terms guided = {{[T_X] = 1, [T_O] = from.a, [T_U] = -from.a}}, t = move_terms(from, mid.a, mid.s, T_X), u = move_terms(from, to.a, down, T_S);
+        double base = t.k[T_X];
+        t.k[T_X] = 0;
+        t = terms_sum(1, t, base, guided);
+        terms s = {{[T_X] = 1, [T_O] = from.a}};
+        u.k[T_U] = -from.a * u.k[T_S];
         u.k[T_Z] = up;
-        double guidance = to.a / u.k[T_S];
-        terms s = {{[T_X] = 1, [T_O] = guidance, [T_U] = -guidance}};
         builder_row(x->b, from, (row_spec){.want = WANT_X0, .x = t, .s = &s});
         builder_row(x->b, mid, (row_spec){.want = WANT_X0, .x = u, .draw = true, .inner = true, .from = level_sigma(from), .to = level_sigma(to)});
     }

@@ -79,10 +79,19 @@ static void kl_optimal(range r, bool comfy, int n, double *sigma, double *end)
     if (!comfy) *end = r.low;
 }
 
+/* k-diffusion's get_sigmas_vp: the continuous schedule of Song et al. 2021b. */
+static void variance_preserving(int n, double *sigma)
+{
+    for (int i = 0; i < n; i++) {
+        double t = n > 1 ? 1 + (double)i / (n - 1) * (1e-3 - 1) : 1;
+        sigma[i] = sqrt(expm1(19.9 * t * t / 2 + 0.1 * t));
+    }
+}
+
 bool k_schedule_known(const char *name)
 {
     static const char *const names[] = {"uniform", "normal",     "simple",   "sgm_uniform",   "ddim_uniform", "polyexponential",
-                                        "ays",     "kl_optimal", "k_karras", "k_exponential", "k_beta"};
+                                        "ays",     "kl_optimal", "k_karras", "k_exponential", "k_beta",       "vp"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (!strcmp(names[i], name)) return true;
     return false;
@@ -97,6 +106,7 @@ int k_schedule(const noise_table *T, const char *name, const dc_sampler_request 
     if (!strcmp(name, "karras")) shaped_sigmas(sigma, SHAPE_KARRAS, r.high, r.low, q->rho > 0 ? q->rho : 7, n);
     else if (!strcmp(name, "exponential")) shaped_sigmas(sigma, SHAPE_EXPONENTIAL, r.high, r.low, 0, n);
     else if (!strcmp(name, "polyexponential")) polyexponential(r, q->rho > 0 ? q->rho : 1, n, sigma);
+    else if (!strcmp(name, "vp")) variance_preserving(n, sigma);
     else if (!strcmp(name, "beta")) return beta(T, r, n, comfy, sigma);
     else if (!strcmp(name, "sgm_uniform")) uniform(T, r, n, n + 1, sigma);
     else if (!strcmp(name, "simple")) return simple(T, n, sigma);

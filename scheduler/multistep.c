@@ -33,7 +33,8 @@ static void lagrange(const double *node, int p, int j, double poly[LAGS])
 void build_lms(build *x)
 {
     for (int i = 0; i < x->n; i++) {
-        int p = i + 1 < LAGS ? i + 1 : LAGS;
+        bool plain = x->who == DC_COMFYUI && x->L[i + 1].s == 0;
+        int p = plain ? 1 : i + 1 < LAGS ? i + 1 : LAGS;
         double node[LAGS], w[LAGS], h = level_sigma(x->L[i + 1]) - level_sigma(x->L[i]);
         for (int j = 0; j < p; j++) node[j] = level_sigma(x->L[i - j]) - level_sigma(x->L[i]);
         for (int j = 0; j < p; j++) {

@@ -62,6 +62,7 @@ static const name_row schedules[] = {
     {"polyexponential", "Polyexponential", ""},
     {"kl_optimal", "KL Optimal", ""},
     {"ays", "Align Your Steps", "AlignYourStepsScheduler"},
+    {"vp", "VP", "get_sigmas_vp"},
     {"k_karras", "Karras", "get_sigmas_karras"},
     {"k_exponential", "Exponential", "get_sigmas_exponential"},
     {"k_beta", "Beta", ""},
@@ -192,9 +193,9 @@ const char *const *dc_sampler_names(int *n)
 
 const char *const *dc_schedule_names(int *n)
 {
-    static const char *const names[] = {"model",       "karras",       "exponential",     "beta",       "uniform", "normal",   "simple",
-                                        "sgm_uniform", "ddim_uniform", "polyexponential", "kl_optimal", "ays",     "k_karras", "k_exponential",
-                                        "k_beta",      "leading",      "trailing",        "linspace"};
+    static const char *const names[] = {"model",         "karras",       "exponential",     "beta",       "uniform", "normal", "simple",
+                                        "sgm_uniform",   "ddim_uniform", "polyexponential", "kl_optimal", "ays",     "vp",     "k_karras",
+                                        "k_exponential", "k_beta",       "leading",         "trailing",   "linspace"};
     _Static_assert(sizeof names / sizeof *names == SCHEDULES, "one name a row");
     *n = SCHEDULES;
     return names;

@@ -82,6 +82,7 @@ void builder_lift(builder *b, level from, level to)
     if (b->plan->n_rows == 0) {
         b->lifted = factor;
         b->churn = noise;
+        b->plan->draw_churn = true;
         return;
     }
     dc_row *row = &b->plan->rows[b->plan->n_rows - 1];
@@ -94,7 +95,10 @@ void builder_lift(builder *b, level from, level to)
 
 void builder_draw(builder *b, level at)
 {
-    if (b->plan->n_rows == 0) return;
+    if (b->plan->n_rows == 0) {
+        b->plan->draw_churn = true;
+        return;
+    }
     dc_row *row = &b->plan->rows[b->plan->n_rows - 1];
     row->draw = true;
     row->sigma_from = row->sigma_to = level_sigma(at);

@@ -107,6 +107,7 @@ typedef struct dc_plan {
     bool unconditional;               /* U is read: the model must be asked without the prompt even at a guidance of 1 */
     double guidance_factor;           /* what the guidance is to be multiplied with: 1, but for ddim_cfg_pp */
     double c_image, c_noise, c_churn; /* START: X = c_image image + c_noise noise (+ c_churn noise2) */
+    bool draw_churn;                  /* noise2 is drawn, even if its factor is 0 */
     double init_sigma;                /* diffusers' init_noise_sigma (information) */
     double *timesteps, *sigmas;       /* as the scheduler class lists them: n_timesteps, n_sigmas (information, `diffc schedule`) */
     int n_timesteps, n_sigmas;

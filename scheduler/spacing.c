@@ -82,6 +82,7 @@ static double beta_fraction(double x, double a, double b)
 double beta_quantile(double p, double a)
 {
     if (p <= 0 || p >= 1) return p <= 0 ? 0 : 1;
+    if (p == 0.5) return 0.5; /* exactly, for it is rounded to a timestep */
     if (p > 0.5) return 1 - beta_quantile(1 - p, a);
     double low = 0, high = 0.5, norm = tgamma(2 * a) / (tgamma(a) * tgamma(a) * a);
     for (int i = 0; i < 200 && low < high; i++) {

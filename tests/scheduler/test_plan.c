@@ -6,37 +6,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "base/json.h"
-#include "base/npy.h"
-#include "scheduler/sampler.h"
-#include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#define GOLDEN TEST_DATA "/golden/scheduler/"
-#define DIM    16
-#define ROWS   2
-
-static json_t *read_json(const char *name)
-{
-    dc_error e = {0};
-    json_t *root = NULL;
-    char path[512];
-    snprintf(path, sizeof path, GOLDEN "%s", name);
-    if (dc_json_read(&root, path, 64u << 20, &e)) fail_msg("%s", e.text);
-    return root;
-}
-
-static dc_npy read_npy(const char *name)
-{
-    dc_error e = {0};
-    dc_npy n;
-    char path[512];
-    snprintf(path, sizeof path, GOLDEN "%s", name);
-    if (dc_npy_read(&n, path, &e)) fail_msg("%s", e.text);
-    return n;
-}
+#include "mixture.h"
 
 /* The class's config over Stable Diffusion's betas, which the list leaves out. */
 static void read_config(dc_noise_config *c, const json_t *entry)
@@ -66,15 +36,6 @@ static dc_plan build(const json_t *entry, double eta)
     return p;
 }
 
-static void compare_list(const char *what, const char *label, const json_t *want, const double *got, int n, double relative, double absolute)
-{
-    if ((int)json_array_size(want) != n) fail_msg("%s: %s: %d values, want %zu", label, what, n, json_array_size(want));
-    for (int i = 0; i < n; i++) {
-        double w = json_number_value(json_array_get(want, (size_t)i));
-        if (!(fabs(got[i] - w) <= relative * fabs(w) + absolute)) fail_msg("%s: %s[%d]: %.9g, want %.9g", label, what, i, got[i], w);
-    }
-}
-
 static void schedules_match_diffusers(void **state)
 {
     (void)state;
@@ -96,94 +57,7 @@ static void schedules_match_diffusers(void **state)
     json_decref(all);
 }
 
-/* ---- the analytic denoiser: a mixture of Gaussians ------------------------------------------------------------------ */
-
-typedef struct mixture {
-    int n;
-    double log_w[64], mu[64][DIM], v[64][DIM];
-} mixture;
-
-static mixture read_mixture(void)
-{
-    static mixture m;
-    json_t *root = read_json("mixture.json"), *w = json_object_get(root, "w");
-    double sum = 0;
-    m.n = (int)json_array_size(w);
-    assert_true(m.n <= 64);
-    for (int k = 0; k < m.n; k++) sum += json_number_value(json_array_get(w, (size_t)k));
-    for (int k = 0; k < m.n; k++) {
-        m.log_w[k] = log(json_number_value(json_array_get(w, (size_t)k)) / sum);
-        for (int j = 0; j < DIM; j++) {
-            m.mu[k][j] = json_number_value(json_array_get(json_array_get(json_object_get(root, "mu"), (size_t)k), (size_t)j));
-            m.v[k][j] = json_number_value(json_array_get(json_array_get(json_object_get(root, "v"), (size_t)k), (size_t)j));
-        }
-    }
-    json_decref(root);
-    return m;
-}
-
-/* The optimal eps, v or x0 ('e', 'v', 's': the first letter of prediction_type) for x = a x0 + s eps. */
-static void denoise(const mixture *m, const double *x, double a, double s, char what, double *out)
-{
-    double r[64], most = -INFINITY, sum = 0;
-    for (int k = 0; k < m->n; k++) {
-        r[k] = m->log_w[k];
-        for (int j = 0; j < DIM; j++) {
-            double c = a * a * m->v[k][j] + s * s, d = x[j] - a * m->mu[k][j];
-            r[k] -= 0.5 * (d * d / c + log(c));
-        }
-        most = fmax(most, r[k]);
-    }
-    for (int k = 0; k < m->n; k++) sum += r[k] = exp(r[k] - most);
-    for (int j = 0; j < DIM; j++) {
-        double x0 = 0, eps = 0;
-        for (int k = 0; k < m->n; k++) {
-            double c = a * a * m->v[k][j] + s * s, d = x[j] - a * m->mu[k][j];
-            x0 += r[k] / sum * (m->mu[k][j] + a * m->v[k][j] / c * d);
-            eps += r[k] / sum * s / c * d;
-        }
-        out[j] = what == 'v' ? a * eps - s * x0 : what == 's' ? x0 : eps;
-    }
-}
-
-typedef double states[ROWS][DIM];
-
-/* The one loop of scheduler/sampler.h, in float64; levels: what the model takes its timestep for (NULL: the row's own). Keeps X before every row and the last one in out. Returns the noises drawn. */
-static int run(const dc_plan *p, const json_t *levels, const mixture *m, const float *noise, char what, states *out)
-{
-    static states reg[DC_REGS];
-    int used = 1;
-    const float *image = noise + 63 * ROWS * DIM; /* half the last noise: tests/gen/scheduler_runs.py */
-    for (int k = 0; k < ROWS * DIM; k++) ((double *)reg[DC_REG_X])[k] = p->c_noise * (double)noise[k] + p->c_image * 0.5 * (double)image[k];
-    for (int i = 0; i < p->n_rows; i++) {
-        const dc_row *row = &p->rows[i];
-        const json_t *level = json_array_get(levels, (size_t)i);
-        double a = 1 / hypot(1, row->sigma), s = row->sigma * a;
-        if (levels) a = json_number_value(json_array_get(level, 0)), s = json_number_value(json_array_get(level, 1));
-        states x = {{0}}, saved = {{0}};
-        memcpy(out[i], reg[DC_REG_X], sizeof(states));
-        for (int n = 0; n < ROWS; n++) {
-            double M[DIM];
-            denoise(m, reg[DC_REG_X][n], a, s, what, M);
-            for (int j = 0; j < DIM; j++) reg[DC_REG_O][n][j] = row->kx * reg[DC_REG_X][n][j] + row->km * M[j];
-        }
-        if (row->draw) {
-            for (int k = 0; k < ROWS * DIM; k++) ((double *)reg[DC_REG_Z])[k] = noise[used * ROWS * DIM + k];
-            used++;
-        }
-        for (int q = 0; q < DC_REGS; q++)
-            for (int n = 0; n < ROWS; n++)
-                for (int j = 0; j < DIM; j++) {
-                    if (row->x[q] != 0) x[n][j] += row->x[q] * reg[q][n][j];
-                    if (row->s[q] != 0) saved[n][j] += row->s[q] * reg[q][n][j];
-                }
-        if (row->slot >= 0) memcpy(reg[DC_REG_H0 + row->slot], reg[DC_REG_O], sizeof(states));
-        memcpy(reg[DC_REG_X], x, sizeof(states));
-        if (row->save) memcpy(reg[DC_REG_S], saved, sizeof(states));
-    }
-    memcpy(out[p->n_rows], reg[DC_REG_X], sizeof(states));
-    return used - 1;
-}
+/* ---- trajectories ----------------------------------------------------------------------------------------------------- */
 
 /* States of the reference are in its own space: sigma-space classes keep x = x0 + sigma eps, ours have unit variance. */
 static void trajectory_matches(const json_t *entry, const mixture *m, const float *noise)
@@ -195,7 +69,7 @@ static void trajectory_matches(const json_t *entry, const mixture *m, const floa
     char what = *json_string_value(json_object_get(json_object_get(entry, "config"), "prediction_type"));
     bool own = json_number_value(json_object_get(entry, "init_noise_sigma")) != 1.0;
     states *out = calloc((size_t)p.n_rows + 1, sizeof *out);
-    int used = run(&p, json_object_get(entry, "model_alpha_sigma"), m, noise, what, out);
+    int used = run(&p, (oracle){.levels = json_object_get(entry, "model_alpha_sigma"), .what = what}, m, noise, out);
     if (ref.dim[0] != p.n_rows + 1) fail_msg("%s: %d rows, want %d", id, p.n_rows, (int)ref.dim[0] - 1);
     if (used != json_integer_value(json_object_get(entry, "noises_used")))
         fail_msg("%s: %d noises drawn, want %d", id, used, (int)json_integer_value(json_object_get(entry, "noises_used")));
@@ -212,43 +86,6 @@ static void trajectory_matches(const json_t *entry, const mixture *m, const floa
     dc_plan_free(&p);
 }
 
-/* k-diffusion's samplers on a list of sigmas; its states are x0 + sigma eps at the beginning of each step. */
-static void k_matches(const json_t *entry, const mixture *m, const float *noise)
-{
-    const char *id = json_string_value(json_object_get(entry, "id")), *schedule;
-    const json_t *sigmas = json_object_get(entry, "sigmas"), *options = json_object_get(entry, "options"), *eta = json_object_get(options, "eta");
-    double list[64];
-    int n = (int)json_array_size(sigmas) - 1;
-    for (int i = 0; i < n; i++) list[i] = json_number_value(json_array_get(sigmas, (size_t)i));
-    dc_noise_config c;
-    dc_noise_config_default(&c);
-    if (json_object_get(options, "solver_type")) strcpy(c.solver_type, json_string_value(json_object_get(options, "solver_type")));
-    dc_sampler_request q = {.sampler = dc_sampler_find(json_string_value(json_object_get(entry, "sampler")), &schedule),
-                            .strength = 1,
-                            .eta = eta ? json_number_value(eta) : -1,
-                            .sigmas = list,
-                            .n_sigmas = n};
-    dc_plan p;
-    dc_error e = {0};
-    if (!q.sampler || dc_plan_build(&p, &c, &q, &e)) fail_msg("%s: %s", id, e.text);
-    states *out = calloc((size_t)p.n_rows + 1, sizeof *out);
-    int used = run(&p, NULL, m, noise, 'e', out) - p.rows[p.n_rows - 1].draw; /* it leaves out the last one, which nothing reads */
-    if (used != json_integer_value(json_object_get(entry, "noises_used"))) fail_msg("%s: %d noises drawn", id, used);
-    dc_npy ref = read_npy(json_string_value(json_object_get(entry, "file_f8")));
-    if (p.steps != n || ref.dim[0] != n + 1) fail_msg("%s: %d steps", id, p.steps);
-    double most = 0;
-    for (int i = 0, at = 0; i <= p.n_rows; i++) {
-        if (i < p.n_rows && !p.rows[i].begins_step) continue;
-        double scale = i < p.n_rows ? hypot(1, p.rows[i].sigma) : 1;
-        for (int k = 0; k < ROWS * DIM; k++) most = fmax(most, fabs(((double *)out[i])[k] * scale - ((double *)ref.data)[at * ROWS * DIM + k]));
-        at++;
-    }
-    if (!(most < 1e-9)) fail_msg("%s: off by %.3g", id, most);
-    free(out);
-    free(ref.data);
-    dc_plan_free(&p);
-}
-
 static void trajectories_match(void **unused)
 {
     (void)unused;
@@ -257,7 +94,7 @@ static void trajectories_match(void **unused)
     json_t *all = read_json("trajectories.json"), *entry;
     size_t i;
     assert_true(json_array_size(all) > 110);
-    json_array_foreach(all, i, entry) json_object_get(entry, "class") ? trajectory_matches(entry, &m, noise.data) : k_matches(entry, &m, noise.data);
+    json_array_foreach(all, i, entry) if (json_object_get(entry, "class")) trajectory_matches(entry, &m, noise.data);
     json_decref(all);
     free(noise.data);
 }
@@ -274,7 +111,7 @@ static void run_matches(const json_t *entry, const mixture *m, const float *nois
     dc_plan p = build(entry, json_is_number(eta) ? json_number_value(eta) : -1);
     compare_list("timesteps", label, json_object_get(entry, "timesteps"), p.timesteps, p.n_timesteps, 0, 1e-9);
     states *out = calloc((size_t)p.n_rows + 1, sizeof *out);
-    int used = run(&p, json_object_get(entry, "model_alpha_sigma"), m, noise, prediction ? *prediction : 'e', out);
+    int used = run(&p, (oracle){.levels = json_object_get(entry, "model_alpha_sigma"), .what = prediction ? *prediction : 'e'}, m, noise, out);
     if (used != json_integer_value(json_object_get(entry, "noises_used"))) fail_msg("%s: %d noises drawn", label, used);
     compare_list("final state", label, final, (double *)out[p.n_rows], ROWS * DIM, 0, 1e-8);
     free(out);
