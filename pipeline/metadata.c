@@ -44,8 +44,13 @@ static void add_sampling(sheet *s, const diffc_request *q)
     const struct {
         const char *key;
         double value;
-    } rows[] = {{"Schedule max sigma", q->sigma_max}, {"Schedule min sigma", q->sigma_min}, {"Schedule rho", q->rho},    {"Sigma churn", q->s_churn},
-                {"Sigma tmin", q->s_tmin},            {"Sigma tmax", q->s_tmax},            {"Sigma noise", q->s_noise}};
+    } rows[] = {{"Schedule max sigma", q->sigma_max},
+                {"Schedule min sigma", q->sigma_min},
+                {"Schedule rho", q->rho},
+                {"Sigma churn", q->s_churn},
+                {"Sigma tmin", q->s_tmin},
+                {"Sigma tmax", q->s_tmax},
+                {"Sigma noise", q->s_noise}};
     if (q->eta >= 0) add_real(s, "Eta", q->eta);
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         if (rows[i].value != 0) add_real(s, rows[i].key, rows[i].value);

@@ -174,30 +174,8 @@ static void take_sampler(step *x)
     tell(x, DIFFC_HONOURED, "sampler", "--sampler %s", found);
 }
 
-/* The first of the names that there is. */
-static const char *schedule_of(const char *first, const char *second)
-{
-    const char *found = first ? dc_schedule_find(first) : NULL;
-    return found ? found : dc_schedule_find(second);
-}
-
-/* A1111's "Automatic" is the sampler's own schedule (sd_samplers_kdiffusion.py). Before 1.9 there was no such field: a name without a
- * schedule meant the uniform one. */
-static const char *automatic(const char *sampler, bool before_1_9)
-{
-    static const char *const karras[] = {"dpm++2m", "dpm++sde", "dpm++2s_a", "dpm2", "dpm2_a", "restart", NULL},
-                             *const exponential[] = {"dpm++2m_sde", "dpm++2m_sde_heun", "dpm++3m_sde", NULL},
-                             *const own[] = {"ddim", "ddim_cfg_pp", "pndm", "unipc", "unipc_bh2", NULL};
-    for (int i = 0; sampler && own[i]; i++)
-        if (!strcmp(sampler, own[i])) return "model";
-    for (int i = 0; sampler && !before_1_9 && karras[i]; i++)
-        if (!strcmp(sampler, karras[i])) return "Karras";
-    for (int i = 0; sampler && !before_1_9 && exponential[i]; i++)
-        if (!strcmp(sampler, exponential[i])) return "Exponential";
-    return "Uniform";
-}
-
-/* "v1.6.0-2-g4afaaf8a", "1.7.0"; forks write theirs before it ("f0.0.17v1.8.0rc"). */
+/* Before 1.9 A1111 had no such field: a sampler without a schedule in its name ran on the uniform one. "v1.6.0-2-g4afaaf8a", "1.7.0"; forks
+ * write their own version before it ("f0.0.17v1.8.0rc"). */
 static bool is_before_1_9(const char *version)
 {
     const char *v = version ? strrchr(version, 'v') : NULL;
@@ -206,67 +184,68 @@ static bool is_before_1_9(const char *version)
     return v && sscanf(v, "1.%d", &minor) == 1 && minor < 9;
 }
 
-/* By the names of the program that wrote it; a name with k_ is k-diffusion's, where the plain one is diffusers'. */
-static const char *find_schedule(const char *name, info_source source)
+static bool has_own_timesteps(const char *sampler)
 {
-    static const char *const k[][2] = {{"karras", "k_karras"}, {"exponential", "k_exponential"}, {"beta", "k_beta"}};
-    const char *found = dc_schedule_find(name);
-    for (size_t i = 0; found && source != INFO_DIFFC && i < 3; i++)
-        if (!strcmp(found, k[i][0])) return schedule_of(k[i][1], found);
-    if (!found || !strcmp(found, "model")) /* sd.cpp's "discrete", and where there is no other uniform one */
-        if (!strcasecmp(name, "uniform") || !strcasecmp(name, "discrete")) return schedule_of("uniform", "model");
-    return found;
+    static const char *const names[] = {"ddim", "ddim_cfg_pp", "pndm", "unipc", "unipc_bh2", "lcm"};
+    for (size_t i = 0; sampler && i < sizeof names / sizeof *names; i++)
+        if (!strcmp(sampler, names[i])) return true;
+    return false;
 }
 
-/* name NULL: the text says none. */
+/* stable-diffusion.cpp's schedules are k-diffusion's, where the plain names are diffusers' classes' ways. */
+static const char *sdcpp_schedule(const char *name)
+{
+    static const char *const rows[][2] = {{"discrete", "uniform"}, {"karras", "k_karras"}, {"exponential", "k_exponential"}, {"beta", "k_beta"}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        if (!strcmp(name, rows[i][0])) return rows[i][1];
+    return name;
+}
+
+/* name NULL: the text says none. "Automatic" is the sampler's own, which --rng a1111 takes along. */
 static void take_schedule(step *x, const char *name)
 {
     const infotext *t = &x->r->text;
     const char *carried = NULL, *sampler = info_get(t, "Sampler"), *exact = info_get(t, "Schedule");
+    bool a1111 = t->source == INFO_A1111, old = a1111 && !name && is_before_1_9(info_get(t, "Version"));
     if (sampler) sampler = dc_sampler_find(sampler, &carried);
-    bool old = t->source == INFO_A1111 && !name && is_before_1_9(info_get(t, "Version"));
     x->key = "Schedule type";
     x->value = name ? name : "(not said)";
-    if (t->source == INFO_DIFFC && !name) return; /* the model's own */
     if (t->source == INFO_DIFFC && exact && dc_schedule_find(exact)) name = exact;
     if (!name && carried) name = carried;
-    bool automatically = t->source == INFO_A1111 && (!name || !strcasecmp(name, "Automatic"));
-    if (automatically) name = automatic(sampler, old);
-    if (!name) return;
-    const char *found = find_schedule(name, t->source);
+    if (a1111 && has_own_timesteps(sampler) && name && strcasecmp(name, "Automatic") != 0) {
+        tell(x, DIFFC_HONOURED, NULL, "A1111's %s has timesteps of its own", sampler);
+        return;
+    }
+    if (old && !name && !has_own_timesteps(sampler)) name = "uniform"; /* that which the sampler's name carried stays */
+    if (a1111 && (!name || !strcasecmp(name, "Automatic"))) {
+        tell(x, DIFFC_HONOURED, NULL, "the sampler's own in A1111");
+        return;
+    }
+    if (!name) return; /* the model's own */
+    const char *found = dc_schedule_find(t->source == INFO_SDCPP ? sdcpp_schedule(name) : name);
     if (!found) {
-        tell(x, DIFFC_IGNORED, NULL, "not known here; the model's own runs");
+        tell(x, DIFFC_IGNORED, NULL, "not known here; the %s own runs", a1111 || t->source == INFO_COMFYUI ? "sampler's" : "model's");
         return;
     }
     x->q->schedule = found;
-    bool same = !automatically || strcasecmp(name, "Uniform") != 0 || strcmp(found, "model") != 0;
-    if (!same) tell(x, DIFFC_CHANGED, "schedule", "the model's own levels, which may be others than A1111's uniform ones");
-    else if (automatically)
-        tell(x, DIFFC_HONOURED, "schedule", "%s for this sampler%s: --scheduler %s", name, old ? " before version 1.9" : "", found);
-    else tell(x, DIFFC_HONOURED, "schedule", "--scheduler %s", found);
+    tell(x, DIFFC_HONOURED, "schedule", "%s--scheduler %s", old ? "before version 1.9: " : "", found);
 }
 
 static void take_given_schedule(step *x) { take_schedule(x, x->value); }
 
-/* A name of a convention. */
-static const char *rng_of(const char *convention, const char *generator)
-{
-    (void)convention;
-    return generator;
-}
-
-/* Whose random numbers? A1111's default is a GPU's. value NULL: the text says nothing. */
+/* Whose random numbers, and with them schedules and starts? A1111's default is a GPU's. value NULL: the text says nothing. */
 static void take_rng(step *x, const char *value)
 {
     info_source source = x->r->text.source;
-    const char *sampler = info_get(&x->r->text, "Sampler"), *rng = NULL;
+    const char *sampler = info_get(&x->r->text, "Sampler"), *rng = NULL, *own = info_get(&x->r->text, "RNG convention");
     x->key = "RNG";
     x->value = value ? value : source == INFO_COMFYUI ? "(ComfyUI's)" : "(not said: GPU)";
     bool gpu = !value || !strcasecmp(value, "GPU") || !strcasecmp(value, "NV") || !strcasecmp(value, "cuda"),
          cpu = value && !strcasecmp(value, "CPU");
-    if (source == INFO_COMFYUI) rng = rng_of(sampler && strstr(sampler, "_gpu") ? "comfyui-gpu" : "comfyui", "cpu");
-    else if (source == INFO_A1111) rng = gpu ? rng_of("a1111", "cuda") : cpu ? rng_of("a1111-cpu", "cpu") : NULL;
+    if (source == INFO_COMFYUI) rng = sampler && strstr(sampler, "_gpu") ? "comfyui-gpu" : "comfyui";
+    else if (source == INFO_A1111) rng = gpu ? "a1111" : cpu ? "a1111-cpu" : NULL;
     else rng = gpu ? "cuda" : cpu ? "cpu" : NULL;
+    if (source == INFO_DIFFC && own && dc_convention_find(own)) rng = dc_convention_find(own)->name;
     if (!rng) {
         tell(x, DIFFC_IGNORED, NULL, "not known here: the noise is another");
         return;
@@ -277,30 +256,92 @@ static void take_rng(step *x, const char *value)
 
 static void take_given_rng(step *x) { take_rng(x, x->value); }
 
-static void take_size(step *x)
+/* The two halves of "WxH", told as one field. */
+static void take_pair(step *x, const char *name, const char *second, int *width, int *height, const char *member)
 {
     char both[64];
-    const char *height = info_get(&x->r->text, "Size-2");
+    const char *tall = info_get(&x->r->text, second);
     step h = *x, shown = *x;
-    h.value = height ? height : "";
+    int w, v;
+    h.value = tall ? tall : "";
     snprintf(both, sizeof both, "%.20sx%.20s", x->value, h.value);
-    shown.key = "Size";
+    shown.key = name;
     shown.value = both;
-    int width, tall;
-    if (!read_int(x, 8, 4096, &width) || !read_int(&h, 8, 4096, &tall)) return;
-    x->q->width = width;
-    x->q->height = tall;
-    HONOURED(&shown, "size");
+    if (!read_int(x, 8, 4096, &w) || !read_int(&h, 8, 4096, &v)) return;
+    *width = w;
+    *height = v;
+    HONOURED(&shown, member);
+}
+
+static void take_size(step *x) { take_pair(x, "Size", "Size-2", &x->q->width, &x->q->height, "size"); }
+static void take_resize(step *x)
+{
+    take_pair(x, "Seed resize from", "Seed resize from-2", &x->q->seed_resize_width, &x->q->seed_resize_height, "seed_resize");
 }
 
 static void take_nothing(step *x) { (void)x; } /* told with another field */
 
+/* A batch that is drawn at once has to be made at once. */
 static void take_batch(step *x)
 {
     int n;
+    const char *pos = info_get(&x->r->text, "Batch pos");
     if (!read_int(x, 1, 64, &n)) return;
     x->q->count = x->q->batch = n;
-    tell(x, DIFFC_CHANGED, "count", "all %d pictures are made: the file does not say which of them it is", n);
+    if (pos) tell(x, DIFFC_CHANGED, "count", "all %d pictures of its batch are made; it is the one after %.20s", n, pos);
+    else tell(x, DIFFC_CHANGED, "count", "all %d pictures are made: the file does not say which of them it is", n);
+}
+
+static void take_variation_seed(step *x)
+{
+    if (read_seed(x, &x->q->variation_seed)) HONOURED(x, "variation_seed");
+}
+
+static void take_variation_strength(step *x)
+{
+    if (read_real(x, 0, 1, &x->q->variation_strength)) HONOURED(x, "variation_strength");
+}
+
+static void take_ensd(step *x)
+{
+    double v;
+    if (!read_real(x, -9e15, 9e15, &v)) return;
+    x->q->ensd = (int64_t)v;
+    HONOURED(x, "ensd");
+}
+
+static void take_solver_type(step *x)
+{
+    static const char *const types[] = {"midpoint", "heun", "bh1", "bh2"};
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+        if (!strcmp(x->value, types[i])) {
+            x->q->solver_type = types[i];
+            HONOURED(x, "solver_type");
+            return;
+        }
+    tell(x, DIFFC_IGNORED, NULL, "not known here");
+}
+
+static void take_solver_order(step *x)
+{
+    if (read_int(x, 1, 3, &x->q->solver_order)) HONOURED(x, "solver_order");
+}
+
+/* Numbers of sampling that are 0 when they are not set. */
+static void take_number(step *x)
+{
+    const struct {
+        const char *key, *member;
+        double *to, most;
+    } rows[] = {{"Schedule max sigma", "sigma_max", &x->q->sigma_max, 1e6},
+                {"Schedule min sigma", "sigma_min", &x->q->sigma_min, 1e6},
+                {"Schedule rho", "rho", &x->q->rho, 100},
+                {"Sigma churn", "s_churn", &x->q->s_churn, 1000},
+                {"Sigma tmin", "s_tmin", &x->q->s_tmin, 1e6},
+                {"Sigma tmax", "s_tmax", &x->q->s_tmax, 1e9},
+                {"Sigma noise", "s_noise", &x->q->s_noise, 100}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        if (!strcmp(x->key, rows[i].key) && read_real(x, 0, rows[i].most, rows[i].to)) HONOURED(x, rows[i].member);
 }
 
 static void take_eta(step *x)
@@ -464,9 +505,24 @@ static const rule rules[] = {
     {"Precision", take_precision, NULL},
     {"Empty negative", take_nothing, NULL},
     {"Version", take_version, NULL},
-    {"Variation seed*", NULL, "variations are not there yet: the picture is that of the seed alone"},
-    {"Seed resize from*", NULL, "not there yet"},
-    {"ENSD", NULL, "not there yet: the noise of ancestral samplers is another"},
+    {"Variation seed", take_variation_seed, NULL},
+    {"Variation seed strength", take_variation_strength, NULL},
+    {"Seed resize from-1", take_resize, NULL},
+    {"Seed resize from-2", take_nothing, NULL},
+    {"ENSD", take_ensd, NULL},
+    {"RNG convention", take_nothing, NULL},
+    {"Batch pos", take_nothing, NULL},
+    {"Solver order", take_solver_order, NULL},
+    {"UniPC order", take_solver_order, NULL},
+    {"Solver type", take_solver_type, NULL},
+    {"UniPC variant", take_solver_type, NULL},
+    {"Schedule max sigma", take_number, NULL},
+    {"Schedule min sigma", take_number, NULL},
+    {"Schedule rho", take_number, NULL},
+    {"Sigma churn", take_number, NULL},
+    {"Sigma tmin", take_number, NULL},
+    {"Sigma tmax", take_number, NULL},
+    {"Sigma noise", take_number, NULL},
     {"Image CFG scale", NULL, "InstructPix2Pix is not there yet"},
     {"Hires*", NULL, "not there yet: the picture is the first pass's"},
     {"Refiner*", NULL, "not there yet"},
@@ -482,9 +538,6 @@ static const rule rules[] = {
     {"Mask*", NULL, "the mask is what --mask gives"},
     {"Inpaint area", NULL, "the mask is what --mask gives"},
     {"Conditional mask weight", NULL, "not there"},
-    {"Schedule m*", NULL, "the schedule's own range is taken"},
-    {"Schedule rho", NULL, "the schedule's own is taken"},
-    {"Sigma *", NULL, "not there yet"},
     {"Guidance", NULL, "of models that take guidance as an input"},
     {"Sampler RNG", NULL, "one source of noise for all"},
     {"TE", NULL, "give it with --text-encoder"},

@@ -26,6 +26,9 @@ same png -m "$model" -i "$init" -- house --steps 4 --strength 0.55 -s 9
 same png -m "$model" --taesd "$tests/golden/models/taesd" -- house $small
 same png -m "$tests/golden/models/sdxl" -- house $small
 same png -m "$tests/golden/models/sdxl" -- house -n "" $small
+same png -m "$model" -- house $small --rng a1111 --sampler "DPM++ SDE"
+same png -m "$model" -- house $small --rng comfyui --sampler euler_a --scheduler karras
+same png -m "$model" -- house $small --scheduler k_karras --sampler lms
 same jpg -m "$model" -- house $small
 same webp -m "$model" -- house $small
 same webp -m "$model" --lossless -- house $small
@@ -64,5 +67,5 @@ refused 65 'found neither a picture nor text' txt2img $m --from "$tests/malforme
 [ "$(stat -c %s small.jpg)" -lt "$(stat -c %s large.jpg)" ] || fail "quality makes no difference"
 refused 64 'quality: found 101' txt2img house $m $small -q --quality 101 -o q.webp
 refused 64 'found 40000 characters, expected at most 31000' txt2img "$(head -c 40000 /dev/zero | tr '\0' a)" $m $small -q -o q.jpg
-"$diffc" txt2img house $m $small -i large.jpg --strength 0.5 -q -o r.png && "$diffc" txt2img house $m $small -i a12.webp --strength 0.5 -q -o s.png || fail "start images"
+"$diffc" txt2img house $m $small -i large.jpg --strength 0.5 -q -o r.png && "$diffc" txt2img house $m $small -i a15.webp --strength 0.5 -q -o s.png || fail "start images"
 finish

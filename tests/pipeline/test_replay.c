@@ -124,32 +124,49 @@ static void a1111s_text_becomes_a_request(void **state)
 }
 
 /* What a sampler's name alone means has changed with A1111's versions. */
-static void a1111s_automatic_schedule_is_the_samplers(void **state)
+static void a1111s_schedule_is_told_from_its_version(void **state)
 {
     (void)state;
     static const struct {
-        const char *rest, *schedule;
-    } cases[] = {{"Sampler: DPM++ 2M, Schedule type: Automatic, Version: v1.10.1", "karras"},
-                 {"Sampler: DPM++ 2M SDE, Schedule type: Automatic, Version: v1.9.0", "exponential"},
-                 {"Sampler: DPM++ SDE, Version: f2.0.1v1.10.1-previous-313-g8a042934", "karras"},
+        const char *rest, *schedule; /* NULL: the sampler's own by the rules that come with the noise */
+    } cases[] = {{"Sampler: DPM++ 2M, Schedule type: Automatic, Version: v1.10.1", NULL},
+                 {"Sampler: DPM++ SDE, Version: f2.0.1v1.10.1-previous-313-g8a042934", NULL},
+                 {"Sampler: LMS, Other: 1", NULL},
+                 {"Sampler: DDIM, Version: v1.5.0", NULL},
+                 {"Sampler: DDIM, Schedule type: Karras, Version: v1.10.0", NULL},
                  {"Sampler: DPM++ 2M Karras, Version: v1.6.0", "karras"},
-                 {"Sampler: DPM++ 3M SDE Exponential, Version: 1.7.0", "exponential"}};
-    static const char *const uniform[] = {"Sampler: DPM++ 2M, Version: v1.6.0-2-g4afaaf8a", "Sampler: DPM++ SDE, Version: f0.0.17v1.8.0rc-latest",
-                                          "Sampler: Euler a, Schedule type: Automatic, Version: v1.10.1", "Sampler: LMS, Other: 1"};
+                 {"Sampler: DPM++ 3M SDE Exponential, Version: 1.7.0", "exponential"},
+                 {"Sampler: Euler, Schedule type: SGM Uniform, Version: v1.9.0", "sgm_uniform"},
+                 {"Sampler: DPM++ 2M, Version: v1.6.0-2-g4afaaf8a", "uniform"},
+                 {"Sampler: DPM++ SDE, Version: f0.0.17v1.8.0rc-latest", "uniform"}};
     char text[256];
-    diffc_request q;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        diffc_request q;
         snprintf(text, sizeof text, "x\nSteps: 20, Seed: 1, %s", cases[i].rest);
         diffc_replay *r = replay_of(text, &q);
-        if (!q.schedule || !strstr(q.schedule, cases[i].schedule)) fail_msg("%s: found %s", text, q.schedule);
+        same(text, "schedule", q.schedule, cases[i].schedule);
+        same(text, "rng", q.rng, "a1111");
         diffc_replay_close(r);
     }
-    for (size_t i = 0; i < sizeof uniform / sizeof *uniform; i++) {
-        snprintf(text, sizeof text, "x\nSteps: 20, Seed: 1, %s", uniform[i]);
-        diffc_replay *r = replay_of(text, &q);
-        if (q.schedule && strcmp(q.schedule, "uniform") && strcmp(q.schedule, "model")) fail_msg("%s: found %s", text, q.schedule);
-        diffc_replay_close(r);
-    }
+}
+
+static void noise_is_the_programs(void **state)
+{
+    (void)state;
+    diffc_request q;
+    diffc_replay *r = replay_of("x\nSteps: 20, Sampler: Euler a, Seed: 1, Variation seed: 18446744073709551615, Variation seed strength: 0.25, "
+                                "Seed resize from: 512x384, ENSD: -31337, RNG: CPU, Sigma churn: 0.5, Schedule rho: 5, UniPC order: 2",
+                                &q);
+    same("a1111", "rng", q.rng, "a1111-cpu");
+    assert_true(q.variation_seed == UINT64_MAX && q.variation_strength == 0.25 && q.seed_resize_width == 512 && q.seed_resize_height == 384);
+    assert_true(q.ensd == -31337 && q.s_churn == 0.5 && q.rho == 5 && q.solver_order == 2);
+    diffc_replay_close(r);
+    r = replay_of("x\nSteps: 20, Sampler: Euler a, Seed: 5, RNG: CPU, RNG convention: comfyui, Batch size: 3, Batch pos: 1, Version: diffc 0.1.0",
+                  &q);
+    same("diffc", "rng", q.rng, "comfyui");
+    assert_true(q.count == 3 && q.batch == 3);
+    assert_int_equal(field_of(r, "Batch size")->fate, DIFFC_CHANGED);
+    diffc_replay_close(r);
 }
 
 static void values_that_cannot_be_are_told(void **state)
@@ -177,6 +194,7 @@ static void the_other_dialects_become_requests(void **state)
     same("sdcpp", "source", r->source, "stable-diffusion.cpp");
     assert_true(q.n_sigmas == 2 && q.sigmas[0] == 14.5 && q.sigmas[1] == 2 && q.eta == -1 && q.guidance == 1.5);
     same("sdcpp", "rng", q.rng, "cpu");
+    assert_null(q.schedule);
     diffc_replay_close(r);
 
     r = replay_of(
@@ -186,7 +204,7 @@ static void the_other_dialects_become_requests(void **state)
     same("comfyui", "source", r->source, "ComfyUI");
     assert_true(q.seed == 9 && q.steps == 3 && !strcmp(q.sampler, "dpm++2m"));
     same("comfyui", "negative", q.negative, ""); /* encoded, not zeros */
-    assert_non_null(q.rng);
+    same("comfyui", "rng", q.rng, "comfyui");
     diffc_replay_close(r);
 }
 
@@ -213,9 +231,13 @@ static void what_has_no_text_is_refused(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(graphs_become_fields),           cmocka_unit_test(odd_graphs_end),
-                                       cmocka_unit_test(a1111s_text_becomes_a_request),  cmocka_unit_test(a1111s_automatic_schedule_is_the_samplers),
-                                       cmocka_unit_test(values_that_cannot_be_are_told), cmocka_unit_test(the_other_dialects_become_requests),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(graphs_become_fields),
+                                       cmocka_unit_test(odd_graphs_end),
+                                       cmocka_unit_test(a1111s_text_becomes_a_request),
+                                       cmocka_unit_test(a1111s_schedule_is_told_from_its_version),
+                                       cmocka_unit_test(noise_is_the_programs),
+                                       cmocka_unit_test(values_that_cannot_be_are_told),
+                                       cmocka_unit_test(the_other_dialects_become_requests),
                                        cmocka_unit_test(what_has_no_text_is_refused)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

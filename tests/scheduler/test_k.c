@@ -21,7 +21,7 @@ static dc_sampler_request asked(const json_t *entry)
     const json_t *o = json_object_get(entry, "options");
     const char *carried;
     dc_sampler_request q = {.sampler = dc_sampler_find(text_at(entry, "sampler"), &carried),
-                            .convention = DC_A1111,
+                            .program = DC_A1111,
                             .steps = (int)number_at(entry, "steps", 0),
                             .strength = 1,
                             .eta = number_at(o, "eta", -1),
@@ -100,7 +100,7 @@ static void states_match(const json_t *entry, const mixture *m, const float *noi
     if (ranged) q.schedule = "karras", q.sigma_max = list[0], q.sigma_min = list[1];
     else q.sigmas = list, q.n_sigmas = n;
     if (ranged && q.eta < 0) q.eta = 0; /* k-diffusion's default, which A1111's is not */
-    if (!strcmp(q.sampler, "ipndm")) q.convention = DC_DIFFUSERS; /* the entry's last step is of full order */
+    if (!strcmp(q.sampler, "ipndm")) q.program = DC_DIFFUSERS; /* the entry's last step is of full order */
     dc_plan p = build(&q, id);
     dc_npy ref = read_npy(text_at(entry, "file_f8"));
     double most = 0;
@@ -150,7 +150,7 @@ static bool run_matches(const json_t *entry, const mixture *m, const float *nois
     char label[160];
     snprintf(label, sizeof label, "%s, %s, %s, %d steps%s", text_at(entry, "program"), q.sampler, schedule ? schedule : "its own", q.steps,
              json_is_number(strength) ? ", from an image" : "");
-    if (!strcmp(text_at(entry, "program"), "comfyui")) q.convention = DC_COMFYUI;
+    if (!strcmp(text_at(entry, "program"), "comfyui")) q.program = DC_COMFYUI;
     if (json_is_number(strength)) q.image_start = true, q.strength = json_number_value(strength);
     if (schedule) q.schedule = dc_schedule_find(schedule);
     dc_plan p = build(&q, label);
@@ -205,7 +205,7 @@ static void lists_match_the_programs(void **unused)
     json_array_foreach(all, i, entry)
     {
         bool comfy = !strcmp(text_at(entry, "program"), "comfyui");
-        dc_sampler_request q = {.convention = comfy ? DC_COMFYUI : DC_A1111,
+        dc_sampler_request q = {.program = comfy ? DC_COMFYUI : DC_A1111,
                                 .schedule = dc_schedule_find(text_at(entry, "schedule")),
                                 .steps = (int)number_at(entry, "steps", 0)};
         snprintf(label, sizeof label, "%s, %s, %d steps", text_at(entry, "program"), q.schedule, q.steps);
@@ -224,7 +224,7 @@ static void lists_match_their_definitions(void **unused)
     json_array_foreach(all, i, entry)
     {
         const char *variant = text_at(entry, "variant");
-        dc_sampler_request q = {.convention = !strncmp(variant, "comfy", 5) ? DC_COMFYUI : DC_A1111,
+        dc_sampler_request q = {.program = !strncmp(variant, "comfy", 5) ? DC_COMFYUI : DC_A1111,
                                 .schedule = dc_schedule_find(text_at(entry, "scheduler")),
                                 .sdxl = strstr(variant, "sdxl") != NULL,
                                 .rho = !strcmp(variant, "rho0.7") ? 0.7 : 0,
@@ -236,7 +236,7 @@ static void lists_match_their_definitions(void **unused)
     all = read_json("k_get_sigmas.json");
     json_array_foreach(all, i, entry)
     {
-        dc_sampler_request q = {.convention = DC_A1111,
+        dc_sampler_request q = {.program = DC_A1111,
                                 .schedule = dc_schedule_find(text_at(entry, "fn")),
                                 .steps = (int)number_at(entry, "n", 0),
                                 .sigma_min = number_at(entry, "sigma_min", 0),
@@ -307,7 +307,7 @@ static void a_schedule_tells_its_steps(void **unused)
     assert_int_equal(p.steps, 31);
     assert_string_equal(p.schedule, "ddim_uniform");
     dc_plan_free(&p);
-    p = build(&(dc_sampler_request){.sampler = "dpm++2m", .convention = DC_A1111, .steps = 20, .strength = 1, .eta = -1}, "automatic");
+    p = build(&(dc_sampler_request){.sampler = "dpm++2m", .program = DC_A1111, .steps = 20, .strength = 1, .eta = -1}, "automatic");
     assert_string_equal(p.schedule, "karras");
     dc_plan_free(&p);
 }
@@ -325,9 +325,9 @@ static void impossible_requests_are_refused(void **unused)
         {.sampler = "dpm++2m", .steps = 8, .strength = 1, .solver = "bh1"},
         {.sampler = "tcd", .schedule = "simple", .steps = 4, .strength = 1},
         {.sampler = "lcm", .schedule = "trailing", .steps = 4, .strength = 1},
-        {.sampler = "ddim", .schedule = "karras", .convention = DC_A1111, .steps = 8, .strength = 1},
-        {.sampler = "ddim", .convention = DC_A1111, .steps = 8, .image_start = true, .strength = 0.1},
-        {.sampler = "ddim", .convention = DC_A1111, .steps = 1, .strength = 1},
+        {.sampler = "ddim", .schedule = "karras", .program = DC_A1111, .steps = 8, .strength = 1},
+        {.sampler = "ddim", .program = DC_A1111, .steps = 8, .image_start = true, .strength = 0.1},
+        {.sampler = "ddim", .program = DC_A1111, .steps = 1, .strength = 1},
         {.sampler = "euler", .schedule = "simple", .steps = 8, .image_start = true, .strength = 0.05},
     };
     for (size_t i = 0; i < sizeof requests / sizeof *requests; i++) {
@@ -351,7 +351,7 @@ static void all_combinations_are_finite(void **unused)
     for (int k = 0; k < samplers * schedules * 10; k++) {
         dc_sampler_request q = {.sampler = sampler[k / schedules / 10], .schedule = schedule[k / 10 % schedules], .steps = counts[k % 10], .eta = -1};
         for (int how = 0; how < 6; how++) {
-            q.convention = (dc_convention)(how % 3);
+            q.program = (dc_program)(how % 3);
             q.image_start = how > 2;
             q.strength = how > 2 ? 0.6 : 1;
             dc_error e = {0};
