@@ -57,8 +57,8 @@ static json_t *layers_of(const section *s, int width, int layers, int heads, boo
 
 static json_t *vision(const section *s, int embed, bool quick)
 {
-    static const char *const others[] = {"timm_model_name", "ls_init_value", "attentional_pool", "act_kwargs", "qk_norm",
-                                         "scaled_cosine_attn", "scale_heads", "scale_attn_inner", "scale_attn", "scale_fc", NULL};
+    static const char *const others[] = {"timm_model_name", "ls_init_value",    "attentional_pool", "act_kwargs", "qk_norm", "scaled_cosine_attn",
+                                         "scale_heads",     "scale_attn_inner", "scale_attn",       "scale_fc",   NULL};
     int image[2] = {224, 224}, patch[2] = {16, 16}, head = (int)dc_config_int(&s->c, "head_width", 64, 1, 16384);
     if (json_is_array(json_object_get(s->c.root, "layers"))) refuse(s, "layers", "a list: a ResNet", "a number: a ViT");
     need_unset(s, others);
@@ -76,8 +76,19 @@ static json_t *vision(const section *s, int embed, bool quick)
 /* Pooling is at the largest id, which transformers calls an eos_token_id of 2. */
 static json_t *text(const section *s, int embed, bool quick)
 {
-    static const char *const others[] = {"hf_model_name", "ls_init_value", "embed_cls", "no_causal_mask", "final_ln_after_pool", "act_kwargs", "qk_norm",
-                                         "scaled_cosine_attn", "scale_heads", "scale_attn_inner", "scale_attn", "scale_fc", NULL};
+    static const char *const others[] = {"hf_model_name",
+                                         "ls_init_value",
+                                         "embed_cls",
+                                         "no_causal_mask",
+                                         "final_ln_after_pool",
+                                         "act_kwargs",
+                                         "qk_norm",
+                                         "scaled_cosine_attn",
+                                         "scale_heads",
+                                         "scale_attn_inner",
+                                         "scale_attn",
+                                         "scale_fc",
+                                         NULL};
     need_unset(s, others);
     need_word(s, "pool_type", "argmax");
     int width = (int)dc_config_int(&s->c, "width", 512, 1, 16384), layers = (int)dc_config_int(&s->c, "layers", 12, 1, 256);

@@ -18,7 +18,8 @@ dc_status dc_clip_vision_config_read(dc_clip_vision_config *c, const json_t *roo
 
 typedef struct dc_clip_vision dc_clip_vision;
 /* Binds; w must outlive the model. */
-dc_status dc_clip_vision_open(dc_clip_vision **out, const dc_clip_vision_config *c, const dc_weights *w, dc_device *d, const dc_log *log, dc_error *e);
+dc_status dc_clip_vision_open(dc_clip_vision **out, const dc_clip_vision_config *c, const dc_weights *w, dc_device *d, const dc_log *log,
+                              dc_error *e);
 void dc_clip_vision_close(dc_clip_vision *m);
 dc_params *dc_clip_vision_params(dc_clip_vision *m);
 const dc_clip_vision_config *dc_clip_vision_configuration(const dc_clip_vision *m);
