@@ -56,7 +56,8 @@ static void take_size(const dc_config *c, const char *key, int absent, bool squa
     *width = (int)dc_config_int(&in, "width", 0, 1, LARGEST), *height = (int)dc_config_int(&in, "height", 0, 1, LARGEST);
     bool told = square ? !*shortest && *width && *height : (*shortest != 0) != (*width && *height);
     if (!c->e->code && (!told || dc_config_has(&in, "longest_edge") || dc_config_has(&in, "max_height") || dc_config_has(&in, "max_width")))
-        dc_fail(c->e, DC_DATA, "%s: %s: found another kind of size, expected %s", c->path, key, square ? "height and width" : "shortest_edge, or height and width");
+        dc_fail(c->e, DC_DATA, "%s: %s: found another kind of size, expected %s", c->path, key,
+                square ? "height and width" : "shortest_edge, or height and width");
 }
 
 /* Pillow's numbers of its filters. */
@@ -141,9 +142,7 @@ static void fitted(const dc_clip_preprocess *p, const dc_image *in, int *width, 
     case DC_CLIP_FIT_NONE: break;
     case DC_CLIP_FIT_EXACT: *width = p->width, *height = p->height; break;
     case DC_CLIP_FIT_LONGEST: *width = within(rint(in->width / ratio)), *height = within(rint(in->height / ratio)); break;
-    case DC_CLIP_FIT_SHORTEST:
-        *(tall ? width : height) = p->size;
-        *(tall ? height : width) = within((double)((int64_t)p->size * large) / small);
+    case DC_CLIP_FIT_SHORTEST: *(tall ? width : height) = p->size; *(tall ? height : width) = within((double)((int64_t)p->size * large) / small);
     }
 }
 

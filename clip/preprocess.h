@@ -21,8 +21,8 @@ typedef struct dc_clip_preprocess {
     dc_clip_fit fit;
     int size, width, height; /* of the fit */
     dc_filter filter;
-    bool crop;          /* to side x side, around the middle; what is missing is `fill` */
-    uint8_t fill[3];    /* by channel */
+    bool crop;           /* to side x side, around the middle; what is missing is `fill` */
+    uint8_t fill[3];     /* by channel */
     float value[3][256]; /* what each grey level becomes: rescaled and normalised */
 } dc_clip_preprocess;
 
