@@ -397,6 +397,9 @@ DIFFC_API diffc_status diffc_bench_run(diffc_model *model, const char *what, int
                                        diffc_bench *out, diffc_error *error);
 /* The layers in the order they run, work and memory of such a pass, without running it. */
 DIFFC_API diffc_status diffc_bench_plan(diffc_model *model, const char *what, int batch, int width, int height, diffc_bench *out, diffc_error *error);
+/* The same of a CLIP model's picture encoder, from pixels to vectors that are not normalised: output [batch, dims]. */
+DIFFC_API diffc_status diffc_clip_bench_run(diffc_clip *clip, int batch, double seconds, bool profile, diffc_bench *out, diffc_error *error);
+DIFFC_API diffc_status diffc_clip_bench_plan(diffc_clip *clip, int batch, diffc_bench *out, diffc_error *error);
 DIFFC_API void diffc_bench_free(diffc_bench *bench);
 
 #ifdef __cplusplus

@@ -5,6 +5,8 @@
 #include <jansson.h>
 
 int run_txt2img(const settings *s);
+int run_embed(const settings *s);
+int run_classify(const settings *s);
 int run_convert(const settings *s);
 int run_inspect(const settings *s);
 int run_tokenize(const settings *s);
@@ -20,6 +22,8 @@ const command *command_table(int *n);
 
 /* Opens the model that the options name (their messages go to stderr: warnings always but with -q, notes with -v). 0 or an exit code. */
 int open_model(diffc_model **model, const settings *s);
+
+int open_clip(diffc_clip **clip, const settings *s); /* the same for a CLIP model */
 
 /* What of the options names a model and the parts that replace its own, and where its messages go. */
 diffc_options model_options(const settings *s);
