@@ -166,13 +166,19 @@ static void normalise(const dc_clip_preprocess *p, const dc_image *m, float *out
         }
 }
 
-/* Without its transparency. */
-static dc_status opaque(dc_image *out, const dc_image *in, dc_error *e)
+/* Laid on white, in Pillow's whole numbers. Ref: Pillow src/libImaging/AlphaComposite.c, of which this is the case of an opaque ground. */
+static dc_status on_white(dc_image *out, const dc_image *in, dc_error *e)
 {
     const size_t n = (size_t)in->width * (size_t)in->height;
     *out = (dc_image){in->width, in->height, 3, dc_calloc(n, 3)};
     if (!out->pixels) return dc_fail_memory(e, "a picture", n * 3);
-    for (size_t i = 0; i < n; i++) memcpy(out->pixels + 3 * i, in->pixels + 4 * i, 3);
+    for (size_t i = 0; i < n; i++) {
+        const uint8_t *p = in->pixels + 4 * i;
+        for (int c = 0; c < 3; c++) {
+            const uint32_t v = ((uint32_t)p[c] * p[3] + 255u * (255u - p[3]) + 0x80) << 7;
+            out->pixels[3 * i + (size_t)c] = (uint8_t)((((v >> 8) + v) >> 8) >> 7);
+        }
+    }
     return DC_OK;
 }
 
@@ -180,7 +186,7 @@ dc_status dc_clip_preprocess_run(const dc_clip_preprocess *p, const dc_image *in
 {
     dc_image plain = {0}, sized = {0};
     int width, height;
-    dc_status s = in->channels == 4 && !p->openclip ? opaque(&plain, in, e) : DC_OK;
+    dc_status s = in->channels == 4 && !p->openclip ? on_white(&plain, in, e) : DC_OK;
     const dc_image *from = plain.pixels ? &plain : in;
     fitted(p, in, &width, &height);
     bool same = width == in->width && height == in->height;

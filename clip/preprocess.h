@@ -2,7 +2,7 @@
  * image processor (its Pillow backend) makes it. Ref: open_clip transform.py; transformers image_processing_backends.py, image_transforms.py.
  *
  * Where the two families differ: which pixel is the middle of an odd remainder (open_clip rounds halves to even, transformers down), and
- * transparency, which open_clip resizes with the colours before it drops it. */
+ * transparency, which open_clip resizes with the colours before it drops it, and transformers (since 5) lays on white. */
 #ifndef DC_CLIP_PREPROCESS_H
 #define DC_CLIP_PREPROCESS_H
 #include "base/json.h"

@@ -300,7 +300,8 @@ DIFFC_API diffc_status diffc_clip_embed_prompts(diffc_clip *clip, const char *co
  * works: out has `pixels` floats. Pictures have 1, 3 or 4 channels. Errors: USAGE (no picture encoder), NO_MEMORY. */
 DIFFC_API diffc_status diffc_clip_preprocess(const diffc_clip *clip, const diffc_image *image, float *out, diffc_error *error);
 DIFFC_API diffc_status diffc_clip_embed_pixels(diffc_clip *clip, const float *pixels, int n, float *out, diffc_error *error);
-/* As diffc_image_read, with the channels that the model's preprocessing wants: open_clip's resizes transparency, transformers' drops it first. */
+/* As diffc_image_read, with the channels that the model's preprocessing wants: open_clip's resizes transparency and then drops it, that of
+ * transformers lays it on white. */
 DIFFC_API diffc_status diffc_clip_image_read(const diffc_clip *clip, diffc_image *out, const char *path, diffc_error *error);
 
 /* ---- converting --------------------------------------------------------------------------------------- */

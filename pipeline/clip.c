@@ -249,7 +249,7 @@ diffc_status diffc_clip_image_read(const diffc_clip *m, diffc_image *out, const 
 {
     dc_error e = {0};
     dc_image read = {0};
-    dc_image_read(&read, path, m->prepare.openclip ? 0 : 3, &e);
+    dc_image_read(&read, path, m->prepare.openclip ? DC_IMAGE_ALPHA : 0, &e);
     *out = (diffc_image){read.width, read.height, read.channels, read.pixels};
     return give_error(error, &e);
 }

@@ -282,6 +282,7 @@ static void vision_config(look *l)
     put_int(l, "patch_size", patch);
     put_int(l, "image_size", grid * patch);
     put_int(l, "projection_dim", projects ? dim(l, 0, "visual_projection.weight") : width);
+    put(l, "diffc_pre_norm", json_boolean(has(l, "vision_model.pre_layrnorm.weight")));
 }
 
 /* ---- a part -------------------------------------------------------------------------------------------------------------------- */
