@@ -268,9 +268,8 @@ typedef struct diffc_clip_info {
     bool has_text, has_images; /* an encoder may be missing: asking it to work is DIFFC_USAGE                  */
     double logit_scale;        /* logits are logit_scale * cosine (100 where the model does not say)           */
     const char *name;          /* last part of its path                                                        */
-    const char *id;            /* "NAME-1a2b3c4d5e": of vectors that can be compared; [A-Za-z0-9._-], below 128 bytes. Told from the sizes and
-                                  shapes of its weights, samples of their bytes and how pictures are prepared: the path may change, the
-                                  weights not */
+    const char *id;            /* "clip-512-1a2b3c4d5e": of vectors that can be compared; [a-z0-9-], below 128 bytes. Told from names, shapes
+                                  and samples of the weights and from what is done with them, not from their path */
     const char *summary;       /* one line: "CLIP ViT-B/32 (quick_gelu), 512 numbers, 224x224, 151 M parameters" */
     const char *device;        /* one line: "cpu avx512, 2 threads, f32"                                       */
 } diffc_clip_info;

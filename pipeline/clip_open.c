@@ -3,7 +3,6 @@
 #include "base/file.h"
 #include "clip/openclip.h"
 #include "pipeline/clip.h"
-#include <ctype.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -144,6 +143,17 @@ static dc_status find_in_file(diffc_clip *m, source *x, const char *config, dc_e
 
 /* ---- what shapes tell -------------------------------------------------------------------------------------------------------- */
 
+/* The number in a tensor of one; 0: there is none. */
+static double single(const dc_weights *w, const char *name)
+{
+    const dc_stored *t = dc_weights_find(w, name);
+    float v = 0;
+    if (!t || !t->data || t->bytes < dc_dtype_size(t->dtype) || dc_dtype_block(t->dtype) != 1) return 0;
+    if (t->dtype < DC_I64) dc_source_floats(&(dc_source){.data = t->data, .dtype = t->dtype, .rows = 1}, 0, 1, &v);
+    for (int i = t->dtype == DC_I64 ? 7 : t->dtype == DC_I32 ? 3 : -1; i >= 0; i--) v = v * 256 + ((const uint8_t *)t->data)[i]; /* small ones */
+    return (double)v;
+}
+
 /* Activations cannot be seen: OpenAI's are quick_gelu, those of open_clip's files without a configuration the exact one. */
 static dc_status from_shapes(const diffc_clip *m, source *x, dc_error *e)
 {
@@ -159,6 +169,8 @@ static dc_status from_shapes(const diffc_clip *m, source *x, dc_error *e)
         if (text) json_object_set_new(text, "hidden_act", json_string(act));
         if (text && x->openclip) json_object_set_new(text, "eos_token_id", json_integer(2));
         if (vision) json_object_set_new(vision, "hidden_act", json_string(act));
+        const double side = single(m->file, "input_resolution"); /* where patches do not fill the picture, shapes say less than it has */
+        if (vision && side >= 1 && side <= 4096) json_object_set_new(vision, "image_size", json_integer((int)side));
         dc_log_write(&m->log, DC_LOG_NOTE,
                      "%s: no configuration, its sizes are told from its weights; heads and %s are as published models have them", m->path, act);
     }
@@ -244,13 +256,11 @@ static dc_status check_fit(diffc_clip *m, dc_error *e)
 
 static dc_status read_logit_scale(diffc_clip *m, dc_error *e)
 {
-    const dc_stored *t = dc_weights_find(m->file, "logit_scale");
-    float v = 0;
+    const double v = single(m->file, "logit_scale");
     m->info.logit_scale = 100;
-    if (!t || !t->data || t->dtype >= DC_I64 || t->bytes < dc_dtype_size(t->dtype) || dc_dtype_block(t->dtype) != 1) return DC_OK;
-    dc_source_floats(&(dc_source){.data = t->data, .dtype = t->dtype, .rows = 1}, 0, 1, &v);
-    if (!(v > -20 && v < 20)) return dc_fail(e, DC_DATA, "%s: logit_scale: found %g, expected a logarithm of about 4.6", m->path, (double)v);
-    m->info.logit_scale = exp((double)v);
+    if (!dc_weights_find(m->file, "logit_scale")) return DC_OK;
+    if (!(v > -20 && v < 20)) return dc_fail(e, DC_DATA, "%s: logit_scale: found %g, expected a logarithm of about 4.6", m->path, v);
+    m->info.logit_scale = exp(v);
     return dc_weights_check(m->file, e);
 }
 
@@ -280,9 +290,7 @@ static dc_status make_id(diffc_clip *m, dc_error *e)
                               : dc_weights_fingerprint(hex, (const dc_weights *const[]){m->text_part, m->vision_part}, 2, rest.at, e);
     dc_text_free(&rest);
     if (s) return s;
-    snprintf(m->id, sizeof m->id, "%.100s-%.10s", m->name, hex);
-    for (char *c = m->id; *c; c++)
-        if (!isalnum((unsigned char)*c) && !strchr("._-", *c)) *c = '_';
+    snprintf(m->id, sizeof m->id, "clip-%d-%.10s", m->info.dims, hex);
     return DC_OK;
 }
 
