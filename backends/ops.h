@@ -74,6 +74,7 @@ dc_tensor dc_view_channels(dc_tensor t, int64_t from, int64_t count); /* last ax
 dc_tensor dc_view_batch(dc_tensor t, int64_t from, int64_t count);    /* first axis             */
 dc_tensor dc_view_rows(dc_tensor image, int64_t from, int64_t count); /* second axis of [1,H,W,C] */
 dc_tensor dc_view_flat(dc_tensor t);                                  /* [N,a,b..] -> [N,a*b..], dense only */
+dc_tensor dc_view_as(dc_tensor t, int rank, const int64_t *dim);      /* another shape of as many numbers, dense only */
 
 /* ---- devices ------------------------------------------------------------------------------------- */
 

@@ -91,6 +91,20 @@ dc_tensor dc_view_flat(dc_tensor t)
     return t;
 }
 
+dc_tensor dc_view_as(dc_tensor t, int rank, const int64_t *dim)
+{
+    if (dc_is_none(t)) return t;
+    const int64_t n = dc_numel(t);
+    assert(t.stride == dc_channels(t) && rank >= 1 && rank <= 4);
+    memset(t.dim, 0, sizeof t.dim);
+    memcpy(t.dim, dim, (size_t)rank * sizeof *dim);
+    t.rank = (uint8_t)rank;
+    t.stride = dc_channels(t);
+    assert(dc_numel(t) == n);
+    (void)n;
+    return t;
+}
+
 dc_tensor dc_conv_source(const dc_conv_args *a, int64_t y, int64_t *row)
 {
     const int64_t H = a->x.dim[1], times = a->in_h / H; /* with neighbours it is a whole number */

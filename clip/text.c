@@ -6,59 +6,40 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef struct layer {
-    dc_param *norm1, *qkv, *out, *norm2, *fc1, *fc2;
-} layer;
-
 struct dc_clip_text {
     dc_clip_text_config config;
     dc_params *params;
     dc_param *tokens, *positions, *final_norm, *projection;
-    layer *layers;
+    dc_clip_block block; /* of the config */
+    dc_clip_layer *layers;
 };
 
 /* ---- config ------------------------------------------------------------------------------------------------------ */
 
-/* Text towers of whole CLIP models keep their values under "text_config". */
-static const json_t *text_section(const json_t *root)
-{
-    const json_t *inner = json_object_get(root, "text_config");
-    return json_is_object(inner) ? inner : root;
-}
-
-static bool has_architecture(const json_t *root, const char *name)
-{
-    const json_t *list = json_object_get(root, "architectures"), *v;
-    size_t i;
-    json_array_foreach(list, i, v) if (json_is_string(v) && !strcmp(json_string_value(v), name)) return true;
-    return false;
-}
-
 dc_status dc_clip_text_config_read(dc_clip_text_config *c, const json_t *root, const char *path, dc_error *e)
 {
     if (!json_is_object(root)) return dc_fail(e, DC_DATA, "%s: found no JSON object, expected the configuration of a text encoder", path);
-    dc_config f = {text_section(root), path, e};
+    bool inner;
+    dc_clip_block b;
+    static const dc_clip_block absent = {512, 12, 8, 2048, 1e-5f, DC_ACT_QUICK_GELU}; /* transformers' CLIPTextConfig */
+    dc_config f = {dc_clip_section(root, "text_config", &inner), path, e}, own = {root, path, e};
     const char *kind = dc_config_string(&f, "model_type", "clip_text_model");
-    const char *act = dc_config_string(&f, "hidden_act", "quick_gelu");
+    dc_clip_block_read(&b, &f, &absent);
     *c = (dc_clip_text_config){
+        .width = b.width,
+        .layers = b.layers,
+        .heads = b.heads,
+        .inner = b.inner,
+        .norm_eps = b.norm_eps,
+        .act = b.act,
         .vocab_size = (int)dc_config_int(&f, "vocab_size", 49408, 3, 1 << 20),
-        .width = (int)dc_config_int(&f, "hidden_size", 512, 1, 16384),
-        .layers = (int)dc_config_int(&f, "num_hidden_layers", 12, 1, 256),
-        .heads = (int)dc_config_int(&f, "num_attention_heads", 8, 1, 1024),
         .positions = (int)dc_config_int(&f, "max_position_embeddings", 77, 3, 4096),
-        .projection = (int)dc_config_int(&f, "projection_dim", 512, 1, 16384),
+        .projection = (int)dc_config_int(inner ? &own : &f, "projection_dim", 512, 1, 16384),
         .eos_token_id = (int)dc_config_int(&f, "eos_token_id", 49407, 0, 1 << 20),
-        .norm_eps = (float)dc_config_real(&f, "layer_norm_eps", 1e-5, 1e-12, 1),
-        .act = !strcmp(act, "gelu") ? DC_ACT_GELU : DC_ACT_QUICK_GELU,
     };
-    c->inner = (int)dc_config_int(&f, "intermediate_size", 2048, 1, 65536);
-    c->must_project = has_architecture(root, "CLIPTextModelWithProjection");
+    c->must_project = dc_clip_has_architecture(root, "CLIPTextModelWithProjection") || dc_clip_has_architecture(root, "CLIPModel");
     if (!e->code && strcmp(kind, "clip_text_model") && strcmp(kind, "clip"))
         dc_fail(e, DC_DATA, "%s: model_type: found %s, expected clip_text_model or clip", path, kind);
-    if (!e->code && strcmp(act, "gelu") && strcmp(act, "quick_gelu"))
-        dc_fail(e, DC_DATA, "%s: hidden_act: found %s, expected quick_gelu or gelu", path, act);
-    if (!e->code && c->width % c->heads)
-        dc_fail(e, DC_DATA, "%s: hidden_size: found %d, expected a multiple of num_attention_heads (%d)", path, c->width, c->heads);
     return e->code;
 }
 
@@ -71,20 +52,12 @@ static void bind_all(dc_clip_text *m, dc_binder *b)
         {"embeddings.position_embedding", offsetof(dc_clip_text, positions), "P C", DC_BIND_TABLE | DC_BIND_NO_BIAS},
         {"final_layer_norm", offsetof(dc_clip_text, final_norm), "C", 0},
     };
-    static const dc_bind rows[] = {
-        {"layer_norm1", offsetof(layer, norm1), "C", 0},
-        {"self_attn.q_proj|self_attn.k_proj|self_attn.v_proj", offsetof(layer, qkv), "Q C", 0},
-        {"self_attn.out_proj", offsetof(layer, out), "C C", 0},
-        {"layer_norm2", offsetof(layer, norm2), "C", 0},
-        {"mlp.fc1", offsetof(layer, fc1), "I C", 0},
-        {"mlp.fc2", offsetof(layer, fc2), "C I", 0},
-    };
-    static const dc_bind projection[] = {{"text_projection", offsetof(dc_clip_text, projection), "O C", DC_BIND_NO_BIAS}};
+    static const dc_bind projection[] = {{"text_projection", offsetof(dc_clip_text, projection), "O C", DC_BIND_BIAS_OPTIONAL}};
     const dc_clip_text_config *c = &m->config;
     bool bare = dc_bind_has(b, "embeddings.token_embedding.weight"); /* newer files leave "text_model." out */
-    dc_dims d = {.V = c->vocab_size, .C = c->width, .P = c->positions, .Q = 3 * c->width, .I = c->inner, .O = c->projection};
+    dc_dims d = {.V = c->vocab_size, .C = c->width, .P = c->positions, .O = c->projection};
     dc_bind_layers(b, m, whole, 3, d, "%s", bare ? "" : "text_model");
-    for (int i = 0; i < c->layers; i++) dc_bind_layers(b, &m->layers[i], rows, 6, d, "%sencoder.layers.%d", bare ? "" : "text_model.", i);
+    dc_clip_layers_bind(m->layers, &m->block, b, bare ? "" : "text_model.");
     if (c->must_project || dc_bind_has(b, "text_projection.weight")) dc_bind_layers(b, m, projection, 1, d, "%s", "");
     else m->config.projection = 0;
 }
@@ -95,6 +68,7 @@ dc_status dc_clip_text_open(dc_clip_text **out, const dc_clip_text_config *c, co
     dc_clip_text *m = dc_calloc(1, sizeof *m);
     if (!m) return dc_fail_memory(e, "a text encoder", sizeof *m);
     m->config = *c;
+    m->block = (dc_clip_block){c->width, c->layers, c->heads, c->inner, c->norm_eps, c->act};
     m->params = dc_params_new(d, "text encoder");
     m->layers = dc_calloc((size_t)c->layers, sizeof *m->layers);
     dc_binder *b = m->params && m->layers ? dc_binder_new(w, m->params, "text encoder") : NULL;
@@ -121,22 +95,6 @@ dc_params *dc_clip_text_params(dc_clip_text *m) { return m->params; }
 const dc_clip_text_config *dc_clip_text_configuration(const dc_clip_text *m) { return &m->config; }
 
 /* ---- forward --------------------------------------------------------------------------------------------------------- */
-
-/* Pre-norm transformer layer with causal attention. x [N,T,C] -> [N,T,C]. */
-static dc_tensor layer_forward(const layer *m, const dc_clip_text_config *c, dc_run *r, dc_tensor x)
-{
-    int64_t C = c->width;
-    dc_tensor h = dc_layer_norm(r, x, m->norm1, c->norm_eps);
-    dc_tensor qkv = dc_linear(r, h, m->qkv, (dc_linear_opt){0});
-    if (!dc_run_ok(r)) return DC_NONE;
-    h = dc_attention(r, dc_view_channels(qkv, 0, C), dc_view_channels(qkv, C, C), dc_view_channels(qkv, 2 * C, C),
-                     (dc_attention_opt){.heads = c->heads, .causal = true});
-    x = dc_linear(r, h, m->out, (dc_linear_opt){.residual = x});
-
-    h = dc_layer_norm(r, x, m->norm2, c->norm_eps);
-    h = dc_linear(r, h, m->fc1, (dc_linear_opt){.act = c->act});
-    return dc_linear(r, h, m->fc2, (dc_linear_opt){.residual = x});
-}
 
 /* Where a text ends: at its first end token; in old configs (eos_token_id 2) at its largest id. */
 static int end_of(const dc_clip_text_config *c, const int32_t *ids, int t)
@@ -177,7 +135,7 @@ dc_clip_text_out dc_clip_text_forward(const dc_clip_text *m, dc_run *r, const in
     if (skip == c->layers) out.hidden = x;
     bool to_top = want_pooled || dc_tapping(r); /* layers above the wanted one matter only for these */
     for (int i = 0; i < (to_top ? c->layers : c->layers - skip); i++) {
-        x = layer_forward(&m->layers[i], c, r, x);
+        x = dc_clip_layer_forward(&m->layers[i], &m->block, r, x, true, DC_NONE);
         snprintf(name, sizeof name, "hidden.%d", i + 1);
         dc_tap(r, name, x);
         if (i + 1 == c->layers - skip) out.hidden = x;

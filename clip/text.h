@@ -3,8 +3,7 @@
 #ifndef DC_CLIP_TEXT_H
 #define DC_CLIP_TEXT_H
 #include "backends/ops.h"
-#include "base/json.h"
-#include "weights/bind.h"
+#include "clip/encoder.h"
 
 typedef struct dc_clip_text_config {
     int vocab_size, width, layers, heads, positions, inner; /* 49408, 768, 12, 12, 77, 3072 */

@@ -14,8 +14,10 @@ typedef struct dc_image {
     uint8_t *pixels;
 } dc_image;
 
-/* Reads a picture file as 1 (gray), 3 (RGB) or 4 (RGBA) channels; `want` 0 keeps the file's, else converts as Pillow's convert()
- * does. PNG, JPEG and WebP (EXIF orientation applied); "-" is stdin. At most 16384 a side and 64 Mpixel.
+#define DC_IMAGE_ALPHA (-1)
+/* Reads a picture file as 1 (gray), 3 (RGB) or 4 (RGBA) channels; `want` 0 keeps the file's, DC_IMAGE_ALPHA too but for transparent colours
+ * (tRNS), which it ignores; else converts as Pillow's convert() does. PNG, JPEG and WebP (EXIF orientation applied); "-" is stdin. At most 16384 a
+ * side and 64 Mpixel.
  * Errors: NO_INPUT, DATA, NO_MEMORY. */
 dc_status dc_image_read(dc_image *out, const char *path, int want, dc_error *e);
 dc_status dc_image_read_memory(dc_image *out, const char *name, const uint8_t *bytes, size_t n, int want, dc_error *e);

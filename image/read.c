@@ -91,6 +91,9 @@ static const char *other_format(const uint8_t *b, size_t n)
     return NULL;
 }
 
+/* Does a PNG have a channel of its own for it? By its colour type. */
+static bool has_alpha(const uint8_t *bytes, size_t n) { return n > 25 && bytes[25] & 4; }
+
 dc_status dc_image_read_memory(dc_image *out, const char *name, const uint8_t *bytes, size_t n, int want, dc_error *e)
 {
     int orientation = 1;
@@ -106,6 +109,7 @@ dc_status dc_image_read_memory(dc_image *out, const char *name, const uint8_t *b
         s = dc_fail(e, DC_DATA, "%s: picture: found %s, expected PNG, JPEG or WebP", name, other ? other : n ? "an unknown format" : "an empty file");
     }
     if (!s) s = turn_upright(out, orientation, name, e);
+    if (!s && want == DC_IMAGE_ALPHA) want = out->channels == 4 && !has_alpha(bytes, n) ? 3 : 0;
     if (!s) s = convert(out, want, name, e);
     if (s) dc_image_free(out);
     return s;

@@ -255,6 +255,54 @@ DIFFC_API diffc_status diffc_plan_request(diffc_model *model, const diffc_reques
 /* Table of the last profiled diffc_generate; free with diffc_free. */
 DIFFC_API char *diffc_profile_text(const diffc_model *model);
 
+/* ---- CLIP: texts and pictures as vectors ------------------------------------------------------------- */
+
+typedef struct diffc_clip diffc_clip;
+
+/* What an open CLIP model is. Valid while it lives. */
+typedef struct diffc_clip_info {
+    int dims;                  /* numbers of a vector                                                          */
+    int width, height;         /* of the square that the picture encoder sees, in pixels                       */
+    size_t pixels;             /* floats of one preprocessed picture: 3 * height * width, planes R, G, B       */
+    int tokens;                /* that fit a text, start and end included; 0: the model has no text encoder    */
+    bool has_text, has_images; /* an encoder may be missing: asking it to work is DIFFC_USAGE                  */
+    double logit_scale;        /* logits are logit_scale * cosine (100 where the model does not say)           */
+    const char *name;          /* last part of its path                                                        */
+    const char *id;            /* "clip-512-1a2b3c4d5e": of vectors that can be compared; [a-z0-9-], below 128 bytes. Told from names, shapes
+                                  and samples of the weights and from what is done with them, not from their path */
+    const char *summary;       /* one line: "CLIP ViT-B/32 (quick_gelu), 512 numbers, 224x224, 151 M parameters" */
+    const char *device;        /* one line: "cpu avx512, 2 threads, f32"                                       */
+} diffc_clip_info;
+
+/* model: a folder of transformers (CLIPModel, or either encoder with its projection), of open_clip (open_clip_config.json and weights), or a
+ * single file of open_clip's or OpenAI's names (safetensors, .bin, .pt, also a TorchScript); NULL: the one among the assets. config: an
+ * open_clip_config.json, or a folder with one, for a single file (else one beside the file is taken, else sizes are told from the weights).
+ * Also taken of the options: device, cpu_level, precision, exact, threads, log. Weights are prepared at first use and kept.
+ * Errors: NO_INPUT, DATA, UNAVAILABLE, USAGE, NO_MEMORY. */
+DIFFC_API diffc_status diffc_clip_open(diffc_clip **out, const diffc_options *options, diffc_error *error);
+DIFFC_API void diffc_clip_close(diffc_clip *clip); /* NULL is fine */
+/* As diffc_cancel: whatever embeds returns DIFFC_CANCELLED. */
+DIFFC_API void diffc_clip_cancel(diffc_clip *clip);
+DIFFC_API const diffc_clip_info *diffc_clip_about(const diffc_clip *clip);
+
+/* Vectors of n texts or pictures (any n; batches are made inside), rows of `dims` floats in out, each of length 1. A text that is too long is
+ * cut, with a warning in the log. One thread at a time. Errors: USAGE (not UTF-8; no such encoder), DATA, INTERNAL (not finite), IO, NO_MEMORY,
+ * CANCELLED. */
+DIFFC_API diffc_status diffc_clip_embed_text(diffc_clip *clip, const char *const *texts, int n, float *out, diffc_error *error);
+DIFFC_API diffc_status diffc_clip_embed_images(diffc_clip *clip, const diffc_image *images, int n, float *out, diffc_error *error);
+/* One row a text, the mean over templates, of which each is a text with {} in the place for it: normalised, added, normalised, as open_clip's
+ * zero-shot classifier. n_templates 0: the texts as they are. */
+DIFFC_API diffc_status diffc_clip_embed_prompts(diffc_clip *clip, const char *const *texts, int n, const char *const *templates, int n_templates,
+                                                float *out, diffc_error *error);
+
+/* The two halves of diffc_clip_embed_images. The first, and the reading of files, may be called by several threads at once, also while the model
+ * works: out has `pixels` floats. Pictures have 1, 3 or 4 channels. Errors: USAGE (no picture encoder), NO_MEMORY. */
+DIFFC_API diffc_status diffc_clip_preprocess(const diffc_clip *clip, const diffc_image *image, float *out, diffc_error *error);
+DIFFC_API diffc_status diffc_clip_embed_pixels(diffc_clip *clip, const float *pixels, int n, float *out, diffc_error *error);
+/* As diffc_image_read, with the channels that the model's preprocessing wants: open_clip's resizes transparency and then drops it, that of
+ * transformers lays it on white. */
+DIFFC_API diffc_status diffc_clip_image_read(const diffc_clip *clip, diffc_image *out, const char *path, diffc_error *error);
+
 /* ---- converting --------------------------------------------------------------------------------------- */
 
 /* What was written. */
@@ -349,6 +397,9 @@ DIFFC_API diffc_status diffc_bench_run(diffc_model *model, const char *what, int
                                        diffc_bench *out, diffc_error *error);
 /* The layers in the order they run, work and memory of such a pass, without running it. */
 DIFFC_API diffc_status diffc_bench_plan(diffc_model *model, const char *what, int batch, int width, int height, diffc_bench *out, diffc_error *error);
+/* The same of a CLIP model's picture encoder, from pixels to vectors that are not normalised: output [batch, dims]. */
+DIFFC_API diffc_status diffc_clip_bench_run(diffc_clip *clip, int batch, double seconds, bool profile, diffc_bench *out, diffc_error *error);
+DIFFC_API diffc_status diffc_clip_bench_plan(diffc_clip *clip, int batch, diffc_bench *out, diffc_error *error);
 DIFFC_API void diffc_bench_free(diffc_bench *bench);
 
 #ifdef __cplusplus

@@ -1,6 +1,6 @@
 /* bench.c - times one part of a model on random input: what `diffc bench` and the comparisons with other programs call. */
 #include "base/checked.h"
-#include "pipeline/model.h"
+#include "pipeline/clip.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,6 +26,10 @@ typedef struct bench_part {
     dc_pass_fn *once, *pass; /* once: NULL, or what comes before all passes */
     int rank;                /* of what it gives */
     int64_t dim[4];
+    dc_device *device;
+    void *ctx;   /* of the passes */
+    bool *whole; /* told to ctx; NULL: the same either way */
+    float **out; /* where ctx has what it gave */
 } bench_part;
 
 static dc_tensor up(dc_run *r, int rank, int64_t a, int64_t b, int64_t c, int64_t d, const float *host)
@@ -126,18 +130,18 @@ static int by_size(const void *a, const void *b)
 }
 
 /* Plans both passes. What is counted is the work of a pass that makes everything, as other programs do. */
-static dc_status plan_part(dc_run *once, dc_run *r, const bench_part *part, bench_pass *p, diffc_bench *out, dc_error *e)
+static dc_status plan_part(dc_run *once, dc_run *r, const bench_part *part, diffc_bench *out, dc_error *e)
 {
-    p->whole = true;
-    dc_status s = dc_run_plan(r, part->pass, p, e);
+    if (part->whole) *part->whole = true;
+    dc_status s = dc_run_plan(r, part->pass, part->ctx, e);
     out->gflop = 1e-9 * (double)dc_run_flops(r);
-    p->whole = false;
-    if (!s && part->once) s = dc_run_plan(once, part->once, p, e);
-    return s ? s : dc_run_plan(r, part->pass, p, e);
+    if (part->whole) *part->whole = false;
+    if (!s && part->once) s = dc_run_plan(once, part->once, part->ctx, e);
+    return s || !part->whole ? s : dc_run_plan(r, part->pass, part->ctx, e);
 }
 
 /* One warm-up, then rounds until `seconds` have passed, at least 3; one round when they are 0. */
-static dc_status time_rounds(dc_run *r, dc_pass_fn *pass, bench_pass *p, double seconds, diffc_bench *out, dc_error *e)
+static dc_status time_rounds(dc_run *r, dc_pass_fn *pass, void *p, double seconds, diffc_bench *out, dc_error *e)
 {
     dc_status s = dc_run_pass(r, pass, p, e);
     double began = seconds_now();
@@ -158,7 +162,7 @@ static dc_status time_rounds(dc_run *r, dc_pass_fn *pass, bench_pass *p, double 
 }
 
 /* The pass that comes before all rounds, in a run that stays; its seconds are of the second time. */
-static dc_status run_once(dc_run *r, dc_pass_fn *pass, bench_pass *p, diffc_bench *out, dc_error *e)
+static dc_status run_once(dc_run *r, dc_pass_fn *pass, void *p, diffc_bench *out, dc_error *e)
 {
     dc_status s = dc_run_reserve(r, e);
     if (!s) s = dc_run_pass(r, pass, p, e);
@@ -174,7 +178,12 @@ static dc_status choose(bench_pass *p, const char *what, bench_part *part, dc_er
     const dc_vae_config *v = dc_vae_configuration(m->vae);
     const dc_unet_config *u = dc_unet_configuration(m->unet);
     if (!strcmp(what, "unet")) {
-        *part = (bench_part){m->unet_weights, dc_unet_params(m->unet), run_unet_text, run_unet, 4, {p->n, p->h, p->w, u->out_channels}};
+        *part = (bench_part){.from = m->unet_weights,
+                             .weights = dc_unet_params(m->unet),
+                             .once = run_unet_text,
+                             .pass = run_unet,
+                             .rank = 4,
+                             .dim = {p->n, p->h, p->w, u->out_channels}};
     } else if (!strcmp(what, "vae") || !strcmp(what, "taesd")) {
         if (v->tiny != !strcmp(what, "taesd")) {
             dc_status s = dc_fail(e, DC_USAGE, "bench %s: found %s in the model, expected %s", what, v->tiny ? "a TAESD" : "an AutoencoderKL",
@@ -182,15 +191,22 @@ static dc_status choose(bench_pass *p, const char *what, bench_part *part, dc_er
             dc_hint(e, "Name the part with --vae FOLDER or --taesd FOLDER.");
             return s;
         }
-        *part =
-            (bench_part){m->vae_weights, dc_vae_params(m->vae), NULL, run_vae, 4, {p->n, (int64_t)p->h * v->factor, (int64_t)p->w * v->factor, 3}};
+        *part = (bench_part){.from = m->vae_weights,
+                             .weights = dc_vae_params(m->vae),
+                             .pass = run_vae,
+                             .rank = 4,
+                             .dim = {p->n, (int64_t)p->h * v->factor, (int64_t)p->w * v->factor, 3}};
     } else if (!strcmp(what, "clip-text")) {
         dc_clip_text *t = m->text[0].model;
-        *part = (bench_part){
-            m->text[0].weights, dc_clip_text_params(t), NULL, run_text, 3, {p->n, m->text[0].length, dc_clip_text_configuration(t)->width, 0}};
+        *part = (bench_part){.from = m->text[0].weights,
+                             .weights = dc_clip_text_params(t),
+                             .pass = run_text,
+                             .rank = 3,
+                             .dim = {p->n, m->text[0].length, dc_clip_text_configuration(t)->width, 0}};
     } else {
-        return dc_fail(e, DC_USAGE, "bench: found %s, expected unet, vae, taesd or clip-text", what);
+        return dc_fail(e, DC_USAGE, "bench: found %s, expected unet, vae, taesd, clip-text or clip-image", what);
     }
+    part->device = m->device, part->ctx = p, part->whole = &p->whole, part->out = &p->out;
     return DC_OK;
 }
 
@@ -225,12 +241,12 @@ typedef struct wanted {
 } wanted;
 
 /* Times the part in runs that are planned. */
-static dc_status time_part(dc_run *once, dc_run *r, const bench_part *part, bench_pass *p, const wanted *w, diffc_bench *out, dc_error *e)
+static dc_status time_part(dc_run *once, dc_run *r, const bench_part *part, const wanted *w, diffc_bench *out, dc_error *e)
 {
     dc_status s = dc_params_prepare(part->weights, NULL, NULL, e);
-    if (!s && part->once) s = run_once(once, part->once, p, out, e);
+    if (!s && part->once) s = run_once(once, part->once, part->ctx, out, e);
     if (!s) s = dc_run_reserve(r, e);
-    if (!s) s = time_rounds(r, part->pass, p, w->seconds, out, e);
+    if (!s) s = time_rounds(r, part->pass, part->ctx, w->seconds, out, e);
     if (!s) s = dc_weights_check(part->from, e);
     if (!s && w->profile) {
         dc_text table = {0};
@@ -241,21 +257,21 @@ static dc_status time_part(dc_run *once, dc_run *r, const bench_part *part, benc
     return s;
 }
 
-static dc_status bench_the_part(bench_pass *p, const bench_part *part, const wanted *w, diffc_bench *out, dc_error *e)
+static dc_status bench_the_part(const bench_part *part, const wanted *w, diffc_bench *out, dc_error *e)
 {
-    dc_run *r = dc_run_new(p->m->device), *once = dc_run_new(p->m->device);
-    dc_status s = r && once ? fill_inputs(p, numbers(part), e) : dc_fail_memory(e, "a pass", 0);
+    dc_run *r = dc_run_new(part->device), *once = dc_run_new(part->device);
+    dc_status s = r && once ? DC_OK : dc_fail_memory(e, "a pass", 0);
     if (!s && !(out->seconds = dc_calloc(MAX_ROUNDS, sizeof(double)))) s = dc_fail_memory(e, "timings", 0);
     if (!s && (w->profile || w->plan)) {
         dc_run_set_profile(r, true);
         dc_run_set_profile(once, true);
     }
-    if (!s) s = plan_part(once, r, part, p, out, e);
+    if (!s) s = plan_part(once, r, part, out, e);
     if (!s && part->once) s = tell_plan(once, w->plan, out, e);
     if (!s) s = tell_plan(r, w->plan, out, e);
-    if (!s && !w->plan) s = time_part(once, r, part, p, w, out, e);
+    if (!s && !w->plan) s = time_part(once, r, part, w, out, e);
     if (!s && !w->plan) {
-        out->output = p->out, p->out = NULL;
+        out->output = *part->out, *part->out = NULL;
         out->rank = part->rank;
         memcpy(out->dim, part->dim, sizeof out->dim);
     }
@@ -285,7 +301,8 @@ static dc_status bench(diffc_model *m, wanted w, diffc_bench *out, dc_error *e)
     bench_pass p = {.m = m, .n = w.batch, .h = w.height / factor, .w = w.width / factor};
     bench_part part = {0};
     s = choose(&p, w.what, &part, e);
-    if (!s) s = bench_the_part(&p, &part, &w, out, e);
+    if (!s) s = fill_inputs(&p, numbers(&part), e);
+    if (!s) s = bench_the_part(&part, &w, out, e);
     free_inputs(&p);
     return s;
 }
@@ -309,6 +326,58 @@ diffc_status diffc_bench_run(diffc_model *m, const char *what, int batch, int wi
 diffc_status diffc_bench_plan(diffc_model *m, const char *what, int batch, int width, int height, diffc_bench *out, diffc_error *error)
 {
     return run_wanted(m, (wanted){what, batch, width, height, .plan = true}, out, error);
+}
+
+/* ---- CLIP's pictures ------------------------------------------------------------------------------------------------- */
+
+typedef struct clip_pass {
+    const diffc_clip *m;
+    int n;
+    float *patches, *out;
+} clip_pass;
+
+static void run_pictures(void *ctx, dc_run *r)
+{
+    const clip_pass *p = ctx;
+    dc_download(r, dc_clip_vision_forward(p->m->vision, r, p->patches, p->n), p->out);
+}
+
+static dc_status bench_clip(diffc_clip *m, wanted w, diffc_bench *out, dc_error *e)
+{
+    if (!m->vision) return dc_fail(e, DC_USAGE, "%s: found no encoder of pictures in it, expected a model that has one", m->path);
+    if (w.batch < 1 || w.batch > DC_CLIP_MOST_IMAGES) return dc_fail(e, DC_USAGE, "batch: found %d, expected 1 to %d", w.batch, DC_CLIP_MOST_IMAGES);
+    const dc_clip_vision_config *c = dc_clip_vision_configuration(m->vision);
+    const size_t n = (size_t)w.batch, values = dc_clip_vision_patch_values(c);
+    float *pixels = random_floats(n * m->info.pixels, 1);
+    clip_pass p = {m, w.batch, dc_calloc(n * values, sizeof(float)), dc_calloc(n * (size_t)m->info.dims, sizeof(float))};
+    bench_part part = {m->vision_part, dc_clip_vision_params(m->vision), NULL, run_pictures, 2, {w.batch, m->info.dims}, m->device, &p, NULL, &p.out};
+    dc_status s = pixels && p.patches && p.out ? DC_OK : dc_fail_memory(e, "bench data", n * values * sizeof(float));
+    for (size_t i = 0; !s && i < n; i++) dc_clip_vision_patches(c, pixels + i * m->info.pixels, p.patches + i * values);
+    if (!s) s = bench_the_part(&part, &w, out, e);
+    free(pixels);
+    free(p.patches);
+    free(p.out);
+    return s;
+}
+
+static diffc_status run_clip(diffc_clip *m, wanted w, diffc_bench *out, diffc_error *error)
+{
+    dc_error e = {0};
+    *out = (diffc_bench){0};
+    bench_clip(m, w, out, &e);
+    if (e.code) diffc_bench_free(out);
+    atomic_store(&m->cancel, 0);
+    return give_error(error, &e);
+}
+
+diffc_status diffc_clip_bench_run(diffc_clip *m, int batch, double seconds, bool profile, diffc_bench *out, diffc_error *error)
+{
+    return run_clip(m, (wanted){"clip-image", batch, 0, 0, seconds, profile, false}, out, error);
+}
+
+diffc_status diffc_clip_bench_plan(diffc_clip *m, int batch, diffc_bench *out, diffc_error *error)
+{
+    return run_clip(m, (wanted){"clip-image", batch, .plan = true}, out, error);
 }
 
 void diffc_bench_free(diffc_bench *b)

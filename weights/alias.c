@@ -115,12 +115,20 @@ bool dc_alias_apply(dc_renaming *to, const dc_alias *rows, bool back, const char
         dc_renaming inner;
         if (!fits(&m, back ? rows->ours : rows->file, name, n)) continue;
         *to = (dc_renaming){.transposed = m.transposed, .square = m.square, .letter = m.letter, .third = m.third};
-        if (rows->inside) {
-            if (!dc_alias_apply(&inner, rows->inside, back, m.rest, n)) continue;
-            to->transposed |= inner.transposed, to->square |= inner.square;
-            m.rest = inner.name;
+        if (!rows->inside) {
+            if (spell(to, back ? rows->file : rows->ours, &m, n)) return true;
+            continue;
         }
-        if (spell(to, back ? rows->file : rows->ours, &m, n)) return true;
+        if (!dc_alias_apply(&inner, rows->inside, back, m.rest, n)) continue;
+        to->transposed |= inner.transposed, to->square |= inner.square;
+        const size_t before = (size_t)(m.rest - name);
+        m.rest = inner.name;
+        if (!spell(to, back ? rows->file : rows->ours, &m, n)) continue;
+        if (inner.letter >= 0) { /* of the rest: counted from the beginning of the whole name */
+            to->letter = inner.letter + (int)(back ? before : strlen(to->name) - strlen(inner.name));
+            to->third = inner.third;
+        }
+        return true;
     }
     return false;
 }

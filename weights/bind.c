@@ -59,10 +59,12 @@ static void shape_text(char *out, size_t size, const int64_t *dim, int rank)
     if (at < size) snprintf(out + at, size - at, "]");
 }
 
-/* Does the stored tensor have the wanted shape? `loose`: trailing ones may be there or not (1x1 convolutions as linears). */
+/* Does the stored tensor have the wanted shape? `loose`: trailing ones may be there or not (1x1 convolutions as linears). A table of one row
+ * may be stored as that row. */
 static bool fits(const dc_stored *t, const shape *s, bool loose)
 {
     int most = t->rank > s->rank ? t->rank : s->rank;
+    if (t->rank == 1 && s->rank == 2 && s->dim[0] == 1 && t->dim[0] == s->dim[1]) return true;
     if (!loose && t->rank != s->rank) return false;
     for (int i = 0; i < most; i++) {
         int64_t a = i < t->rank ? t->dim[i] : 1, b = i < s->rank ? s->dim[i] : 1;
@@ -160,6 +162,7 @@ static int find_parts(dc_binder *b, const char *prefix, const dc_bind *row, cons
 static dc_param_kind kind_of(const shape *s, unsigned flags)
 {
     if (flags & DC_BIND_TABLE) return DC_PARAM_TABLE;
+    if (flags & DC_BIND_FLAT) return DC_PARAM_LINEAR;
     return s->rank == 4 ? DC_PARAM_CONV : s->rank == 2 ? DC_PARAM_LINEAR : DC_PARAM_NORM;
 }
 
@@ -179,6 +182,7 @@ static void bind_layer(dc_binder *b, void *layer, const dc_bind *row, const dc_d
                        .geglu = row->flags & DC_BIND_GEGLU,
                        .transposed = (row->flags & DC_BIND_TRANSPOSED) != 0,
                        .int8 = (row->flags & DC_BIND_INT8) != 0};
+    if (row->flags & DC_BIND_FLAT) d.in *= d.kh * d.kw, d.kh = d.kw = 1;
     d.n_weight = find_parts(b, prefix, row, bare ? "" : ".weight", want, row->flags & DC_BIND_AS_LINEAR, optional, d.weight, &first);
     bool biased = !bare && !(row->flags & DC_BIND_NO_BIAS);
     if (optional && !d.n_weight) biased = false; /* the whole layer is missing */

@@ -30,11 +30,12 @@ enum {
     DC_BIND_BIAS_OPTIONAL = 2, /* taken when it is there                                              */
     DC_BIND_OPTIONAL = 4,      /* the whole layer may be missing: the field stays NULL                */
     DC_BIND_GEGLU = 8,         /* out = value rows, then gate rows                                    */
-    DC_BIND_TABLE = 16,        /* rank 2 rows to gather, not a linear layer                           */
+    DC_BIND_TABLE = 16,        /* rank 2 rows to gather, not a linear layer; a single row may have rank 1 */
     DC_BIND_BARE = 32,         /* the tensor is NAME itself, without .weight (and without a bias)     */
     DC_BIND_TRANSPOSED = 64,   /* a linear stored as [in,out]; the shape string still says "out in"   */
     DC_BIND_AS_LINEAR = 128,   /* shape "O I": a 1x1 convolution [O,I,1,1] is taken as well; shape "O I 1 1": [O,I] too */
-    DC_BIND_INT8 = 256         /* stands being rounded to 8 bits, weights and inputs, at precision int8 */
+    DC_BIND_INT8 = 256,        /* stands being rounded to 8 bits, weights and inputs, at precision int8 */
+    DC_BIND_FLAT = 512         /* shape "O I 8 8": a convolution's weight as that of a linear layer of I * 64 inputs  */
 };
 typedef struct dc_bind {
     const char *name;  /* below the prefix. "to_q|to_k|to_v" stacks the rows of several tensors       */

@@ -235,26 +235,54 @@ static void vae_config(look *l, const json_t *unet)
     put(l, "scaling_factor", json_real(xl ? 0.13025 : 0.18215));
 }
 
-/* ---- text ------------------------------------------------------------------------------------------------------------------- */
+/* ---- text and pictures ------------------------------------------------------------------------------------------------------ */
+
+/* What both towers of CLIP say of their layers, below `tower`. */
+static void put_layers(look *l, const char *tower, int width, int head, bool quick)
+{
+    int layers = 0;
+    while (layers < 256 && has(l, "%s.encoder.layers.%d.layer_norm1.weight", tower, layers)) layers++;
+    put_int(l, "hidden_size", width);
+    put_int(l, "num_hidden_layers", layers);
+    put_int(l, "intermediate_size", dim(l, 0, "%s.encoder.layers.0.mlp.fc1.weight", tower));
+    put_int(l, "num_attention_heads", width / head ? width / head : 1);
+    put_text(l, "hidden_act", quick ? "quick_gelu" : "gelu");
+}
 
 /* CLIP-L (768 wide) has the quick GELU, OpenCLIP's H and bigG have the exact one; all have heads of 64 channels. */
 static void text_config(look *l, dc_part p)
 {
-    int width = dim(l, 1, "text_model.embeddings.token_embedding.weight"), layers = 0;
+    int width = dim(l, 1, "text_model.embeddings.token_embedding.weight");
     bool projects = has(l, "text_projection.weight");
-    while (layers < 256 && has(l, "text_model.encoder.layers.%d.layer_norm1.weight", layers)) layers++;
     put(l, "architectures", json_pack("[s]", projects && p == DC_PART_TEXT_2 ? "CLIPTextModelWithProjection" : "CLIPTextModel"));
     put_text(l, "model_type", "clip_text_model");
+    put_layers(l, "text_model", width, 64, width <= 768);
     put_int(l, "vocab_size", dim(l, 0, "text_model.embeddings.token_embedding.weight"));
-    put_int(l, "hidden_size", width);
     put_int(l, "max_position_embeddings", dim(l, 0, "text_model.embeddings.position_embedding.weight"));
-    put_int(l, "intermediate_size", dim(l, 0, "text_model.encoder.layers.0.mlp.fc1.weight"));
-    put_int(l, "num_attention_heads", width / 64 ? width / 64 : 1);
-    put_text(l, "hidden_act", width > 768 ? "gelu" : "quick_gelu");
     put_int(l, "projection_dim", projects ? dim(l, 0, "text_projection.weight") : width);
     /* SD 2.x conditions on the layer before the last: diffusers' copies leave the last one out, single files have all 24. */
-    put_int(l, "num_hidden_layers", p == DC_PART_TEXT && width == 1024 && layers == 24 ? 23 : layers);
+    if (p == DC_PART_TEXT && width == 1024 && has(l, "text_model.encoder.layers.23.layer_norm1.weight") &&
+        !has(l, "text_model.encoder.layers.24.layer_norm1.weight"))
+        put_int(l, "num_hidden_layers", 23);
     put_int(l, "eos_token_id", 49407);
+}
+
+/* Heads of 64 channels, but in open_clip's g, H and bigG. The picture is a square. */
+static void vision_config(look *l)
+{
+    static const int others[][2] = {{1280, 80}, {1408, 88}, {1664, 104}};
+    int width = dim(l, 0, "vision_model.embeddings.patch_embedding.weight"), patch = dim(l, 3, "vision_model.embeddings.patch_embedding.weight");
+    int tokens = dim(l, 0, "vision_model.embeddings.position_embedding.weight"), grid = 1, head = 64;
+    bool projects = has(l, "visual_projection.weight");
+    while ((grid + 1) * (grid + 1) < tokens) grid++;
+    for (int i = 0; i < 3; i++)
+        if (width == others[i][0]) head = others[i][1];
+    put_text(l, "model_type", "clip_vision_model");
+    put_layers(l, "vision_model", width, head, head == 64);
+    put_int(l, "patch_size", patch);
+    put_int(l, "image_size", grid * patch);
+    put_int(l, "projection_dim", projects ? dim(l, 0, "visual_projection.weight") : width);
+    put(l, "diffc_pre_norm", json_boolean(has(l, "vision_model.pre_layrnorm.weight")));
 }
 
 /* ---- a part -------------------------------------------------------------------------------------------------------------------- */
@@ -266,6 +294,7 @@ dc_status dc_part_config(json_t **out, const dc_weights *part, dc_part p, const 
     *out = NULL;
     if (p == DC_PART_UNET) unet_config(&l);
     else if (p == DC_PART_VAE) vae_config(&l, unet);
+    else if (p == DC_PART_VISION) vision_config(&l);
     else text_config(&l, p);
     if (!l.e->code && (l.no_memory || !l.o)) dc_fail_memory(l.e, "a configuration", 0);
     if (l.e->code) json_decref(l.o);

@@ -82,10 +82,17 @@ static void remember(const char *key, const char *hex)
 
 /* ---- hashing --------------------------------------------------------------------------------------------------------- */
 
+static void finish(struct sha256_ctx *sha, char hex[DC_HASH_DIGITS + 1])
+{
+    uint8_t digest[SHA256_DIGEST_SIZE];
+    sha256_digest(sha, sizeof digest, digest);
+    for (int i = 0; i < SHA256_DIGEST_SIZE; i++) snprintf(hex + 2 * i, 3, "%02x", digest[i]);
+}
+
 static dc_status hash_open_file(char hex[DC_HASH_DIGITS + 1], int fd, const char *path, const atomic_int *cancel, dc_error *e)
 {
     struct sha256_ctx sha;
-    uint8_t digest[SHA256_DIGEST_SIZE], *block = malloc(BLOCK);
+    uint8_t *block = malloc(BLOCK);
     dc_status s = block ? DC_OK : dc_fail_memory(e, path, BLOCK);
     sha256_init(&sha);
     for (ssize_t n; !s;) {
@@ -94,8 +101,7 @@ static dc_status hash_open_file(char hex[DC_HASH_DIGITS + 1], int fd, const char
         else if (n == 0) break;
         else if (errno != EINTR) s = dc_fail(e, DC_IO, "%s: reading failed: %s", path, strerror(errno));
     }
-    sha256_digest(&sha, sizeof digest, digest);
-    for (int i = 0; i < SHA256_DIGEST_SIZE; i++) snprintf(hex + 2 * i, 3, "%02x", digest[i]);
+    finish(&sha, hex);
     free(block);
     return s;
 }
@@ -122,5 +128,33 @@ dc_status dc_file_sha256(char hex[DC_HASH_DIGITS + 1], const char *path, const a
     }
     close(fd);
     if (s) *hex = 0;
+    return s;
+}
+
+/* ---- samples of tensors -------------------------------------------------------------------------------------------------- */
+
+enum { SAMPLE = 64 }; /* bytes at a tensor's beginning, middle and end */
+
+static void sample(struct sha256_ctx *sha, const dc_stored *t)
+{
+    const uint64_t n = t->bytes < SAMPLE ? t->bytes : SAMPLE, at[3] = {0, (t->bytes - n) / 2, t->bytes - n};
+    const char *type = dc_dtype_name(t->dtype);
+    sha256_update(sha, strlen(t->name) + 1, (const uint8_t *)t->name);
+    sha256_update(sha, strlen(type) + 1, (const uint8_t *)type);
+    sha256_update(sha, (size_t)t->rank * sizeof *t->dim, (const uint8_t *)t->dim);
+    for (int i = 0; i < 3 && n; i++) sha256_update(sha, n, (const uint8_t *)t->data + at[i]);
+}
+
+dc_status dc_weights_fingerprint(char hex[DC_HASH_DIGITS + 1], const dc_weights *const *sets, int n, const char *also, dc_error *e)
+{
+    struct sha256_ctx sha;
+    dc_status s = DC_OK;
+    sha256_init(&sha);
+    if (also) sha256_update(&sha, strlen(also), (const uint8_t *)also);
+    for (int k = 0; k < n; k++)
+        for (int i = 0; sets[k] && i < dc_weights_count(sets[k]); i++) sample(&sha, dc_weights_at(sets[k], i));
+    for (int k = 0; !s && k < n; k++)
+        if (sets[k]) s = dc_weights_check(sets[k], e);
+    finish(&sha, hex);
     return s;
 }

@@ -1,4 +1,4 @@
-/* names.c - the dialects in which files name the parts of a Stable Diffusion model and their tensors.
+/* names.c - the dialects in which files name the parts of a Stable Diffusion or CLIP model and their tensors.
  * Facts: CompVis' latent-diffusion and Stability's generative-models (openaimodel.py, diffusionmodules/model.py), open_clip's
  * transformer.py, transformers' modeling_clip.py, and diffusers' loaders/single_file_utils.py, which the tests hold this against. */
 #include "base/text.h"
@@ -12,7 +12,7 @@
 
 const char *dc_part_folder(dc_part p)
 {
-    static const char *const folders[DC_PARTS] = {"text_encoder", "text_encoder_2", "unet", "vae"};
+    static const char *const folders[] = {"text_encoder", "text_encoder_2", "unet", "vae", "image_encoder"};
     return folders[p];
 }
 
@@ -143,18 +143,39 @@ static const dc_alias transformers[] = {
     {"text_model.*", "text_model.*", NULL},           {"embeddings.*", "text_model.embeddings.*", NULL},
     {"encoder.*", "text_model.encoder.*", NULL},      {"final_layer_norm.*", "text_model.final_layer_norm.*", NULL},
     {"text_projection.*", "text_projection.*", NULL}, {0}};
+static const dc_alias open_clip_layer[] = {{"ln_1.*", "layer_norm1.*", NULL},
+                                           {"ln_2.*", "layer_norm2.*", NULL},
+                                           {"mlp.c_fc.*", "mlp.fc1.*", NULL},
+                                           {"mlp.c_proj.*", "mlp.fc2.*", NULL},
+                                           {"attn.in_proj_*", "self_attn.?_proj.*", NULL},
+                                           {"attn.out_proj.*", "self_attn.out_proj.*", NULL},
+                                           {0}};
 static const dc_alias open_clip[] = {{"token_embedding.weight", "text_model.embeddings.token_embedding.weight", NULL},
                                      {"positional_embedding", "text_model.embeddings.position_embedding.weight", NULL},
                                      {"ln_final.*", "text_model.final_layer_norm.*", NULL},
                                      {"text_projection", "text_projection.weight'", NULL},
-                                     {"text_projection.weight", "text_projection.weight", NULL},
-                                     {"transformer.resblocks.#.ln_1.*", "text_model.encoder.layers.#.layer_norm1.*", NULL},
-                                     {"transformer.resblocks.#.ln_2.*", "text_model.encoder.layers.#.layer_norm2.*", NULL},
-                                     {"transformer.resblocks.#.mlp.c_fc.*", "text_model.encoder.layers.#.mlp.fc1.*", NULL},
-                                     {"transformer.resblocks.#.mlp.c_proj.*", "text_model.encoder.layers.#.mlp.fc2.*", NULL},
-                                     {"transformer.resblocks.#.attn.in_proj_*", "text_model.encoder.layers.#.self_attn.?_proj.*", NULL},
-                                     {"transformer.resblocks.#.attn.out_proj.*", "text_model.encoder.layers.#.self_attn.out_proj.*", NULL},
+                                     {"text_projection.*", "text_projection.*", NULL},
+                                     {"transformer.resblocks.#.*", "text_model.encoder.layers.#.*", open_clip_layer},
                                      {0}};
+
+/* The towers for pictures; "pre_layrnorm" is transformers' spelling. Newer folders of that tower alone leave "vision_model." out. */
+static const dc_alias transformers_vision[] = {{"vision_model.embeddings.position_ids", "", NULL},
+                                               {"embeddings.position_ids", "", NULL},
+                                               {"vision_model.*", "vision_model.*", NULL},
+                                               {"embeddings.*", "vision_model.embeddings.*", NULL},
+                                               {"pre_layrnorm.*", "vision_model.pre_layrnorm.*", NULL},
+                                               {"encoder.*", "vision_model.encoder.*", NULL},
+                                               {"post_layernorm.*", "vision_model.post_layernorm.*", NULL},
+                                               {"visual_projection.*", "visual_projection.*", NULL},
+                                               {0}};
+static const dc_alias open_clip_vision[] = {{"class_embedding", "vision_model.embeddings.class_embedding", NULL},
+                                            {"positional_embedding", "vision_model.embeddings.position_embedding.weight", NULL},
+                                            {"conv1.*", "vision_model.embeddings.patch_embedding.*", NULL},
+                                            {"ln_pre.*", "vision_model.pre_layrnorm.*", NULL},
+                                            {"ln_post.*", "vision_model.post_layernorm.*", NULL},
+                                            {"proj", "visual_projection.weight'", NULL},
+                                            {"transformer.resblocks.#.*", "vision_model.encoder.layers.#.*", open_clip_layer},
+                                            {0}};
 
 /* One row: a part is there when `prefix` + `probe` is; the first that is, is taken. */
 typedef struct dialect {
@@ -218,6 +239,9 @@ static const dialect dialects[] = {
     {DC_PART_VAE, "", "decoder.layers.0.weight", diffusers, NULL, NULL}, /* AutoencoderTiny, and TAESD's own names */
     {DC_PART_VAE, "", "1.weight", diffusers, NULL, NULL},
     {DC_PART_VAE, "", "0.weight", diffusers, NULL, NULL},
+    {DC_PART_VISION, "", "vision_model.embeddings.class_embedding", transformers_vision, NULL, NULL},
+    {DC_PART_VISION, "", "embeddings.class_embedding", transformers_vision, NULL, NULL},
+    {DC_PART_VISION, "visual.", "class_embedding", open_clip_vision, NULL, NULL},
 };
 
 /* ---- a part --------------------------------------------------------------------------------------------------------------- */

@@ -1,5 +1,5 @@
-/* parts.h - the parts of a Stable Diffusion model in one file: found by their names, given diffusers' names, and described by
- * the configuration that diffusers would have for them.
+/* parts.h - the parts of a Stable Diffusion or CLIP model in one file: found by their names, given the names of diffusers and transformers,
+ * and described by the configuration that those would have for them.
  *
  *     dc_weights_open(&file, "model.safetensors", e);
  *     dc_weights_part(&unet, file, DC_PART_UNET, e);      // NULL: there is none in it
@@ -10,8 +10,9 @@
 #include "base/json.h"
 #include "weights/weights.h"
 
-/* In the order of a model's folders. */
-typedef enum dc_part { DC_PART_TEXT, DC_PART_TEXT_2, DC_PART_UNET, DC_PART_VAE, DC_PARTS } dc_part;
+/* In the order of a Stable Diffusion model's folders, which has DC_PARTS of them. Behind those: what only CLIP models have, the encoder of
+ * pictures. */
+typedef enum dc_part { DC_PART_TEXT, DC_PART_TEXT_2, DC_PART_UNET, DC_PART_VAE, DC_PARTS, DC_PART_VISION = DC_PARTS } dc_part;
 const char *dc_part_folder(dc_part p); /* "text_encoder", "text_encoder_2", "unet", "vae": their folder in a diffusers model */
 
 /* The tensors of one part under the names of diffusers and transformers, whatever dialect the file speaks (CompVis, open_clip,

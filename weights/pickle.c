@@ -262,7 +262,7 @@ static dc_status make_tuple(dc_pickle *p, uint32_t n, dc_value *out)
     return DC_OK;
 }
 
-/* An empty dict or list: [first chunk, last chunk, visited]. */
+/* An empty dict or list: [first chunk, last chunk, turn of the last visit]. */
 static dc_status make_container(dc_pickle *p, dc_pickle_kind kind, dc_value *out)
 {
     uint32_t at;
@@ -323,11 +323,11 @@ bool dc_pickle_each(const dc_pickle *p, dc_value v, dc_pickle_cursor *c, dc_valu
     return true;
 }
 
-bool dc_pickle_visit(dc_pickle *p, dc_value dict)
+bool dc_pickle_visit(dc_pickle *p, dc_value dict, uint32_t turn)
 {
     uint32_t *seen = &p->pool[at_of(dict) + 2], before = *seen;
-    *seen = 1;
-    return !before;
+    *seen = turn;
+    return before != turn;
 }
 
 /* A foreign value: [2, module, name], both of them bytes of the pickle at which a line or an atom begins, with its kind. */
@@ -370,6 +370,16 @@ static dc_status make_global(dc_pickle *p, dc_value module, dc_value name, dc_va
 bool dc_pickle_is_of(const dc_pickle *p, dc_value v, const char *module)
 {
     return is_kind(v, DC_PICKLE_FOREIGN) && same_word(p, dc_pickle_item(p, v, 0), module);
+}
+
+/* What a module compiled by TorchScript is an object of: __torch__, or __torch__.PATH. */
+static bool is_script(const dc_pickle *p, dc_value v)
+{
+    static const char root[] = "__torch__";
+    const size_t k = sizeof root - 1;
+    const char *at;
+    size_t n;
+    return is_kind(v, DC_PICKLE_FOREIGN) && word(p, dc_pickle_item(p, v, 0), &at, &n) && n >= k && !memcmp(at, root, k) && (n == k || at[k] == '.');
 }
 
 const char *dc_pickle_describe(const dc_pickle *p, dc_value v, char *out, size_t size)
@@ -612,7 +622,11 @@ static dc_status run_call(dc_pickle *p, uint8_t op)
     default:
         x = top(p, n);
         if (!x) return few(p);
-        if (op == 'b') return replace(p, 2, false, DC_OK, x[0]); /* an object's state is not kept */
+        if (op == 'b') { /* an object's state is not kept, but of TorchScript's */
+            bool script = is_script(p, x[0]) && is_kind(x[1], DC_PICKLE_DICT);
+            p->script |= script;
+            return replace(p, 2, false, DC_OK, x[script]);
+        }
         s = op == 0x93  ? make_global(p, x[0], x[1], &v)
             : op == 'Q' ? describe_persistent(p, x[0], &v)
                         : describe_call(p, x[0], x[1], &v); /* REDUCE, NEWOBJ, NEWOBJ_EX */

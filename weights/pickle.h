@@ -1,7 +1,7 @@
 /* pickle.h - Python pickles as descriptions; private to this folder. Ref: pickletools.py (protocols 0 to 5), torch/_utils.py.
  *
  * A stack machine that builds and calls nothing. Numbers and texts stay where they stand in the pickle, the closed list of globals below
- * is known by name, and what any other global would make is one inert value: an error only for who needs it. The memo holds
+ * is known by name, an object of a module of TorchScript (__torch__) is the dictionary that it is built from, and what any other global would make is one inert value: an error only for who needs it. The memo holds
  * references, nothing recurses, and all that is built takes at most the pickle's own size and 12 MiB. */
 #ifndef DC_WEIGHTS_PICKLE_H
 #define DC_WEIGHTS_PICKLE_H
@@ -61,6 +61,7 @@ typedef struct dc_pickle {
     uint32_t *pool, *stack, *memo;
     uint32_t n_pool, n_stack, n_memo, memo_set, pool_room, stack_room, memo_room;
     uint32_t nodes, marks;
+    bool script;         /* an object of TorchScript was met: it is the dictionary of its attributes */
     uint64_t held;       /* bytes of the three above, and what dc_pickle_charge added */
     dc_value persistent; /* LIST of all storages met, when the text is read from the file */
     dc_error *e;
@@ -94,8 +95,8 @@ typedef struct dc_pickle_cursor {
     uint32_t chunk, i;
 } dc_pickle_cursor;
 bool dc_pickle_each(const dc_pickle *p, dc_value v, dc_pickle_cursor *c, dc_value *key, dc_value *value);
-/* The first time for this DICT? For walks that may meet one again. */
-bool dc_pickle_visit(dc_pickle *p, dc_value dict);
+/* The first time for this DICT in this turn (1 and up, each greater than the last)? For walks that may meet one again. */
+bool dc_pickle_visit(dc_pickle *p, dc_value dict, uint32_t turn);
 /* "a text", "the global os system", ... Returns out. */
 const char *dc_pickle_describe(const dc_pickle *p, dc_value v, char *out, size_t size);
 

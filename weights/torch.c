@@ -2,7 +2,8 @@
  *
  * Today's format is a zip: NAME/data.pkl is the pickle, NAME/data/KEY are the storages, NAME/byteorder says "little". That before 1.6 is
  * five pickles (a magic number, a version, the machine, the object, the storages' keys), then the storages, each behind its length.
- * Of the object, one dictionary of tensors is taken, see choose(). Its tensors are used in the file where they lie in row-major order
+ * Of the object, one dictionary of tensors is taken, see choose(); of a TorchScript, which is such a zip with code/ beside it, all of them, under
+ * the names of its modules ("visual.proj"). Its code is not looked at. Its tensors are used in the file where they lie in row-major order
  * there, and else copied into it.
  *
  * The CRC of the pickle is verified, those of the storages are not: that would read gigabytes where only the pages in use are wanted. */
@@ -33,6 +34,7 @@ typedef struct reading {
     dc_pickle p;
     place *place; /* in the order of keys */
     int n_places;
+    uint32_t turn; /* of walks through dictionaries */
     const char *path;
     dc_error *e;
 } reading;
@@ -69,6 +71,7 @@ static dc_status unexpected(reading *r, const layout *t, const char *what, dc_va
     return bad_tensor(r, t, "%s: found %s, expected %s", what, dc_pickle_describe(&r->p, found, text, sizeof text), expected);
 }
 
+/* A key as text: a tensor's name, or of a TorchScript the last part of it. */
 static dc_status take_name(reading *r, dc_value key, layout *t)
 {
     size_t *n = &t->name_bytes;
@@ -177,18 +180,32 @@ static dc_status take_shape(reading *r, layout *t, dc_value size, dc_value strid
     return DC_OK;
 }
 
+/* Goes through the tensors of a dictionary, and (deep) through those of the dictionaries in it, each once. */
+typedef struct walk {
+    bool deep;
+    int depth; /* < 0: over */
+    struct {
+        dc_value dict;
+        dc_pickle_cursor at;
+        size_t prefix; /* of the name: "visual.ln_pre." */
+    } level[MAX_DEPTH];
+    char name[DC_MAX_NAME + 1];
+    size_t name_bytes;
+    dc_value value;
+} walk;
+
 /* The arguments of _rebuild_tensor and its successors: (storage, offset, size, stride, requires_grad, hooks, [v3: dtype,] metadata). */
-static dc_status take_tensor(reading *r, dc_value key, dc_value v, layout *t)
+static dc_status take_tensor(reading *r, const walk *w, layout *t)
 {
     dc_pickle *p = &r->p;
+    const dc_value v = w->value;
     const dc_global *f = dc_pickle_global(dc_pickle_item(p, v, 0));
     dc_value args = dc_pickle_item(p, v, 1);
     uint32_t n = dc_pickle_count(p, args), typed = f->role == DC_GLOBAL_TYPED_TENSOR;
     uint64_t at = 0, have = 0, offset = 0, count = 0, last = 0, size;
     dc_dtype stored = DC_F32;
-    *t = (layout){0};
-    dc_status s = take_name(r, key, t);
-    if (s) return s;
+    *t = (layout){.name = w->name, .name_bytes = w->name_bytes};
+    dc_status s;
     if (dc_pickle_kind_of(args) != DC_PICKLE_TUPLE || n < (typed ? 7 : 4))
         return bad_tensor(r, t, "found %u arguments of %s, expected more", n, f->name);
     s = take_storage(r, t, dc_pickle_item(p, args, 0), &at, &have, &stored);
@@ -261,13 +278,13 @@ static dc_status choose(reading *r, dc_value root, dc_value *best, int *most)
         }
     *most = count_tensors(r, root);
     level[0].dict = root, level[0].at = (dc_pickle_cursor){0};
-    dc_pickle_visit(p, root);
+    dc_pickle_visit(p, root, ++r->turn);
     for (int depth = 0; depth >= 0;) {
         if (!dc_pickle_each(p, level[depth].dict, &level[depth].at, &key, &v)) {
             depth--;
             continue;
         }
-        if (dc_pickle_kind_of(v) != DC_PICKLE_DICT || !dc_pickle_visit(p, v)) continue;
+        if (dc_pickle_kind_of(v) != DC_PICKLE_DICT || !dc_pickle_visit(p, v, r->turn)) continue;
         if (++depth == MAX_DEPTH)
             return dc_fail(r->e, DC_DATA, "%s: %s: found dictionaries more than %d deep, expected at most that", r->path, p->part, MAX_DEPTH);
         level[depth].dict = v, level[depth].at = (dc_pickle_cursor){0};
@@ -277,67 +294,103 @@ static dc_status choose(reading *r, dc_value root, dc_value *best, int *most)
     return *most ? DC_OK : no_tensors(r, root);
 }
 
-/* Rows of the chosen dictionary, its tensors only. A value of one of torch's functions that we do not know is a tensor of some other kind;
- * anything else is none: a number of steps, a version, ... */
-static dc_status next_row(reading *r, dc_value dict, dc_pickle_cursor *c, dc_value *key, dc_value *v, bool *more)
+static void walk_begin(walk *w, reading *r, dc_value dict)
 {
-    while ((*more = dc_pickle_each(&r->p, dict, c, key, v))) {
-        if (is_tensor_row(r, *key, *v)) return DC_OK;
-        layout t = {0};
-        if (dc_pickle_is_of(&r->p, *v, "torch._utils") && dc_pickle_text(&r->p, *key, &t.name, &t.name_bytes))
-            return unexpected(r, &t, "value", *v, "a plain tensor");
-    }
+    w->deep = r->p.script, w->depth = 0, w->name_bytes = 0;
+    w->level[0].dict = dict, w->level[0].at = (dc_pickle_cursor){0}, w->level[0].prefix = 0;
+    dc_pickle_visit(&r->p, dict, ++r->turn);
+}
+
+/* The name of `key` below the level's prefix, with `tail` behind it. */
+static dc_status spell(walk *w, reading *r, dc_value key, const char *tail)
+{
+    layout t = {0};
+    const size_t prefix = w->level[w->depth].prefix, k = strlen(tail);
+    dc_status s = take_name(r, key, &t);
+    if (s) return s;
+    if (prefix + t.name_bytes + k > DC_MAX_NAME)
+        return bad_tensor(r, &t, "name: found more than %d bytes with its modules, expected fewer", DC_MAX_NAME);
+    memcpy(w->name + prefix, t.name, t.name_bytes);
+    memcpy(w->name + prefix + t.name_bytes, tail, k + 1);
+    w->name_bytes = prefix + t.name_bytes + k;
     return DC_OK;
 }
 
-/* Memory for n tensors of the dictionary, their shapes and names, which the pickle must have paid for. */
-static dc_status make_room(reading *r, dc_value dict, int n)
+/* The next tensor: w->name, w->value. A value of one of torch's functions that we do not know is a tensor of some other kind; anything else is
+ * none: a number of steps, a version, ... */
+static dc_status walk_next(walk *w, reading *r, bool *more)
+{
+    dc_value key, v;
+    while (w->depth >= 0) {
+        if (!dc_pickle_each(&r->p, w->level[w->depth].dict, &w->level[w->depth].at, &key, &v)) {
+            w->depth--;
+            continue;
+        }
+        *more = true;
+        w->value = v;
+        if (is_tensor_row(r, key, v)) return spell(w, r, key, "");
+        layout t = {0};
+        if (dc_pickle_is_of(&r->p, v, "torch._utils") && dc_pickle_text(&r->p, key, &t.name, &t.name_bytes))
+            return unexpected(r, &t, "value", v, "a plain tensor");
+        bool inside = w->deep && dc_pickle_kind_of(v) == DC_PICKLE_DICT && dc_pickle_kind_of(key) == DC_PICKLE_TEXT;
+        if (!inside || !dc_pickle_visit(&r->p, v, r->turn)) continue;
+        if (w->depth + 1 == MAX_DEPTH)
+            return dc_fail(r->e, DC_DATA, "%s: %s: found modules more than %d deep, expected at most that", r->path, r->p.part, MAX_DEPTH);
+        dc_status s = spell(w, r, key, ".");
+        if (s) return s;
+        w->depth++;
+        w->level[w->depth].dict = v, w->level[w->depth].at = (dc_pickle_cursor){0}, w->level[w->depth].prefix = w->name_bytes;
+    }
+    *more = false;
+    return DC_OK;
+}
+
+/* Memory for the tensors of the dictionary, their shapes and names, which the pickle must have paid for. */
+static dc_status make_room(walk *w, reading *r, dc_value dict)
 {
     dc_container *k = r->k;
-    dc_pickle_cursor c = {0};
-    dc_value key, v;
-    uint64_t dims = 0, names = 0;
-    if (n > DC_MAX_TENSORS) return dc_fail(r->e, DC_DATA, "%s: %s: found %d tensors, expected at most %d", r->path, r->p.part, n, DC_MAX_TENSORS);
-    while (dc_pickle_each(&r->p, dict, &c, &key, &v)) {
-        layout t = {0};
-        if (!is_tensor_row(r, key, v)) continue;
-        dc_value args = dc_pickle_item(&r->p, v, 1);
-        if (dc_pickle_count(&r->p, args) > 2) dims += dc_pickle_count(&r->p, dc_pickle_item(&r->p, args, 2));
-        dc_status s = take_name(r, key, &t);
+    uint64_t dims = 0, names = 0, n = 0;
+    bool more;
+    for (walk_begin(w, r, dict);; n++) {
+        dc_status s = walk_next(w, r, &more);
         if (s) return s;
-        names += t.name_bytes + 1;
+        if (!more) break;
+        if (n == DC_MAX_TENSORS)
+            return dc_fail(r->e, DC_DATA, "%s: %s: found more than %d tensors, expected at most that", r->path, r->p.part, DC_MAX_TENSORS);
+        dc_value args = dc_pickle_item(&r->p, w->value, 1);
+        if (dc_pickle_count(&r->p, args) > 2) dims += dc_pickle_count(&r->p, dc_pickle_item(&r->p, args, 2));
+        names += w->name_bytes + 1;
     }
+    if (!n) return no_tensors(r, dict);
     k->header_bytes = names + r->p.have + r->zip.directory_bytes;
-    dc_status s = dc_pickle_charge(&r->p, (uint64_t)n * sizeof *k->tensor + dims * sizeof *k->dims + names);
+    dc_status s = dc_pickle_charge(&r->p, n * sizeof *k->tensor + dims * sizeof *k->dims + names);
     if (s) return s;
     k->tensor = dc_calloc((size_t)n, sizeof *k->tensor);
     k->dims = dc_calloc(dims, sizeof *k->dims);
     k->header = malloc(names);
-    return k->tensor && k->dims && k->header ? DC_OK : dc_fail_memory(r->e, r->path, (uint64_t)n * sizeof *k->tensor + names);
+    return k->tensor && k->dims && k->header ? DC_OK : dc_fail_memory(r->e, r->path, n * sizeof *k->tensor + names);
 }
 
 /* Fills the container's tensors; those that have to be copied have no data yet, and *copies is their sum. */
-static dc_status list_tensors(reading *r, dc_value dict, uint64_t *copies)
+static dc_status list_tensors(walk *w, reading *r, dc_value dict, uint64_t *copies)
 {
     dc_container *k = r->k;
-    dc_pickle_cursor c = {0};
-    dc_value key, v;
     int64_t *dim = k->dims;
     char *name = k->header;
+    walk_begin(w, r, dict);
     for (bool more;;) {
         layout t;
-        dc_status s = next_row(r, dict, &c, &key, &v, &more);
+        dc_status s = walk_next(w, r, &more);
         if (s || !more) return s;
-        s = take_tensor(r, key, v, &t);
+        s = take_tensor(r, w, &t);
         if (s) return s;
         if (!t.dense && (!dc_add_u64(*copies, t.bytes, copies) || *copies > k->map.size))
             return bad_tensor(r, &t, "strides: found tensors that are not in row-major order of more bytes than the file's %llu, expected fewer",
                               (unsigned long long)k->map.size);
         k->tensor[k->n_tensors++] = (dc_stored){
             .name = name, .file = k->map.path, .dtype = t.dtype, .rank = t.rank, .dim = dim, .data = t.dense ? t.data : NULL, .bytes = t.bytes};
-        memcpy(name, t.name, t.name_bytes);
-        name[t.name_bytes] = 0;
-        name += t.name_bytes + 1;
+        memcpy(name, w->name, w->name_bytes + 1);
+        name += w->name_bytes + 1;
         for (int i = 0; i < t.rank; i++) *dim++ = (int64_t)t.dim[i];
     }
 }
@@ -360,20 +413,19 @@ static void gather(const layout *t, uint8_t *to)
 }
 
 /* The second time through the dictionary, in the same order. */
-static dc_status copy_tensors(reading *r, dc_value dict, uint64_t bytes)
+static dc_status copy_tensors(walk *w, reading *r, dc_value dict, uint64_t bytes)
 {
     dc_container *k = r->k;
-    dc_pickle_cursor c = {0};
-    dc_value key, v;
     bool more;
     dc_status s = dc_map_check(&k->map, r->e);
     if (s || !bytes) return s;
     uint8_t *to = k->copies = malloc(bytes);
     if (!to) return dc_fail_memory(r->e, r->path, bytes);
+    walk_begin(w, r, dict);
     for (int i = 0; i < k->n_tensors; i++) {
         layout t;
-        s = next_row(r, dict, &c, &key, &v, &more);
-        if (!s) s = take_tensor(r, key, v, &t);
+        s = walk_next(w, r, &more);
+        if (!s) s = take_tensor(r, w, &t);
         if (s) return s;
         if (t.dense) continue;
         gather(&t, to);
@@ -397,14 +449,18 @@ static dc_status order_names(reading *r)
 
 static dc_status take_object(reading *r, dc_value root)
 {
-    dc_value dict;
+    dc_value dict = root;
     int n;
     uint64_t copies = 0;
-    dc_status s = choose(r, root, &dict, &n);
-    if (!s) s = make_room(r, dict, n);
-    if (!s) s = list_tensors(r, dict, &copies);
-    if (!s) s = copy_tensors(r, dict, copies);
+    bool script = r->p.script && dc_pickle_kind_of(root) == DC_PICKLE_DICT;
+    walk *w = malloc(sizeof *w);
+    if (!w) return dc_fail_memory(r->e, r->path, sizeof *w);
+    dc_status s = script ? DC_OK : choose(r, root, &dict, &n);
+    if (!s) s = make_room(w, r, dict);
+    if (!s) s = list_tensors(w, r, dict, &copies);
+    if (!s) s = copy_tensors(w, r, dict, copies);
     if (!s) s = order_names(r);
+    free(w);
     return s;
 }
 

@@ -42,13 +42,12 @@ static void print_layers(const diffc_bench *b)
     }
 }
 
-static int tell_plan(const settings *s, diffc_model *m, const diffc_bench *b)
+static int tell_plan(const settings *s, const char *device, const diffc_bench *b)
 {
     if (s->json)
-        return print_json(json_pack("{s:s,s:s,s:f,s:I,s:I,s:o}", "what", s->word[0], "device", diffc_device_summary(m), "gflop", b->gflop,
-                                    "weight_bytes", (json_int_t)b->weight_bytes, "buffer_bytes", (json_int_t)b->buffer_bytes, "layers",
-                                    layers_json(b)));
-    printf("%s on %s: %.1f GFLOP; weights %.1f MB, buffers %.1f MB\n", s->word[0], diffc_device_summary(m), b->gflop, (double)b->weight_bytes / 1e6,
+        return print_json(json_pack("{s:s,s:s,s:f,s:I,s:I,s:o}", "what", s->word[0], "device", device, "gflop", b->gflop, "weight_bytes",
+                                    (json_int_t)b->weight_bytes, "buffer_bytes", (json_int_t)b->buffer_bytes, "layers", layers_json(b)));
+    printf("%s on %s: %.1f GFLOP; weights %.1f MB, buffers %.1f MB\n", s->word[0], device, b->gflop, (double)b->weight_bytes / 1e6,
            (double)b->buffer_bytes / 1e6);
     print_layers(b);
     return 0;
@@ -56,15 +55,14 @@ static int tell_plan(const settings *s, diffc_model *m, const diffc_bench *b)
 
 /* ---- times ----------------------------------------------------------------------------------------------------------- */
 
-static int tell_times(const settings *s, diffc_model *m, const diffc_bench *b)
+static int tell_times(const settings *s, const char *device, const diffc_bench *b)
 {
     if (s->json)
-        return print_json(json_pack("{s:s,s:s,s:f,s:f,s:i,s:f,s:f,s:I,s:I,s:o}", "what", s->word[0], "device", diffc_device_summary(m), "seconds",
-                                    b->best, "median", b->median, "rounds", b->n, "gflop", b->gflop, "once", b->once, "weight_bytes",
-                                    (json_int_t)b->weight_bytes, "buffer_bytes", (json_int_t)b->buffer_bytes, "all", json_reals(b->seconds, b->n)));
-    printf("%s on %s: best %.4f s, median %.4f s of %d; %.1f GFLOP, %.1f GFLOP/s; weights %.1f MB, buffers %.1f MB\n", s->word[0],
-           diffc_device_summary(m), b->best, b->median, b->n, b->gflop, b->gflop / b->best, (double)b->weight_bytes / 1e6,
-           (double)b->buffer_bytes / 1e6);
+        return print_json(json_pack("{s:s,s:s,s:f,s:f,s:i,s:f,s:f,s:I,s:I,s:o}", "what", s->word[0], "device", device, "seconds", b->best, "median",
+                                    b->median, "rounds", b->n, "gflop", b->gflop, "once", b->once, "weight_bytes", (json_int_t)b->weight_bytes,
+                                    "buffer_bytes", (json_int_t)b->buffer_bytes, "all", json_reals(b->seconds, b->n)));
+    printf("%s on %s: best %.4f s, median %.4f s of %d; %.1f GFLOP, %.1f GFLOP/s; weights %.1f MB, buffers %.1f MB\n", s->word[0], device, b->best,
+           b->median, b->n, b->gflop, b->gflop / b->best, (double)b->weight_bytes / 1e6, (double)b->buffer_bytes / 1e6);
     if (b->once > 0) printf("once before, for all passes with the same text: %.4f s\n", b->once);
     if (b->profile) printf("%s", b->profile);
     return 0;
@@ -77,16 +75,43 @@ static int save_output(const settings *s, const diffc_bench *b)
     return s->output && diffc_npy_write(s->output, b->output, b->rank, b->dim, &e) ? report_error(&e) : 0;
 }
 
+static int tell(const settings *s, const char *device, const diffc_bench *b)
+{
+    if (s->plan) return tell_plan(s, device, b);
+    int code = save_output(s, b);
+    return code ? code : tell_times(s, device, b);
+}
+
+/* A part of a CLIP model. */
+static int bench_clip(const settings *s)
+{
+    diffc_error e = {0};
+    diffc_clip *m = NULL;
+    diffc_bench b = {0};
+    int code = open_clip(&m, s);
+    if (!code)
+        code = (s->plan ? diffc_clip_bench_plan(m, s->batch, &b, &e) : diffc_clip_bench_run(m, s->batch, s->seconds, s->profile, &b, &e))
+                   ? report_error(&e)
+                   : tell(s, diffc_clip_about(m)->device, &b);
+    diffc_bench_free(&b);
+    signals_clip(NULL);
+    diffc_clip_close(m);
+    return code;
+}
+
 int run_bench(const settings *s)
 {
     diffc_error e = {0};
     diffc_model *m = NULL;
     diffc_bench b = {0};
-    if (s->n_words != 1) return report(DIFFC_USAGE, "", "bench: found %d parts, expected one of unet, vae, taesd, clip-text", s->n_words);
+    if (s->n_words != 1) return report(DIFFC_USAGE, "", "bench: found %d parts, expected one of unet, vae, taesd, clip-text, clip-image", s->n_words);
+    if (!strcmp(s->word[0], "clip-image")) return bench_clip(s);
     int code = open_model(&m, s);
-    if (!code && s->plan) code = diffc_bench_plan(m, s->word[0], s->batch, s->width, s->height, &b, &e) ? report_error(&e) : tell_plan(s, m, &b);
-    else if (!code && diffc_bench_run(m, s->word[0], s->batch, s->width, s->height, s->seconds, s->profile, &b, &e)) code = report_error(&e);
-    else if (!code && !(code = save_output(s, &b))) code = tell_times(s, m, &b);
+    if (!code)
+        code = (s->plan ? diffc_bench_plan(m, s->word[0], s->batch, s->width, s->height, &b, &e)
+                        : diffc_bench_run(m, s->word[0], s->batch, s->width, s->height, s->seconds, s->profile, &b, &e))
+                   ? report_error(&e)
+                   : tell(s, diffc_device_summary(m), &b);
     diffc_bench_free(&b);
     signals_model(NULL);
     diffc_close(m);

@@ -5,6 +5,8 @@
 #include <jansson.h>
 
 int run_txt2img(const settings *s);
+int run_embed(const settings *s);
+int run_classify(const settings *s);
 int run_convert(const settings *s);
 int run_inspect(const settings *s);
 int run_tokenize(const settings *s);
@@ -20,6 +22,7 @@ const command *command_table(int *n);
 
 /* Opens the model that the options name (their messages go to stderr: warnings always but with -q, notes with -v). 0 or an exit code. */
 int open_model(diffc_model **model, const settings *s);
+int open_clip(diffc_clip **clip, const settings *s); /* the same for a CLIP model */
 
 /* What the options say about random numbers, into q; seeds that are not given are rolled. */
 void fill_noise(diffc_request *q, const settings *s);

@@ -9,6 +9,10 @@ static const command commands[] = {
     {"txt2img", CMD_TXT2IMG, run_txt2img, "PROMPT [options]", "Makes pictures from text (and, with -i, from a picture).",
      "Without -m the model that comes with diffc is used: 128x128 icons of plain things, as in \"a red apple\"; it knows 136 of them, listed in its "
      "README.md."},
+    {"embed", CMD_EMBED, run_embed, "[-m MODEL] --text TEXT ... | --image FILE ... [options]", "Vectors of texts and pictures by a CLIP model.",
+     "Rows come in the order of the command line and have length 1: the product of two rows is their similarity, -1 to 1."},
+    {"classify", CMD_CLASSIFY, run_classify, "IMAGE ... --labels A,B,.. [options]", "Which of some labels fits a picture best, by a CLIP model.",
+     NULL},
     {"convert", CMD_CONVERT, run_convert, "IN -o OUT [options]", "Writes a model as a diffusers folder or one safetensors file.",
      "IN: any model file or folder, or a file of one part. OUT: a name ending in .safetensors becomes one file (a single file keeps its\n"
      "names, a folder gets those that every program reads), any other a folder, which must not be there yet or be empty."},
@@ -17,7 +21,7 @@ static const command commands[] = {
     {"noise", CMD_NOISE, run_noise, "--rng RNG -s SEED --shape 1,4,64,64 -o FILE.npy", "Writes torch's random numbers as .npy.", NULL},
     {"schedule", CMD_SCHEDULE, run_schedule, "--sampler NAME [--scheduler NAME] --steps N [-m MODEL | --prediction KIND]",
      "Prints the timesteps and sigmas of a sampler.", NULL},
-    {"bench", CMD_BENCH, run_bench, "unet|vae|taesd|clip-text [-m MODEL] [options]", "Times one part of a model on random input.", NULL},
+    {"bench", CMD_BENCH, run_bench, "unet|vae|taesd|clip-text|clip-image [-m MODEL] [options]", "Times one part of a model on random input.", NULL},
     {"completion", CMD_COMPLETION, run_completion, "bash|zsh|fish", "Prints what makes the shell complete diffc's commands and options.",
      "bash: source <(diffc completion bash)\nzsh: diffc completion zsh >_diffc, into a folder of $fpath\nfish: diffc completion fish | source"},
     {"man", CMD_MAN, run_man, "", "Prints the manual page: diffc man | man -l -", NULL},

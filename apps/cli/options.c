@@ -14,10 +14,23 @@
 #define REQUEST        (CMD_TXT2IMG | CMD_LINE)
 #define MODEL_COMMANDS (CMD_TXT2IMG | CMD_BENCH)
 #define PARTS_COMMANDS (MODEL_COMMANDS | CMD_CONVERT)
+#define CLIP_COMMANDS  (CMD_EMBED | CMD_CLASSIFY)
+#define MANY_WORDS     CLIP_COMMANDS /* positional arguments are items, any number of them */
 
 static const option table[] = {
     {"model", 'm', TEXT, AT(model), NONE, MODEL_COMMANDS | CMD_TOKENIZE | CMD_SCHEDULE, "PATH",
      "model: a diffusers folder or a single file (default: the model that comes with diffc)"},
+    {"model", 'm', TEXT, AT(model), NONE, CLIP_COMMANDS, "PATH",
+     "CLIP model: a folder of transformers or open_clip, or a single file (default: the model that comes with diffc)"},
+    {"config", 0, TEXT, AT(config), NONE, CLIP_COMMANDS, "PATH", "an open_clip_config.json, or a folder with one, for a single file"},
+    {"text", 0, LIST, NONE, NONE, CMD_EMBED, "TEXT", "a text; comes as often as wanted, and more may follow it"},
+    {"image", 'i', LIST, NONE, NONE, CMD_EMBED, "FILE", "a picture (PNG or JPEG, - is stdin); likewise"},
+    {"stdin", 0, TEXT, AT(from_stdin), NONE, CMD_EMBED, "text|image", "also a text, or a picture's file name, a line from stdin"},
+    {"labels", 'l', TEXT, AT(labels), NONE, CMD_CLASSIFY, "A,B,..", "what the picture may show, separated by commas"},
+    {"labels-file", 0, TEXT, AT(labels_file), NONE, CMD_CLASSIFY, "FILE", "the same, one a line; - is stdin"},
+    {"template", 0, LIST, NONE, NONE, CMD_CLASSIFY, "TEXT",
+     "text about a label, which stands for {}; several are averaged (default \"a photo of a {}.\")"},
+    {"top", 0, INT, AT(top), NONE, CMD_CLASSIFY, "N", "only the N best labels of a picture"},
     {"config", 0, TEXT, AT(config), NONE, PARTS_COMMANDS, "FOLDER",
      "diffusers folder that describes a single file of unusual shape, and has the parts that it lacks"},
     {"prompt", 'p', TEXT, AT(prompt), NONE, REQUEST, "TEXT", "the prompt (or as the first argument); - reads it from stdin"},
@@ -66,10 +79,13 @@ static const option table[] = {
      "arithmetic: auto is f32; bf16 (linear layers, attention), int8 (the UNet's linear layers)"},
     {"precision|type", 0, TEXT, AT(precision), NONE, CMD_CONVERT, "auto|f32|f16|bf16",
      "type of the numbers; auto: as stored, but f16 for what is narrower than 16 bits"},
-    {"device", 0, TEXT, AT(device), NONE, MODEL_COMMANDS, "auto|cpu", "what computes"},
-    {"cpu", 0, TEXT, AT(cpu), NONE, MODEL_COMMANDS, "auto|portable|avx2|avx512|avx512vnni|avx512bf16", "instruction set: no higher than this"},
+    {"precision|type", 0, TEXT, AT(precision), NONE, CLIP_COMMANDS, "auto|f32|bf16", "arithmetic: auto is f32"},
+    {"device", 0, TEXT, AT(device), NONE, MODEL_COMMANDS | CLIP_COMMANDS, "auto|cpu", "what computes"},
+    {"cpu", 0, TEXT, AT(cpu), NONE, MODEL_COMMANDS | CLIP_COMMANDS, "auto|portable|avx2|avx512|avx512vnni|avx512bf16",
+     "instruction set: no higher than this"},
     {"exact", 0, FLAG, AT(exact), NONE, MODEL_COMMANDS, NULL, "only algorithms without approximation"},
-    {"threads", 't', INT, AT(threads), NONE, MODEL_COMMANDS, "N", "threads (default: all usable CPUs); the result does not depend on it"},
+    {"threads", 't', INT, AT(threads), NONE, MODEL_COMMANDS | CLIP_COMMANDS, "N",
+     "threads (default: all usable CPUs); the result does not depend on it"},
     {"max-memory", 0, BYTES, AT(max_memory), NONE, CMD_TXT2IMG, "BYTES",
      "refuse a plan that takes more (suffixes k, M, G); to fit, the VAE works in strips, with the same result"},
     {"save-latent", 0, TEXT, AT(save_latent), NONE, REQUEST, "FILE", "also the final latent as .npy, float32 [1,C,h,w], as the VAE is given it"},
@@ -82,18 +98,20 @@ static const option table[] = {
     {"tokenizer", 0, TEXT, AT(tokenizer), NONE, CMD_TOKENIZE, "FOLDER", "a tokenizer folder (vocab.json, merges.txt)"},
     {"shape", 0, TEXT, AT(shape), NONE, CMD_NOISE, "A,B,..", "shape of the array, e.g. 1,4,64,64"},
     {"prediction", 0, TEXT, AT(prediction), NONE, PARTS_COMMANDS | CMD_SCHEDULE, "epsilon|v|sample", "what the UNet predicts (default: the model's)"},
+    {"output|out", 'o', TEXT, AT(output), NONE, CMD_EMBED, "FILE", "the vectors as .npy, float32 [N,numbers], rows of length 1; - is stdout"},
     {"output|out", 'o', TEXT, AT(output), NONE, REQUEST | CMD_NOISE | CMD_BENCH | CMD_CONVERT, "FILE",
      "where to; - is stdout. Pictures: .png, .jpg or .webp; %04d is the next free number; {seed}, {prompt}, {model}, {sampler}, {steps}, {cfg}, "
      "{width}, {height}, "
      "{date}, {time} (default diffc-%04d.png). bench: what came out, .npy"},
     {"quality", 0, INT, AT(quality), NONE, REQUEST, "N", "of JPEG and WebP, 1 to 100 (default 90)"},
     {"lossless", 0, FLAG, AT(lossless), NONE, REQUEST, NULL, "WebP without loss"},
+    {"json", 0, FLAG, AT(json), NONE, CLIP_COMMANDS, NULL, "results as JSON, an object a line (and errors)"},
     {"json", 0, FLAG, AT(json), NONE, CMD_TXT2IMG | CMD_INSPECT | CMD_SCHEDULE | CMD_BENCH | CMD_VERSION | CMD_TOKENIZE | CMD_NOISE | CMD_CONVERT,
      NULL, "results (and errors) as JSON"},
     {"progress", 0, TEXT, AT(progress), NONE, PARTS_COMMANDS & ~CMD_BENCH, "auto|bar|json|none",
      "on stderr; auto: a bar on a terminal; json: an object a line, errors too"},
-    {"quiet", 'q', FLAG, AT(quiet), NONE, PARTS_COMMANDS, NULL, "errors only"},
-    {"verbose", 'v', FLAG, AT(verbose), NONE, PARTS_COMMANDS, NULL, "also notes"},
+    {"quiet", 'q', FLAG, AT(quiet), NONE, PARTS_COMMANDS | CLIP_COMMANDS, NULL, "errors only"},
+    {"verbose", 'v', FLAG, AT(verbose), NONE, PARTS_COMMANDS | CLIP_COMMANDS, NULL, "also notes"},
     {"no-defaults", 0, FLAG, AT(no_defaults), NONE, ~0u, NULL, "do not read the file of defaults"},
     {"help", 'h', FLAG, AT(help), NONE, ~0u, NULL, "this text"},
 };
@@ -160,8 +178,22 @@ static int bad_value(const settings *s, const option *o, const char *found, cons
                   o->name, found, expected);
 }
 
+/* from: the option; NULL for a positional argument. */
+static int add_item(settings *s, const char *from, const char *value)
+{
+    if (s->n_items == s->items_room) {
+        int room = s->items_room ? 2 * s->items_room : 16;
+        item *more = realloc(s->item, (size_t)room * sizeof *more);
+        if (!more) return report(DIFFC_NO_MEMORY, "", "arguments: out of memory");
+        s->item = more, s->items_room = room;
+    }
+    s->item[s->n_items++] = (item){from, value};
+    return 0;
+}
+
 static int store(settings *s, const option *o, const char *text)
 {
+    if (o->kind == LIST) return add_item(s, o->name, text);
     char *at = (char *)s + o->offset, *end;
     errno = 0;
     switch (o->kind) {
@@ -198,6 +230,7 @@ static int store(settings *s, const option *o, const char *text)
             return bad_value(s, o, text, "WIDTHxHEIGHT, such as 512x768");
         break;
     }
+    case LIST: break; /* was added above */
     case BYTES:
         if (!parse_bytes(text, (uint64_t *)at)) return bad_value(s, o, text, "bytes, such as 800M or 2.5G");
         break;
@@ -269,6 +302,9 @@ static int take_words(settings *s, unsigned bit, int n, char **words)
             only_words = true;
         } else if (!only_words && word[0] == '-' && word[1]) {
             int code = take_option(s, bit, n, words, &i);
+            if (code) return code;
+        } else if (bit & MANY_WORDS) {
+            int code = add_item(s, NULL, word);
             if (code) return code;
         } else if (s->n_words < (int)(sizeof s->word / sizeof *s->word)) {
             s->word[s->n_words++] = word;
@@ -350,7 +386,11 @@ const option *options_table(int *n)
     return table;
 }
 
-void options_free(settings *s) { free(s->defaults); }
+void options_free(settings *s)
+{
+    free(s->defaults);
+    free(s->item);
+}
 
 void options_help(const command *c)
 {

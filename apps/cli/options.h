@@ -18,10 +18,12 @@ enum {
     CMD_CONVERT = 128,
     CMD_COMPLETION = 256,
     CMD_MAN = 512,
-    CMD_LINE = 1024
+    CMD_LINE = 1024,
+    CMD_EMBED = 2048,
+    CMD_CLASSIFY = 4096
 };
 
-typedef enum option_kind { FLAG, TEXT, INT, WHOLE, REAL, SEED, BYTES, SIZE } option_kind; /* WHOLE: int64_t; SIZE: "WxH" into two ints */
+typedef enum option_kind { FLAG, TEXT, INT, WHOLE, REAL, SEED, BYTES, SIZE, LIST } option_kind; /* WHOLE: int64_t; SIZE: "WxH" into two ints; LIST: an item */
 
 typedef struct option {
     const char *name; /* long name; further names after '|' are aliases (stable-diffusion.cpp, A1111) */
@@ -46,6 +48,11 @@ typedef struct command {
     const char *details; /* paragraphs for --help; may be NULL */
 } command;
 
+/* One of an option that may come several times, or (option NULL) a positional argument of a command that takes any number of them. */
+typedef struct item {
+    const char *option, *value; /* the option's first name */
+} item;
+
 /* Every option's value. Absent texts are NULL; `has` tells whether a number was given. */
 typedef struct settings {
     const command *command;
@@ -53,10 +60,13 @@ typedef struct settings {
     diffc_status bad;     /* what a bad value in it is: USAGE, in the file of defaults DATA */
     const char *word[16]; /* positional arguments */
     int n_words;
+    item *item; /* in the order of the command line (owned) */
+    int n_items, items_room;
     const char *model, *config, *unet, *text_encoder, *text_encoder_2, *vae, *taesd, *prompt, *negative, *image, *mask, *sampler, *schedule, *rng,
-        *device, *cpu, *precision, *output, *save_latent, *trace, *sigmas, *tokenizer, *shape, *prediction, *prompt_file, *progress, *from;
+        *device, *cpu, *precision, *output, *save_latent, *trace, *sigmas, *tokenizer, *shape, *prediction, *prompt_file, *progress, *from,
+        *from_stdin, *labels, *labels_file;
     char *defaults; /* text of the file of defaults, which values point into (owned) */
-    int width, height, resize_width, resize_height, steps, count, batch, clip_skip, threads, quality;
+    int width, height, resize_width, resize_height, steps, count, batch, clip_skip, threads, quality, top;
     double guidance, rescale, strength, eta, seconds, variation_strength;
     int64_t seed, variation_seed, ensd;
     uint64_t max_memory;

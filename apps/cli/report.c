@@ -134,12 +134,14 @@ void progress_tell(progress *p, const diffc_progress *x)
 /* ---- signals ---------------------------------------------------------------------------------------------- */
 
 static diffc_model *volatile running; /* read by the handler */
+static diffc_clip *volatile embedding;
 static volatile sig_atomic_t caught, noted;
 
 static void stop(int number)
 {
-    if (!caught && (running || noted)) {
+    if (!caught && (running || embedding || noted)) {
         caught = number;
+        if (embedding) diffc_clip_cancel(embedding);
         if (running) diffc_cancel(running); /* only stores a flag */
         return;
     }
@@ -160,6 +162,7 @@ void signals_install(void)
 }
 
 void signals_model(diffc_model *model) { running = model; }
+void signals_clip(diffc_clip *clip) { embedding = clip; }
 void signals_note(void) { noted = 1; }
 bool signals_caught(void) { return caught != 0; }
 int signals_code(void) { return caught ? 128 + caught : DIFFC_CANCELLED; }

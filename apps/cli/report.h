@@ -29,6 +29,7 @@ void progress_event(const progress *p, const char *event, json_t *o);
 /* SIGINT and SIGTERM stop `model` cleanly; a second one ends the program at once. NULL before the model is open. */
 void signals_install(void);
 void signals_model(diffc_model *model);
+void signals_clip(diffc_clip *clip); /* the same for a CLIP model */
 /* For work that has no model: from now on the first signal is only noted, and signals_caught asked by the work. */
 void signals_note(void);
 bool signals_caught(void);

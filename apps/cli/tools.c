@@ -40,11 +40,30 @@ diffc_options model_options(const settings *s)
                            .log_user = (void *)s};
 }
 
+static int check_threads(const settings *s)
+{
+    if (s->threads >= 0 && s->threads <= 1024) return 0;
+    return report(DIFFC_USAGE, "", "threads: found %d, expected 1 to 1024 (0: all usable CPUs)", s->threads);
+}
+
+int open_clip(diffc_clip **clip, const settings *s)
+{
+    diffc_error e = {0};
+    diffc_options o = model_options(s);
+    int code = check_threads(s);
+    if (code) return code;
+    if (diffc_clip_open(clip, &o, &e)) return report_error(&e);
+    signals_clip(*clip);
+    if (s->verbose) report_log(DIFFC_LOG_NOTE, diffc_clip_about(*clip)->summary);
+    return 0;
+}
+
 int open_model(diffc_model **model, const settings *s)
 {
     diffc_error e = {0};
     diffc_options o = model_options(s);
-    if (s->threads < 0 || s->threads > 1024) return report(DIFFC_USAGE, "", "threads: found %d, expected 1 to 1024 (0: all usable CPUs)", s->threads);
+    int code = check_threads(s);
+    if (code) return code;
     if (diffc_open(model, &o, &e)) return report_error(&e);
     signals_model(*model);
     return 0;
