@@ -32,6 +32,12 @@ __attribute__((format(printf, 3, 4))) static void addf(dc_text *t, const char *k
     add(t, key, value);
 }
 
+/* As A1111 writes it. */
+static const char *emphasis_label(const char *name)
+{
+    return !strcmp(name, "no-norm") ? "No norm" : !strcmp(name, "ignore") ? "Ignore" : !strcmp(name, "none") ? "None" : name;
+}
+
 char *parameters_text(job *j, int i)
 {
     const diffc_request *q = j->q;
@@ -66,6 +72,10 @@ char *parameters_text(job *j, int i)
         addf(&t, "Batch size", "%d", n);
         addf(&t, "Batch pos", "%d", i - first);
     }
+    if (q->emphasis && strcmp(q->emphasis, "original")) add(&t, "Emphasis", emphasis_label(q->emphasis));
+    if (q->prompt_syntax && strcmp(q->prompt_syntax, "a1111")) add(&t, "Prompt syntax", q->prompt_syntax);
+    if (q->prompt_template) add(&t, "Template", q->prompt_template);
+    if (q->negative_template) add(&t, "Negative Template", q->negative_template);
     addf(&t, "Version", "diffc %s", diffc_version());
     if (t.failed) dc_text_free(&t);
     return t.at;

@@ -52,15 +52,16 @@ typedef struct settings {
     diffc_status bad;     /* what a bad value in it is: USAGE, in the file of defaults DATA */
     const char *word[16]; /* positional arguments */
     int n_words;
-    const char *model, *config, *unet, *text_encoder, *text_encoder_2, *vae, *taesd, *prompt, *negative, *image, *mask, *sampler, *schedule, *rng,
-        *device, *cpu, *precision, *output, *save_latent, *trace, *sigmas, *tokenizer, *shape, *prediction, *prompt_file, *progress;
+    const char *prompt_syntax, *emphasis, *wildcards, *model, *config, *unet, *text_encoder, *text_encoder_2, *vae, *taesd, *prompt, *negative,
+        *image, *mask, *sampler, *schedule, *rng, *device, *cpu, *precision, *output, *save_latent, *trace, *sigmas, *tokenizer, *shape, *prediction,
+        *prompt_file, *progress;
     char *defaults; /* text of the file of defaults, which values point into (owned) */
     int width, height, steps, count, batch, clip_skip, threads;
     double guidance, rescale, strength, eta, seconds;
     int64_t seed;
     uint64_t max_memory;
     bool has_steps, has_guidance, has_seed, has_strength;
-    bool vae_tiling, exact, dry_run, profile, plan, hash, json, quiet, verbose, help, no_defaults;
+    bool explain, vae_tiling, exact, dry_run, profile, plan, hash, json, quiet, verbose, help, no_defaults;
 } settings;
 
 /* Fills *s from the file of defaults and argv (argv[1] is the command). Returns 0, or an exit code after telling what is wrong. Free with
