@@ -83,6 +83,12 @@ static void add_noise(sheet *s, const job *j, int i)
     }
 }
 
+/* As A1111 writes it. */
+static const char *emphasis_label(const char *name)
+{
+    return !strcmp(name, "no-norm") ? "No norm" : !strcmp(name, "ignore") ? "Ignore" : !strcmp(name, "none") ? "None" : name;
+}
+
 char *parameters_text(job *j, int i)
 {
     const diffc_request *q = j->q;
@@ -114,6 +120,10 @@ char *parameters_text(job *j, int i)
     add_sampling(&s, q);
     add_own(&s, j, sigmas);
     add_noise(&s, j, i);
+    if (q->emphasis && strcmp(q->emphasis, "original")) add_text(&s, "Emphasis", emphasis_label(q->emphasis));
+    if (q->prompt_syntax && strcmp(q->prompt_syntax, "a1111")) add_text(&s, "Prompt syntax", q->prompt_syntax);
+    if (q->prompt_template) add_text(&s, "Template", q->prompt_template);
+    if (q->negative_template) add_text(&s, "Negative Template", q->negative_template);
     add_text(&s, "Version", version);
     char *text = infotext_write(q->prompt, q->negative, s.v, s.n);
     free(sigmas);

@@ -279,6 +279,31 @@ static void take_resize(step *x)
     take_pair(x, "Seed resize from", "Seed resize from-2", &x->q->seed_resize_width, &x->q->seed_resize_height, "seed_resize");
 }
 
+/* "No norm" -> no-norm */
+static void take_emphasis(step *x)
+{
+    static const char *const kinds[][2] = {{"Original", "original"}, {"No norm", "no-norm"}, {"Ignore", "ignore"}, {"None", "none"}};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (!strcasecmp(x->value, kinds[i][0])) {
+            x->q->emphasis = kinds[i][1];
+            tell(x, DIFFC_HONOURED, "emphasis", "--emphasis %s", kinds[i][1]);
+            return;
+        }
+    tell(x, DIFFC_IGNORED, NULL, "expected Original, No norm, Ignore or None");
+}
+
+static void take_syntax(step *x)
+{
+    static const char *const kinds[] = {"a1111", "comfyui", "plain"};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (!strcmp(x->value, kinds[i])) {
+            x->q->prompt_syntax = kinds[i];
+            HONOURED(x, "prompt_syntax");
+            return;
+        }
+    tell(x, DIFFC_IGNORED, NULL, "expected a1111, comfyui or plain");
+}
+
 static void take_nothing(step *x) { (void)x; } /* told with another field */
 
 /* A batch that is drawn at once has to be made at once. */
@@ -511,6 +536,10 @@ static const rule rules[] = {
     {"Seed resize from-2", take_nothing, NULL},
     {"ENSD", take_ensd, NULL},
     {"RNG convention", take_nothing, NULL},
+    {"Emphasis", take_emphasis, NULL},
+    {"Prompt syntax", take_syntax, NULL},
+    {"Template", NULL, "the prompt is what it came to"},
+    {"Negative Template", NULL, "the prompt is what it came to"},
     {"Batch pos", take_nothing, NULL},
     {"Solver order", take_solver_order, NULL},
     {"UniPC order", take_solver_order, NULL},
@@ -587,6 +616,7 @@ diffc_status diffc_replay_apply(diffc_replay *shown, diffc_model *m, diffc_reque
     clear_fields(r);
     step x = {.r = r, .m = m, .q = q};
     take_prompts(&x);
+    if (r->text.source == INFO_COMFYUI) q->prompt_syntax = "comfyui";
     for (int i = 0; i < r->text.n && !r->failed; i++) take_field(&x, &r->text.field[i]);
     if (!info_get(&r->text, "Schedule type")) take_schedule(&x, NULL);
     if (!info_get(&r->text, "RNG")) take_rng(&x, NULL);

@@ -23,7 +23,17 @@ enum {
     CMD_CLASSIFY = 4096
 };
 
-typedef enum option_kind { FLAG, TEXT, INT, WHOLE, REAL, SEED, BYTES, SIZE, LIST } option_kind; /* WHOLE: int64_t; SIZE: "WxH" into two ints; LIST: an item */
+typedef enum option_kind {
+    FLAG,
+    TEXT,
+    INT,
+    WHOLE,
+    REAL,
+    SEED,
+    BYTES,
+    SIZE,
+    LIST
+} option_kind; /* WHOLE: int64_t; SIZE: "WxH" into two ints; LIST: an item */
 
 typedef struct option {
     const char *name; /* long name; further names after '|' are aliases (stable-diffusion.cpp, A1111) */
@@ -64,7 +74,7 @@ typedef struct settings {
     int n_items, items_room;
     const char *model, *config, *unet, *text_encoder, *text_encoder_2, *vae, *taesd, *prompt, *negative, *image, *mask, *sampler, *schedule, *rng,
         *device, *cpu, *precision, *output, *save_latent, *trace, *sigmas, *tokenizer, *shape, *prediction, *prompt_file, *progress, *from,
-        *from_stdin, *labels, *labels_file;
+        *from_stdin, *labels, *labels_file, *prompt_syntax, *emphasis, *wildcards;
     char *defaults; /* text of the file of defaults, which values point into (owned) */
     int width, height, resize_width, resize_height, steps, count, batch, clip_skip, threads, quality, top;
     double guidance, rescale, strength, eta, seconds, variation_strength;
@@ -73,7 +83,7 @@ typedef struct settings {
     bool has_steps, has_guidance, has_seed, has_strength, has_variation_seed;
     bool given[MOST_OPTIONS]; /* by place in the table: on the command line or in a line of prompts, not in the file of defaults */
     diffc_replay *replay;     /* of --from; NULL */
-    bool lossless, vae_tiling, exact, dry_run, profile, plan, hash, json, quiet, verbose, help, no_defaults;
+    bool explain, lossless, vae_tiling, exact, dry_run, profile, plan, hash, json, quiet, verbose, help, no_defaults;
 } settings;
 
 /* Fills *s from the file of defaults and argv (argv[1] is the command). Returns 0, or an exit code after telling what is wrong. Free with
