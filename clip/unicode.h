@@ -1,4 +1,4 @@
-/* unicode.h - characters as CLIP's tokenizer sees them; private to this folder.
+/* unicode.h - characters as CLIP's tokenizer sees them; for this folder and prompt/.
  *
  * The reference (transformers 5 on the tokenizers library) mixes three versions of Unicode: its NFC knows 9.0, its letters and
  * numbers are of 16.0, its small letters of 17.0. utf8proc has one version, whatever the system's is; tables bridge the difference. */

@@ -154,16 +154,19 @@ typedef struct diffc_result {
 
 /* Strings are borrowed for the call. Use diffc_request_defaults first, then set what differs. */
 typedef struct diffc_request {
-    const char *prompt;      /* NULL is "" */
-    const char *negative;    /* NULL: none (SDXL then takes zeros, as its config says); "" is an empty prompt */
-    int width, height;       /* multiples of the VAE factor, 8..4096; 0: the model's, or the start image's */
-    int steps;               /* 1..1000 */
-    double guidance;         /* classifier-free guidance scale; <= 1: one UNet pass a step */
-    double guidance_rescale; /* 0..1 */
-    const char *sampler;     /* NULL: the model's */
-    const char *schedule;    /* NULL or "model": the model's; "karras", ... */
-    double eta;              /* < 0: the sampler's own */
-    const double *sigmas;    /* own noise levels, descending, without the final 0; NULL */
+    const char *prompt;        /* NULL is "" */
+    const char *negative;      /* NULL: none (SDXL then takes zeros, as its config says); "" is an empty prompt */
+    const char *prompt_syntax; /* how the two are read (docs/prompts.md): NULL or "a1111": weights, BREAK, edits over the steps, AND, any length;
+                                * "comfyui": its weights, any length; "plain": as they are, cut to the encoder's length (diffusers) */
+    const char *emphasis;      /* what "a1111" does with weights: NULL or "original", "no-norm", "ignore", "none" (brackets are text) */
+    int width, height;         /* multiples of the VAE factor, 8..4096; 0: the model's, or the start image's */
+    int steps;                 /* 1..1000 */
+    double guidance;           /* classifier-free guidance scale; <= 1: one UNet pass a step */
+    double guidance_rescale;   /* 0..1 */
+    const char *sampler;       /* NULL: the model's */
+    const char *schedule;      /* NULL or "model": the model's; "karras", ... */
+    double eta;                /* < 0: the sampler's own */
+    const double *sigmas;      /* own noise levels, descending, without the final 0; NULL */
     int n_sigmas;
     double s_churn, s_tmin, s_tmax;   /* churn of euler, heun, dpm2 between these sigmas (s_tmax 0: no limit), as k-diffusion */
     double s_noise;                   /* scale of the noise that a sampler adds; 0: 1 */

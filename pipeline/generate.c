@@ -82,9 +82,11 @@ static void add_stage(diffc_plan *p, const char *name, const dc_params *weights,
 static uint64_t host_bytes(const job *j)
 {
     uint64_t latent = 4ull * (uint64_t)j->h * (uint64_t)j->w * (uint64_t)j->latent_channels, pixels = 3ull * (uint64_t)j->width * (uint64_t)j->height;
-    uint64_t context = 4ull * (uint64_t)j->cond.tokens * (uint64_t)j->cond.width * (uint64_t)j->cond.n;
-    return latent * (uint64_t)j->batch * 5 + pixels * 2 + (j->picture ? pixels * 4 : 0) + (j->masked ? pixels * 4 : 0) +
-           context * (uint64_t)(j->batch + 2);
+    uint64_t text = 0, width = 4ull * (uint64_t)j->cond.width;
+    for (int s = 0; s < j->cond.n; s++) /* each text, and that of a step once a picture of the batch */
+        text += (uint64_t)j->cond.tokens[j->cond.strand[s].negative] * width * (uint64_t)(j->cond.strand[s].schedule.n + j->batch);
+    text += (uint64_t)j->cond.n_rows * (uint64_t)j->m->text[0].length * width;
+    return latent * (uint64_t)j->batch * 5 + pixels * 2 + (j->picture ? pixels * 4 : 0) + (j->masked ? pixels * 4 : 0) + text;
 }
 
 /* Prepared weights and buffers. With more than one batch the UNet stays prepared while a picture is decoded; a resident model keeps all. */
@@ -118,7 +120,7 @@ static void fill_plan(const job *j, diffc_plan *p)
                       .sampler = j->plan.sampler,
                       .schedule = j->plan.schedule,
                       .mapped = m->mapped};
-    for (int i = 0; i < m->n_text; i++) add_stage(p, m->text[i].name, dc_clip_text_params(m->text[i].model), j->text_run[i], 1);
+    for (int i = 0; i < m->n_text; i++) add_stage(p, m->text[i].name, dc_clip_text_params(m->text[i].model), j->text_run[i], text_passes(j));
     if (j->encodes) {
         add_stage(p, "vae encoder", dc_vae_encoder_params(m->vae), j->encode_run, 1);
         tell_strips(j, p, j->encode_strips);
@@ -310,7 +312,7 @@ static void keep_profile(diffc_model *m, const job *j)
     const struct {
         const char *name;
         const dc_run *r;
-    } part[] = {{"unet, once for the text", j->unet_text_run}, {"unet", j->unet_run}, {"vae decoder", j->decode_run}};
+    } part[] = {{"unet, once a text", j->unet_text_run}, {"unet", j->unet_run}, {"vae decoder", j->decode_run}};
     dc_text_free(&m->profile);
     for (size_t i = 0; j->q->profile && i < sizeof part / sizeof *part; i++)
         if (part[i].r) profile_table(&m->profile, part[i].name, part[i].r);

@@ -7,6 +7,8 @@
 #include "clip/text.h"
 #include "clip/tokenizer.h"
 #include "include/diffc.h"
+#include "prompt/chunks.h"
+#include "prompt/schedule.h"
 #include "scheduler/sampler.h"
 #include "scheduler/draws.h"
 #include "unet/unet.h"
@@ -108,15 +110,43 @@ void model_hash_end(diffc_model *m);    /* stops it */
 /* ---- assets.c: the data folder. The caller frees; NULL with NO_INPUT when it is not there. */
 dc_status asset_path(char **out, const char *name, dc_error *e);
 
-/* ---- prompt.c: text to conditioning */
+/* ---- prompt.c, emphasis.c: text to conditioning */
 
-/* What the UNet is conditioned on, on the host. n = 2 (negative, positive) with guidance, else 1 (positive). */
+typedef enum emphasis { EMPHASIS_ORIGINAL, EMPHASIS_NO_NORM, EMPHASIS_IGNORE, EMPHASIS_NONE } emphasis;
+
+/* One text that some step is conditioned on. */
+typedef struct encoded_text {
+    dc_prompt_chunks chunks[MAX_TEXT]; /* by encoder                                                */
+    int *row;                          /* [strand's chunks] place of each chunk among all that are encoded */
+    float *context, *pooled;           /* [tokens, width], [pooled_width]                           */
+} encoded_text;
+
+/* One prompt over the steps: the negative one, or a part of the prompt (A1111's AND). A row of the UNet's batch for every picture. */
+typedef struct strand {
+    dc_prompt_schedule schedule;
+    double weight;
+    bool negative, zeros; /* zeros: in place of the text (SDXL without a negative prompt) */
+    int first;            /* texts first .. first + schedule.n - 1 are its own           */
+    int chunks;           /* all of them have as many                                     */
+} strand;
+
+/* What the UNet is conditioned on, on the host. */
 typedef struct conditioning {
-    int n, tokens, width; /* context [n, tokens, width] */
-    int pooled_width;     /* pooled [n, pooled_width]; 0: none */
-    float *context, *pooled;
+    int n; /* strands: with guidance the negative one and the parts of the prompt, else the parts (one) */
+    strand strand[DC_PROMPT_PARTS + 1];
+    dc_prompt_syntax syntax;
+    emphasis emphasis;
+    int n_texts;
+    encoded_text *text;
+    int n_rows, n_negative;  /* different chunks: those of the negative prompt first          */
+    int32_t *ids[MAX_TEXT];  /* [n_rows, length]                                              */
+    int empty[2];            /* row of the empty chunk for positive, negative; -1: not needed */
+    int tokens[2];           /* of a positive, of a negative text                             */
+    int width, pooled_width; /* pooled_width 0: none                                          */
 } conditioning;
 void conditioning_free(conditioning *c);
+/* The rows' hidden states [n_rows, length, width] of encoder i into columns `from`.. of every text's context, weighted. */
+void emphasis_apply(conditioning *c, int i, const float *hidden, int from, int width);
 
 /* ---- generate.c and its parts */
 
@@ -126,8 +156,10 @@ typedef struct job {
     const diffc_request *q;
     int width, height, h, w, latent_channels; /* h, w: latent size */
     int count, batch, clip_skip;
-    bool guided; /* two UNet halves a pass */
-    double guidance, rescale, strength;
+    bool guided;     /* the negative prompt is a row of the UNet, too */
+    double guidance; /* as asked for, */
+    double scale;    /* and as the outputs are mixed */
+    double rescale, strength;
     dc_noise_wish noise;
     dc_plan plan;   /* the sampler's rows */
     bool encodes;   /* start image or masked image goes through the VAE encoder */
@@ -139,11 +171,10 @@ typedef struct job {
     } moments, masked_moments; /* [h,w,C], VAE units (TAESD: latent units, no logvar) */
     conditioning cond;
     dc_run *text_run[MAX_TEXT], *unet_run, *encode_run, *decode_run, *finish_run; /* finish: tiles to pixels */
-    dc_run *unet_text_run;                                                        /* once a batch, for all steps: fills */
-    dc_tensor *unet_text;                                                         /* [dc_unet_texts], in that run's buffer */
-    int32_t *ids[MAX_TEXT];                                                       /* [cond.n, length] */
-    dc_vae_strips encode_strips, decode_strips;                                   /* of the VAE, where memory asks for them */
-    double began;                                                                 /* of the stage, for progress */
+    dc_run *unet_text_run;                                                        /* when another text's turn is: fills */
+    dc_tensor *unet_text; /* [2, dc_unet_texts], in that run's buffer: of all texts, or of the positive; of negative ones of another length */
+    dc_vae_strips encode_strips, decode_strips; /* of the VAE, where memory asks for them */
+    double began;                               /* of the stage, for progress */
     double sample_began;
     int image;              /* first picture of the batch under way */
     const char *trace_part; /* subfolder of the trace folder */
@@ -166,8 +197,10 @@ dc_status job_prepare(job *j, dc_params *p, const dc_weights *from, const char *
 void job_drop(job *j, dc_params *p);
 dc_status job_cancelled(job *j); /* CANCELLED (and a message) when it is time to stop, else OK */
 
-dc_status text_plan(job *j); /* prompt.c: tokenises, plans the text encoders' passes */
-dc_status text_run(job *j);  /* fills j->cond */
+dc_status prompt_begin(job *j); /* prompt.c: reads the prompts; says whether there is guidance. Needs j->plan */
+int text_passes(const job *j);  /* of each encoder, after text_plan */
+dc_status text_plan(job *j);    /* tokenises, plans the text encoders' passes */
+dc_status text_run(job *j);     /* fills j->cond */
 
 dc_status sample_plan(job *j); /* sample.c: plans the UNet's passes for j->batch pictures */
 /* Samples pictures first .. first+n-1 (n <= batch): latents [n][h,w,C] channels-last, scaled. Leaves the UNet's buffers reserved. */

@@ -253,10 +253,8 @@ dc_status job_begin(job *j, diffc_model *m, const diffc_request *q, dc_error *e)
     *j = (job){.m = m, .q = q, .e = e, .trace_step = -1};
     dc_status s = check_values(j, e);
     if (s) return s;
-    bool lcm = dc_unet_configuration(m->unet)->time_cond > 0; /* guidance is an input of the UNet: one pass a step */
     j->latent_channels = dc_vae_configuration(m->vae)->latent_channels;
     j->guidance = q->guidance;
-    j->guided = q->guidance > 1.0 && !lcm;
     j->strength = q->image ? q->strength : 1.0;
     j->count = q->count;
     j->batch = q->batch < q->count ? q->batch : q->count;
@@ -265,19 +263,15 @@ dc_status job_begin(job *j, diffc_model *m, const diffc_request *q, dc_error *e)
     if (!s) s = resolve_size(j, e);
     if (!s) s = resolve_images(j, e);
     if (!s) s = build_rows(j, e);
-    if (j->plan.unconditional && !lcm) j->guided = true; /* at any guidance */
+    if (!s) s = prompt_begin(j);
     j->rescale = j->guided ? q->guidance_rescale : 0.0;
-    j->cond.n = j->guided ? 2 : 1;
     if (j->plan.adaptive) j->batch = 1; /* each picture finds its own steps */
     return s;
 }
 
 void job_end(job *j)
 {
-    for (int i = 0; i < MAX_TEXT; i++) {
-        dc_run_free(j->text_run[i]);
-        free(j->ids[i]);
-    }
+    for (int i = 0; i < MAX_TEXT; i++) dc_run_free(j->text_run[i]);
     dc_run_free(j->unet_run);
     dc_run_free(j->unet_text_run);
     free(j->unet_text);

@@ -10,7 +10,7 @@
 typedef struct step {
     const job *j;
     const dc_row *row;
-    int n;         /* pictures in the batch; the UNet sees 2n with guidance (negative half first, as diffusers) */
+    int n;         /* pictures in the batch; the UNet sees cond.n times as many (with guidance the negative part first, as diffusers) */
     float first;   /* 1: X comes from `start`, 0: from the pass before */
     int rows_done; /* for the trace */
     bool uses[DC_REGS];
@@ -28,16 +28,37 @@ static dc_tensor upload(dc_run *r, int rank, int64_t a, int64_t b, int64_t c, in
     return dc_upload(r, DC_F32, rank, (int64_t[4]){a, b, c, d}, host);
 }
 
+/* Has the negative prompt more or fewer chunks than the prompt? */
+static bool two_lengths(const job *j) { return j->guided && j->cond.tokens[0] != j->cond.tokens[1]; }
+
+/* negative + sum of scale * weight * (part - negative), for n pictures. Ref: A1111 sd_samplers_cfg_denoiser.py, combine_denoised. */
+static dc_tensor mix_parts(const job *j, dc_run *r, dc_tensor out, dc_tensor negative, int n)
+{
+    enum { TERMS = 8 };
+    const conditioning *c = &j->cond;
+    double all = 0, scale = j->scale * j->plan.guidance_factor;
+    for (int k = 1; k < c->n; k++) all += c->strand[k].weight;
+    dc_term term[TERMS] = {{1.0f - (float)(scale * all), negative}};
+    for (int k = 1, terms = 1; k < c->n; k++) {
+        term[terms++] = (dc_term){(float)(scale * c->strand[k].weight), dc_view_batch(out, (int64_t)k * n, n)};
+        if (terms < TERMS && k + 1 < c->n) continue;
+        term[0] = (dc_term){1.0f, dc_lincomb(r, term, terms)};
+        terms = 1;
+    }
+    return term[0].x;
+}
+
 /* The model's raw output for X, after guidance: [n,h,w,C]; and without the prompt (the same where there is no guidance). */
 static dc_tensor guided_output(const step *s, dc_run *r, dc_tensor X, dc_tensor *unconditional)
 {
     const job *j = s->j;
     const dc_unet_config *u = dc_unet_configuration(j->m->unet);
-    int n = s->n, N = j->guided ? 2 * n : n;
     const conditioning *c = &j->cond;
+    int n = s->n, N = c->n * n;
 
     dc_tensor scaled = dc_lincomb(r, &(dc_term){(float)s->row->c_in, X}, 1);
     dc_unet_in in = {.n = N, .x = scaled, .timestep = upload(r, 1, 1, 0, 0, 0, &s->t), .text = j->unet_text};
+    if (two_lengths(j)) in.text_first = j->unet_text + dc_unet_texts(j->m->unet);
     int extra = u->in_channels - u->out_channels;
     if (extra) in.extra = upload(r, 4, n, j->h, j->w, extra, s->extra);
     if (u->text_time) {
@@ -49,12 +70,12 @@ static dc_tensor guided_output(const step *s, dc_run *r, dc_tensor X, dc_tensor 
     dc_tensor out = *unconditional = dc_unet_forward(j->m->unet, r, in);
     if (!j->guided || !dc_run_ok(r)) return out;
     dc_tensor negative = *unconditional = dc_view_batch(out, 0, n), positive = dc_view_batch(out, n, n);
-    float g = (float)(j->guidance * j->plan.guidance_factor);
-    dc_tensor mixed = dc_lincomb(r, (dc_term[]){{1.0f - g, negative}, {g, positive}}, 2);
-    return j->rescale > 0 ? dc_rescale_std(r, mixed, positive, (float)j->rescale) : mixed;
+    dc_tensor mixed = mix_parts(j, r, out, negative, n);
+    return j->rescale > 0 ? dc_rescale_std(r, mixed, positive, (float)j->rescale) : mixed; /* of several parts, to the first */
 }
 
-/* What the text alone decides, for all rows of a batch. context: [N,T,width], NULL while planning. */
+/* What the text alone decides, for all rows of a batch. context: the negative texts [n,T0,width], then the others [cond.n n - n,T,width];
+ * NULL while planning. */
 typedef struct text_part {
     const job *j;
     int n;
@@ -65,7 +86,15 @@ static void run_text_part(void *ctx, dc_run *r)
 {
     const text_part *p = ctx;
     const conditioning *c = &p->j->cond;
-    dc_unet_text_forward(p->j->m->unet, r, upload(r, 3, (int64_t)p->n * c->n, c->tokens, c->width, 0, p->context), p->j->unet_text);
+    const dc_unet *unet = p->j->m->unet;
+    int64_t n = p->n, N = n * c->n;
+    if (!two_lengths(p->j)) {
+        dc_unet_text_forward(unet, r, upload(r, 3, N, c->tokens[0], c->width, 0, p->context), p->j->unet_text);
+        return;
+    }
+    const float *others = p->context ? p->context + (size_t)n * (size_t)c->tokens[1] * (size_t)c->width : NULL;
+    dc_unet_text_forward(unet, r, upload(r, 3, n, c->tokens[1], c->width, 0, p->context), p->j->unet_text + dc_unet_texts(unet));
+    dc_unet_text_forward(unet, r, upload(r, 3, N - n, c->tokens[0], c->width, 0, others), p->j->unet_text);
 }
 
 /* One row: M = model(X); O = kx X + km M; X' and S' from all old registers; H[slot] = O. */
@@ -156,7 +185,7 @@ dc_status sample_plan(job *j)
 {
     j->unet_run = dc_run_new(j->m->device);
     j->unet_text_run = dc_run_new(j->m->device);
-    j->unet_text = dc_calloc((size_t)dc_unet_texts(j->m->unet) + 1, sizeof *j->unet_text);
+    j->unet_text = dc_calloc(2 * (size_t)dc_unet_texts(j->m->unet) + 1, sizeof *j->unet_text);
     if (!j->unet_run || !j->unet_text_run || !j->unet_text) return dc_fail_memory(j->e, "a pass", 0);
     trace_attach(j, j->unet_run);
     dc_run_set_profile(j->unet_run, j->q->profile);
@@ -172,6 +201,7 @@ typedef struct batch {
     size_t latent; /* numbers in one picture's latent */
     dc_draws draws;
     float *start, *noise, *x, *draw, *context, *pooled, *time_ids, *extra;
+    int text[DC_PROMPT_PARTS + 1]; /* of each strand, now in context and pooled; -1: none yet */
 } batch;
 
 static void batch_free(batch *b)
@@ -250,24 +280,45 @@ static void make_start(const job *j, batch *b)
         }
 }
 
-/* Conditioning rows repeated for the batch: negative half first. */
-static void repeat_rows(const job *j, int n, const float *from, float *to, size_t row)
+/* Brings the texts of evaluation k into context and pooled, once a picture of the batch. Have they changed? */
+static bool take_texts(const job *j, batch *b, int k)
 {
-    for (int half = 0; half < j->cond.n; half++)
-        for (int i = 0; i < n; i++) memcpy(to + ((size_t)half * (size_t)n + (size_t)i) * row, from + (size_t)half * row, row * sizeof(float));
+    const conditioning *c = &j->cond;
+    bool changed = false;
+    float *to = b->context;
+    for (int s = 0; s < c->n; s++) {
+        const strand *x = &c->strand[s];
+        const encoded_text *t = &c->text[x->first + dc_prompt_schedule_at(&x->schedule, k)];
+        const size_t size = (size_t)c->tokens[x->negative] * (size_t)c->width, P = (size_t)c->pooled_width;
+        bool other = b->text[s] != (int)(t - c->text);
+        for (int i = 0; i < b->n; i++, to += size) {
+            if (!other) continue;
+            memcpy(to, t->context, size * sizeof(float));
+            memcpy(b->pooled + ((size_t)s * (size_t)b->n + (size_t)i) * P, t->pooled, P * sizeof(float));
+        }
+        b->text[s] = (int)(t - c->text);
+        changed = changed || other;
+    }
+    return changed;
+}
+
+/* The UNet's keys and values of the texts there are now. */
+static dc_status make_keys(job *j, const batch *b)
+{
+    return dc_run_pass(j->unet_text_run, run_text_part, &(text_part){.j = j, .n = b->n, .context = b->context}, j->e);
 }
 
 static dc_status batch_make(const job *j, batch *b, int first, int n)
 {
     const conditioning *c = &j->cond;
-    size_t N = (size_t)n * (size_t)c->n, context = (size_t)c->tokens * (size_t)c->width;
+    size_t N = (size_t)n * (size_t)c->n, tokens = (size_t)c->tokens[0] * (size_t)(c->n - j->guided) + (size_t)c->tokens[1];
     *b = (batch){.first = first, .n = n, .latent = (size_t)j->h * (size_t)j->w * (size_t)j->latent_channels};
     size_t all = (size_t)n * b->latent;
     b->start = dc_calloc(all, sizeof(float));
     b->noise = dc_calloc(all, sizeof(float));
     b->x = dc_calloc(all, sizeof(float));
     b->draw = dc_calloc(all, sizeof(float));
-    b->context = dc_calloc(N * context, sizeof(float));
+    b->context = dc_calloc((size_t)n * tokens * (size_t)c->width, sizeof(float));
     b->pooled = dc_calloc(N * (size_t)(c->pooled_width + 1), sizeof(float));
     b->time_ids = dc_calloc(N * 6, sizeof(float));
     b->extra = dc_calloc(j->masked ? (size_t)n * (size_t)j->h * (size_t)j->w * (size_t)(j->latent_channels + 1) : 1, sizeof(float));
@@ -277,8 +328,7 @@ static dc_status batch_make(const job *j, batch *b, int first, int n)
     dc_status s = dc_draws_make(&b->draws, &j->noise, first, n, j->latent_channels, j->h, j->w, p->brownian ? p->sigma_min : 0,
                                 p->brownian ? p->sigma_max : 0, j->e);
     if (s) return s;
-    repeat_rows(j, n, c->context, b->context, context);
-    if (c->pooled_width) repeat_rows(j, n, c->pooled, b->pooled, (size_t)c->pooled_width);
+    for (int i = 0; i < c->n; i++) b->text[i] = -1;
     for (size_t i = 0; i < N; i++) { /* original size, crop, target size. Ref: StableDiffusionXLPipeline._get_add_time_ids */
         const float ids[6] = {(float)j->height, (float)j->width, 0, 0, (float)j->height, (float)j->width};
         memcpy(b->time_ids + 6 * i, ids, sizeof ids);
@@ -329,6 +379,8 @@ static dc_status run_rows(job *j, batch *b, step *st, uint64_t *done)
     for (int i = 0; !s && i < j->plan.n_rows; i++) {
         const dc_row *row = &j->plan.rows[i];
         if (row->draw) draw_noise(j, b, row->sigma_from, row->sigma_to, b->noise);
+        if (take_texts(j, b, st->rows_done)) s = make_keys(j, b);
+        if (s) break;
         st->row = row;
         st->t = (float)row->t;
         st->first = i == 0 ? 1.0f : 0.0f;
@@ -377,7 +429,6 @@ dc_status sample_run(job *j, int first, int n, float *latents)
     if (!s && n != j->batch) s = plan_batch(j, n);
     if (!s) s = dc_run_reserve(j->unet_text_run, j->e);
     if (!s) s = dc_run_reserve(j->unet_run, j->e);
-    if (!s) s = dc_run_pass(j->unet_text_run, run_text_part, &(text_part){.j = j, .n = n, .context = b.context}, j->e);
 
     step st = {.j = j,
                .n = n,

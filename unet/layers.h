@@ -8,14 +8,15 @@
 typedef struct unet_pass {
     dc_run *r;
     const dc_unet_config *c;
-    int64_t n;             /* N: images that come out; x has M of them: half as many, as long as both halves of guidance are the same */
-    dc_tensor temb;        /* [N,time_dim] or [1,time_dim], already SiLU'd: every resnet begins with that */
-    dc_tensor context;     /* [N,T,context], or                                                         */
-    const dc_tensor *text; /* keys and values made of it before                                     */
+    int64_t n;                   /* N: images that come out; x has M of them: a fraction, as long as the parts of guidance are the same */
+    dc_tensor temb;              /* [N,time_dim] or [1,time_dim], already SiLU'd: every resnet begins with that */
+    dc_tensor context;           /* [N,T,context], or                                                         */
+    const dc_tensor *text;       /* keys and values made of it before                                     */
+    const dc_tensor *text_first; /* of the first images, when theirs have another length; or NULL   */
 } unet_pass;
 
 /* ---- unet.c ---- */
-/* x [M,..] for each half: [N,..]; x itself when M is N. (A negative zero becomes a positive one.) */
+/* x [M,..] for each part: [N,..]; x itself when M is N. (A negative zero becomes a positive one.) */
 dc_tensor unet_each_half(const unet_pass *p, dc_tensor x);
 /* dc_tap with N images, whatever x has. */
 void unet_tap(const unet_pass *p, const char *name, dc_tensor x);

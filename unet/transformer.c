@@ -83,13 +83,32 @@ static dc_tensor add_branch(const unet_pass *p, dc_tensor residual, dc_tensor x,
     return dc_lincomb(p->r, (dc_term[]){{1, branch}, {1, residual}}, 2);
 }
 
-/* Queries from the picture; keys and values from the text, if they were not made before. Here the halves of guidance part. */
+/* text [N,T,2 C]: keys, then values. */
+static dc_tensor attend(dc_run *r, dc_tensor queries, dc_tensor text, int heads)
+{
+    int64_t C = dc_channels(queries);
+    return dc_attention(r, queries, dc_view_channels(text, 0, C), dc_view_channels(text, C, C), (dc_attention_opt){.heads = heads});
+}
+
+/* Images whose texts are of two lengths: each has its own keys, none is padded. */
+static dc_tensor attend_two(const unet_pass *p, dc_tensor queries, int place, int heads)
+{
+    const int64_t first = p->text_first[place].dim[0];
+    dc_tensor out = dc_new(p->r, DC_F32, 3, queries.dim);
+    dc_tensor one = attend(p->r, dc_view_batch(queries, 0, first), p->text_first[place], heads);
+    dc_lincomb_into(p->r, dc_view_batch(out, 0, first), &(dc_term){1, one}, 1);
+    dc_tensor other = attend(p->r, dc_view_batch(queries, first, p->n - first), p->text[place], heads);
+    dc_lincomb_into(p->r, dc_view_batch(out, first, p->n - first), &(dc_term){1, other}, 1);
+    return out;
+}
+
+/* Queries from the picture; keys and values from the text, if they were not made before. Here the parts of guidance part. */
 static dc_tensor cross_attention(const unet_pass *p, dc_tensor x, const dc_param *q, const dc_param *kv, int place, int heads)
 {
     dc_tensor queries = unet_each_half(p, dc_linear(p->r, x, q, (dc_linear_opt){0}));
-    dc_tensor text = p->text ? p->text[place] : dc_linear(p->r, p->context, kv, (dc_linear_opt){0});
-    int64_t C = dc_param_out(q);
-    return dc_attention(p->r, queries, dc_view_channels(text, 0, C), dc_view_channels(text, C, C), (dc_attention_opt){.heads = heads});
+    if (!dc_run_ok(p->r)) return DC_NONE;
+    if (p->text_first) return attend_two(p, queries, place, heads);
+    return attend(p->r, queries, p->text ? p->text[place] : dc_linear(p->r, p->context, kv, (dc_linear_opt){0}), heads);
 }
 
 static dc_tensor self_attention(dc_run *r, dc_tensor x, const dc_param *qkv, int heads)

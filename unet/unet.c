@@ -254,8 +254,8 @@ static dc_tensor up_forward(const dc_unet *m, const unet_pass *p, int i, dc_tens
 dc_tensor dc_unet_forward(const dc_unet *m, dc_run *r, dc_unet_in in)
 {
     const dc_unet_config *c = &m->c;
-    unet_pass p = {.r = r, .c = c, .n = in.n ? in.n : in.x.dim[0], .context = in.context, .text = in.text};
-    assert(p.n == in.x.dim[0] || p.n == 2 * in.x.dim[0] || !dc_run_ok(r));
+    unet_pass p = {.r = r, .c = c, .n = in.n ? in.n : in.x.dim[0], .context = in.context, .text = in.text, .text_first = in.text_first};
+    assert(!dc_run_ok(r) || p.n % in.x.dim[0] == 0);
     skips skip = {.n = 0};
     p.temb = unet_time_forward(&m->time, r, c, &in);
 
@@ -273,5 +273,5 @@ dc_tensor dc_unet_forward(const dc_unet *m, dc_run *r, dc_unet_in in)
     k = c->conv_out_kernel / 2;
     x = dc_conv2d(r, x, m->conv_out, (dc_conv_opt){.pre = norm, .pad = {k, k, k, k}});
     unet_tap(&p, "conv_out", x);
-    return unet_each_half(&p, x); /* still one half: there was no text to look at */
+    return unet_each_half(&p, x); /* still one part: there was no text to look at */
 }

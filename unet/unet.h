@@ -51,18 +51,19 @@ const dc_unet_config *dc_unet_configuration(const dc_unet *m);
 int dc_unet_texts(const dc_unet *m);
 void dc_unet_text_forward(const dc_unet *m, dc_run *r, dc_tensor context, dc_tensor *text);
 
-/* N images come out. With guidance both halves of them have the same latents, which are then given once, and all that comes before the
- * first difference (time embedding with sizes, text) is computed once: the same bytes as if they were given twice. */
+/* N images come out. With guidance parts of them (negative, positive ones) have the same latents, which are then given once, and all that comes
+ * before the first difference (time embedding with sizes, text) is computed once: the same bytes as if they were given for each. */
 typedef struct dc_unet_in {
-    int n;                 /* N: 0, as many as x has; or twice as many                            */
-    dc_tensor x;           /* [N,h,w,C] or [N/2,h,w,C] noisy latent                               */
-    dc_tensor extra;       /* as x, in_channels-C: mask and masked latent of inpaint models; or DC_NONE */
-    dc_tensor timestep;    /* [N] or [1] F32                                                      */
-    dc_tensor context;     /* [N,T,context], or [1,T,context] for all; or                         */
-    const dc_tensor *text; /* what dc_unet_text_forward made of it                            */
-    dc_tensor pooled;      /* [N,P] and                                                           */
-    dc_tensor time_ids;    /* [N,6] (text_time): original h, w, crop top, left, target h, w       */
-    dc_tensor guidance;    /* [N] or [1] F32, w of LCM's guidance embedding (time_cond); or DC_NONE */
+    int n;                       /* N: 0, as many as x has; or a multiple, k times as many              */
+    dc_tensor x;                 /* [N,h,w,C] or [N/k,h,w,C] noisy latent                               */
+    dc_tensor extra;             /* as x, in_channels-C: mask and masked latent of inpaint models; or DC_NONE */
+    dc_tensor timestep;          /* [N] or [1] F32                                                      */
+    dc_tensor context;           /* [N,T,context], or [1,T,context] for all; or                         */
+    const dc_tensor *text;       /* what dc_unet_text_forward made of it                            */
+    const dc_tensor *text_first; /* of the first images where their text has another length: `text` is of the others; or NULL */
+    dc_tensor pooled;            /* [N,P] and                                                           */
+    dc_tensor time_ids;          /* [N,6] (text_time): original h, w, crop top, left, target h, w       */
+    dc_tensor guidance;          /* [N] or [1] F32, w of LCM's guidance embedding (time_cond); or DC_NONE */
 } dc_unet_in;
 /* -> [N,h,w,out_channels]. Taps are named as diffusers names its modules. */
 dc_tensor dc_unet_forward(const dc_unet *m, dc_run *r, dc_unet_in in);
