@@ -159,14 +159,15 @@ typedef struct diffc_request {
     const char *prompt_syntax; /* how the two are read (docs/prompts.md): NULL or "a1111": weights, BREAK, edits over the steps, AND, any length;
                                 * "comfyui": its weights, any length; "plain": as they are, cut to the encoder's length (diffusers) */
     const char *emphasis;      /* what "a1111" does with weights: NULL or "original", "no-norm", "ignore", "none" (brackets are text) */
-    int width, height;         /* multiples of the VAE factor, 8..4096; 0: the model's, or the start image's */
-    int steps;                 /* 1..1000 */
-    double guidance;           /* classifier-free guidance scale; <= 1: one UNet pass a step */
-    double guidance_rescale;   /* 0..1 */
-    const char *sampler;       /* NULL: the model's */
-    const char *schedule;      /* NULL or "model": the model's; "karras", ... */
-    double eta;                /* < 0: the sampler's own */
-    const double *sigmas;      /* own noise levels, descending, without the final 0; NULL */
+    const char *prompt_template, *negative_template; /* what the two came from (diffc_prompt_expand), for the picture's parameters; NULL */
+    int width, height;                               /* multiples of the VAE factor, 8..4096; 0: the model's, or the start image's */
+    int steps;                                       /* 1..1000 */
+    double guidance;                                 /* classifier-free guidance scale; <= 1: one UNet pass a step */
+    double guidance_rescale;                         /* 0..1 */
+    const char *sampler;                             /* NULL: the model's */
+    const char *schedule;                            /* NULL or "model": the model's; "karras", ... */
+    double eta;                                      /* < 0: the sampler's own */
+    const double *sigmas;                            /* own noise levels, descending, without the final 0; NULL */
     int n_sigmas;
     double s_churn, s_tmin, s_tmax;   /* churn of euler, heun, dpm2 between these sigmas (s_tmax 0: no limit), as k-diffusion */
     double s_noise;                   /* scale of the noise that a sampler adds; 0: 1 */
@@ -348,6 +349,15 @@ DIFFC_API diffc_status diffc_tokenize(const char *folder, const char *text, int3
 
 /* Names for diffc_request.rng. */
 DIFFC_API const char *const *diffc_rng_names(int *n);
+
+/* What a prompt comes to, as JSON text (free with diffc_free): its parts (AND) with weights, the texts of each over `steps` steps, and each text's
+ * tokens and weights in chunks as the encoder is given them. tokenizer: as `folder` of diffc_tokenize. syntax, emphasis: as in a request. */
+DIFFC_API diffc_status diffc_prompt_explain(const char *tokenizer, const char *prompt, const char *syntax, const char *emphasis, int steps,
+                                            char **json, diffc_error *error);
+/* Templates (docs/prompts.md): {a|b} and __file__ stand for another text with every seed. *out is free'd with diffc_free. folder: of the wildcard
+ * files NAME.txt; NULL: __name__ stays as it is. Errors: USAGE, NO_INPUT (no such file), DENIED (a name that leaves the folder), DATA, IO, NO_MEMORY. */
+DIFFC_API bool diffc_prompt_is_template(const char *prompt);
+DIFFC_API diffc_status diffc_prompt_expand(const char *prompt, const char *folder, uint64_t seed, char **out, diffc_error *error);
 
 /* n values of torch.randn, from the generator that draws the start noise by these rules. */
 DIFFC_API diffc_status diffc_noise(const char *rng, uint64_t seed, float *out, size_t n, diffc_error *error);

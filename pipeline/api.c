@@ -168,8 +168,7 @@ diffc_status diffc_inspect(const char *path, bool hashes, char **json, diffc_err
 
 /* ---- tokens, noise, schedules -------------------------------------------------------------------------------- */
 
-/* folder itself when it holds a tokenizer, FOLDER/tokenizer of a model, or (NULL, a single file) CLIP's own vocabulary. */
-static dc_status find_tokenizer(dc_tokenizer **t, const char *folder, dc_error *e)
+dc_status find_tokenizer(dc_tokenizer **t, const char *folder, dc_error *e)
 {
     char *path = NULL;
     dc_status s;

@@ -64,7 +64,8 @@ static void weigh(const columns *k, const float *z, float weight, float by, cons
 static void fill_chunk(const columns *k, encoded_text *t, int i, float by)
 {
     int length = chunks_of(k, t)->length, side = k->s->negative;
-    const float *z = hidden_of(k, t->row[i]), *empty = k->c->syntax == DC_PROMPT_COMFYUI && k->c->empty[side] >= 0 ? hidden_of(k, k->c->empty[side]) : NULL;
+    const float *z = hidden_of(k, t->row[i]),
+                *empty = k->c->syntax == DC_PROMPT_COMFYUI && k->c->empty[side] >= 0 ? hidden_of(k, k->c->empty[side]) : NULL;
     for (int token = 0; token < length; token++) {
         float weight = k->c->emphasis == EMPHASIS_IGNORE ? 1.0f : weight_of(k, t, i, token);
         float *out = t->context + (size_t)(i * length + token) * (size_t)k->c->width + (size_t)k->from;

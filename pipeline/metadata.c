@@ -83,6 +83,17 @@ static void add_noise(sheet *s, const job *j, int i)
     }
 }
 
+/* How the prompts were read and what they came from, as A1111 and its extension for templates write it. */
+static void add_prompts(sheet *s, const diffc_request *q)
+{
+    const char *kind = q->emphasis ? q->emphasis : "original";
+    const char *label = !strcmp(kind, "no-norm") ? "No norm" : !strcmp(kind, "ignore") ? "Ignore" : !strcmp(kind, "none") ? "None" : NULL;
+    if (label) add_text(s, "Emphasis", label);
+    if (q->prompt_syntax && strcmp(q->prompt_syntax, "a1111")) add_text(s, "Prompt syntax", q->prompt_syntax);
+    if (q->prompt_template) add_text(s, "Template", q->prompt_template);
+    if (q->negative_template) add_text(s, "Negative Template", q->negative_template);
+}
+
 char *parameters_text(job *j, int i)
 {
     const diffc_request *q = j->q;
@@ -112,6 +123,7 @@ char *parameters_text(job *j, int i)
     if (j->noise.ensd) add_int(&s, "ENSD", j->noise.ensd);
     if (j->noise.convention->label) add_text(&s, "RNG", j->noise.convention->label);
     add_sampling(&s, q);
+    add_prompts(&s, q);
     add_own(&s, j, sigmas);
     add_noise(&s, j, i);
     add_text(&s, "Version", version);

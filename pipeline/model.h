@@ -145,6 +145,8 @@ typedef struct conditioning {
     int width, pooled_width; /* pooled_width 0: none                                          */
 } conditioning;
 void conditioning_free(conditioning *c);
+/* Names to values, NULL: the defaults. Errors: USAGE. */
+dc_status prompt_syntax(const char *syntax, const char *kind, dc_prompt_syntax *how, emphasis *weights, dc_error *e);
 /* The rows' hidden states [n_rows, length, width] of encoder i into columns `from`.. of every text's context, weighted. */
 void emphasis_apply(conditioning *c, int i, const float *hidden, int from, int width);
 
@@ -185,6 +187,7 @@ typedef struct job {
 
 dc_status job_begin(job *j, diffc_model *m, const diffc_request *q, dc_error *e); /* request.c: resolves and checks */
 void job_end(job *j);
+dc_status check_text(const char *what, const char *text, dc_error *e); /* NULL is fine. Errors: USAGE (not UTF-8, too long) */
 /* Names (any accepted spelling, NULL: the model's own) to canonical ones; USAGE with near misses and the list. */
 dc_status resolve_sampler(const char *sampler, const char *schedule, dc_sampler_request *out, dc_error *e);
 /* Steps of a batch, for progress; dpm_adaptive, which finds its own as it goes, tells percents. */
@@ -219,6 +222,9 @@ void trace_part(job *j, const char *part, int step);
 
 /* What a request says about its noises; latents are `factor` times smaller than pictures. Errors: USAGE. */
 dc_status resolve_noise(const diffc_request *q, int factor, dc_noise_wish *out, dc_error *e);
+
+/* ---- api.c: the tokenizer of a folder, of a model (FOLDER/tokenizer), or (NULL, a single file) CLIP's own. Errors: NO_INPUT, DATA, NO_MEMORY. */
+dc_status find_tokenizer(dc_tokenizer **t, const char *folder, dc_error *e);
 
 /* ---- metadata.c: A1111's "parameters" text of picture i; NULL when memory is out. The caller frees. */
 char *parameters_text(job *j, int i);

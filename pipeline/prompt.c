@@ -29,16 +29,17 @@ static int find_name(const char *name, const char *const *names, int n)
     return i;
 }
 
-static dc_status read_syntax(job *j)
+dc_status prompt_syntax(const char *syntax, const char *kind, dc_prompt_syntax *how, emphasis *weights, dc_error *e)
 {
     static const char *const syntaxes[] = {"a1111", "comfyui", "plain"}, *const kinds[] = {"original", "no-norm", "ignore", "none"};
-    const char *syntax = j->q->prompt_syntax ? j->q->prompt_syntax : "a1111", *kind = j->q->emphasis ? j->q->emphasis : "original";
+    if (!syntax) syntax = "a1111";
+    if (!kind) kind = "original";
     int s = find_name(syntax, syntaxes, 3), k = find_name(kind, kinds, 4);
-    if (s == 3) return dc_fail(j->e, DC_USAGE, "prompt-syntax: found %s, expected a1111, comfyui or plain", syntax);
-    if (k == 4) return dc_fail(j->e, DC_USAGE, "emphasis: found %s, expected original, no-norm, ignore or none", kind);
-    if (k && s) return dc_fail(j->e, DC_USAGE, "emphasis: found %s with the prompt syntax %s, expected that of a1111", kind, syntax);
-    j->cond.syntax = (dc_prompt_syntax)s;
-    j->cond.emphasis = (emphasis)k;
+    if (s == 3) return dc_fail(e, DC_USAGE, "prompt-syntax: found %s, expected a1111, comfyui or plain", syntax);
+    if (k == 4) return dc_fail(e, DC_USAGE, "emphasis: found %s, expected original, no-norm, ignore or none", kind);
+    if (k && s) return dc_fail(e, DC_USAGE, "emphasis: found %s with the prompt syntax %s, expected that of a1111", kind, syntax);
+    *how = (dc_prompt_syntax)s;
+    *weights = (emphasis)k;
     return DC_OK;
 }
 
@@ -82,13 +83,14 @@ dc_status prompt_begin(job *j)
     const char *prompt = j->q->prompt ? j->q->prompt : "", *negative = j->q->negative ? j->q->negative : "";
     dc_prompt_part part[DC_PROMPT_PARTS] = {{0, strlen(prompt), 1, false}};
     int n = 1;
-    dc_status s = read_syntax(j);
+    dc_status s = prompt_syntax(j->q->prompt_syntax, j->q->emphasis, &j->cond.syntax, &j->cond.emphasis, j->e);
     if (!s && j->cond.syntax == DC_PROMPT_A1111) s = dc_prompt_parts(part, &n, prompt, j->e);
     if (s) return s;
     tell_weight(j, part, n);
     bool asks_guidance = dc_unet_configuration(j->m->unet)->time_cond > 0; /* LCM: guidance is an input of the UNet: one pass a step */
     j->scale = asks_guidance ? 1.0 : j->guidance;
-    j->guided = ((j->guidance > 1.0 || j->plan.unconditional) && !asks_guidance) || n > 1 || part[0].weight != 1.0; /* parts are weighed against the negative prompt */
+    j->guided = ((j->guidance > 1.0 || j->plan.unconditional) && !asks_guidance) || n > 1 ||
+                part[0].weight != 1.0; /* parts are weighed against the negative prompt */
     if (j->guided) s = add_strand(j, negative, strlen(negative), 1, true);
     if (!s && j->guided) j->cond.strand[0].zeros = !j->q->negative && j->m->zero_empty_negative; /* Ref: force_zeros_for_empty_prompt */
     for (int i = 0; !s && i < n; i++) s = add_strand(j, prompt + part[i].from, part[i].n, part[i].weight, false);

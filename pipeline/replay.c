@@ -469,6 +469,30 @@ static void take_precision(step *x)
 
 static void take_version(step *x) { tell(x, DIFFC_HONOURED, NULL, "read as %s's", info_source_name(x->r->text.source)); }
 
+static void take_emphasis(step *x)
+{
+    static const char *const names[][2] = {{"Original", "original"}, {"No norm", "no-norm"}, {"Ignore", "ignore"}, {"None", "none"}};
+    for (int i = 0; i < 4; i++)
+        if (!strcmp(x->value, names[i][0])) {
+            x->q->emphasis = names[i][1];
+            HONOURED(x, "emphasis");
+            return;
+        }
+    tell(x, DIFFC_IGNORED, NULL, "not known here");
+}
+
+static void take_syntax(step *x)
+{
+    static const char *const names[] = {"a1111", "comfyui", "plain"};
+    for (int i = 0; i < 3; i++)
+        if (!strcmp(x->value, names[i])) {
+            x->q->prompt_syntax = names[i];
+            HONOURED(x, "prompt_syntax");
+            return;
+        }
+    tell(x, DIFFC_IGNORED, NULL, "not known here");
+}
+
 /* ---- the table ---------------------------------------------------------------------------------------------------- */
 
 typedef struct rule {
@@ -496,6 +520,10 @@ static const rule rules[] = {
     {"Start image", NULL, "give it with -i"},
     {"Init image hash", NULL, "the start image is what -i gives"},
     {"Clip skip", take_clip_skip, NULL},
+    {"Emphasis", take_emphasis, NULL},
+    {"Prompt syntax", take_syntax, NULL},
+    {"Template", NULL, "the prompt is what came of it"},
+    {"Negative Template", NULL, "the negative prompt is what came of it"},
     {"Eta", take_eta, NULL},
     {"Eta DDIM", take_eta, NULL},
     {"RNG", take_given_rng, NULL},

@@ -28,7 +28,7 @@ static dc_status check_range(const char *what, double v, double low, double high
     return dc_fail(e, DC_USAGE, "%s: found %.10g, expected %.10g to %.10g", what, v, low, high);
 }
 
-static dc_status check_text(const char *what, const char *text, dc_error *e)
+dc_status check_text(const char *what, const char *text, dc_error *e)
 {
     size_t n = text ? strlen(text) : 0;
     if (n > MAX_PROMPT) return dc_fail(e, DC_USAGE, "%s: found %zu bytes, expected at most %d", what, n, MAX_PROMPT);

@@ -167,7 +167,8 @@ static int32_t comma_of(const dc_tokenizer *t)
     return id;
 }
 
-dc_status dc_prompt_chunks_make(dc_prompt_chunks *c, const dc_prompt_spans *s, dc_prompt_syntax syntax, const dc_tokenizer *t, int length, dc_error *e)
+dc_status dc_prompt_chunks_make(dc_prompt_chunks *c, const dc_prompt_spans *s, dc_prompt_syntax syntax, const dc_tokenizer *t, int length,
+                                dc_error *e)
 {
     *c = (dc_prompt_chunks){.length = length};
     filling f = {.c = c, .t = t, .inner = length - 2, .comma_id = comma_of(t), .e = e};

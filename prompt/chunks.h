@@ -17,7 +17,8 @@ typedef struct dc_prompt_chunks {
  * that is another; BREAK ends one; text behind a comma among the last 20 tokens goes to the next chunk with what follows.
  * ComfyUI (comfy/sd1_clip.py, tokenize_with_weights): words of fewer than 8 tokens are not torn. Plain: one chunk, the rest is cut off.
  * length >= 3: of the encoder. Errors: USAGE (more than DC_PROMPT_CHUNKS), NO_MEMORY. */
-dc_status dc_prompt_chunks_make(dc_prompt_chunks *c, const dc_prompt_spans *s, dc_prompt_syntax syntax, const dc_tokenizer *t, int length, dc_error *e);
+dc_status dc_prompt_chunks_make(dc_prompt_chunks *c, const dc_prompt_spans *s, dc_prompt_syntax syntax, const dc_tokenizer *t, int length,
+                                dc_error *e);
 void dc_prompt_chunks_free(dc_prompt_chunks *c);
 /* The chunk of no text: ids [length]. */
 void dc_prompt_empty_chunk(const dc_tokenizer *t, int length, int32_t *ids);

@@ -93,9 +93,7 @@ static dc_status read_piece(reading *r, size_t at, size_t *used)
     size_t n = r->n - at, size;
     *used = 1;
     switch (*s) {
-    case '\\':
-        *used = n > 1 && strchr("()[]\\", s[1]) ? 2 : 1;
-        return add(r, s + 1, *used - 1, 1);
+    case '\\': *used = n > 1 && strchr("()[]\\", s[1]) ? 2 : 1; return add(r, s + 1, *used - 1, 1);
     case '(': return open_bracket(r, ROUND, at);
     case '[': return open_bracket(r, SQUARE, at);
     case ')':

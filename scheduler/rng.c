@@ -31,6 +31,41 @@ static uint32_t mt_next(dc_rng *g)
     return y ^ (y >> 18);
 }
 
+/* CPython Modules/_randommodule.c: init_by_array with the seed's 32-bit digits, lowest first. */
+void dc_rng_seed_python(dc_rng *g, uint64_t seed)
+{
+    const uint32_t key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
+    uint32_t i = 1, keys = key[1] ? 2 : 1;
+    *g = (dc_rng){.kind = DC_RNG_CPU};
+    mt_seed(g, 19650218u);
+    for (uint32_t k = 0; k < 624; k++) {
+        g->mt[i] = (g->mt[i] ^ ((g->mt[i - 1] ^ (g->mt[i - 1] >> 30)) * 1664525u)) + key[k % keys] + k % keys;
+        if (++i == 624) g->mt[0] = g->mt[623], i = 1;
+    }
+    for (uint32_t k = 0; k < 623; k++) {
+        g->mt[i] = (g->mt[i] ^ ((g->mt[i - 1] ^ (g->mt[i - 1] >> 30)) * 1566083941u)) - i;
+        if (++i == 624) g->mt[0] = g->mt[623], i = 1;
+    }
+    g->mt[0] = 0x80000000u;
+}
+
+double dc_rng_python_random(dc_rng *g)
+{
+    uint32_t a = mt_next(g) >> 5, b = mt_next(g) >> 6;
+    return (a * 67108864.0 + b) * 0x1p-53;
+}
+
+/* As many bits as n has, until they are fewer than n. */
+uint32_t dc_rng_python_below(dc_rng *g, uint32_t n)
+{
+    int bits = 0;
+    while (bits < 32 && n >> bits) bits++;
+    uint32_t v;
+    do v = mt_next(g) >> (32 - bits);
+    while (v >= n);
+    return v;
+}
+
 static float uniform24(dc_rng *g) { return (float)(mt_next(g) & 0xffffffu) * 0x1p-24f; }
 
 /* 53 bits from two draws, the first one the high word. */

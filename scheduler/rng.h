@@ -23,4 +23,9 @@ void dc_rng_seed(dc_rng *g, dc_rng_kind kind, uint64_t seed);
 /* out[n]: torch.randn(n) float32 from this generator; consecutive calls continue the stream. */
 void dc_rng_normal(dc_rng *g, float *out, size_t n);
 
+/* Python's random.Random(seed) on the same Mersenne twister: random.seed, random.random, random.randrange(n) (n >= 1). */
+void dc_rng_seed_python(dc_rng *g, uint64_t seed);
+double dc_rng_python_random(dc_rng *g);
+uint32_t dc_rng_python_below(dc_rng *g, uint32_t n);
+
 #endif

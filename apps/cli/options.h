@@ -62,6 +62,7 @@ typedef struct settings {
     int n_words;
     item *item; /* in the order of the command line (owned) */
     int n_items, items_room;
+    const char *prompt_syntax, *emphasis, *wildcards; /* how prompts are read */
     const char *model, *config, *unet, *text_encoder, *text_encoder_2, *vae, *taesd, *prompt, *negative, *image, *mask, *sampler, *schedule, *rng,
         *device, *cpu, *precision, *output, *save_latent, *trace, *sigmas, *tokenizer, *shape, *prediction, *prompt_file, *progress, *from,
         *from_stdin, *labels, *labels_file;
@@ -73,7 +74,7 @@ typedef struct settings {
     bool has_steps, has_guidance, has_seed, has_strength, has_variation_seed;
     bool given[MOST_OPTIONS]; /* by place in the table: on the command line or in a line of prompts, not in the file of defaults */
     diffc_replay *replay;     /* of --from; NULL */
-    bool lossless, vae_tiling, exact, dry_run, profile, plan, hash, json, quiet, verbose, help, no_defaults;
+    bool explain, lossless, vae_tiling, exact, dry_run, profile, plan, hash, json, quiet, verbose, help, no_defaults;
 } settings;
 
 /* Fills *s from the file of defaults and argv (argv[1] is the command). Returns 0, or an exit code after telling what is wrong. Free with

@@ -26,6 +26,7 @@ static const char *option_over(const settings *s, const char *member)
                                            {"count", "batch-count"},
                                            {"count", "batch-size"},
                                            {"clip_skip", "clip-skip"},
+                                           {"prompt_syntax", "prompt-syntax"},
                                            {"vae_tiling", "vae-tiling"}};
     if (!member) return NULL;
     if (!strcmp(member, "prompt") && s->n_words) return "prompt";

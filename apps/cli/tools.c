@@ -19,6 +19,12 @@ static void on_log(void *user, diffc_log_level level, const char *line)
     report_log(level, line);
 }
 
+static bool has_template(const settings *s)
+{
+    const char *prompt = s->prompt ? s->prompt : s->n_words ? s->word[0] : "";
+    return diffc_prompt_is_template(prompt) || (s->negative && diffc_prompt_is_template(s->negative));
+}
+
 diffc_options model_options(const settings *s)
 {
     return (diffc_options){.model = s->model,
@@ -35,7 +41,7 @@ diffc_options model_options(const settings *s)
                            .exact = s->exact,
                            .threads = s->threads,
                            .max_memory = s->max_memory,
-                           .resident = s->prompt_file != NULL,
+                           .resident = s->prompt_file != NULL || (s->count > 1 && has_template(s)), /* then several requests follow */
                            .log = on_log,
                            .log_user = (void *)s};
 }
@@ -152,12 +158,70 @@ int run_inspect(const settings *s)
 
 /* ---- tokenize, noise, schedule ------------------------------------------------------------------------------------ */
 
+static void print_chunk(const json_t *chunk)
+{
+    const json_t *token = json_object_get(chunk, "tokens"), *x;
+    size_t i;
+    json_array_foreach(token, i, x)
+    {
+        double weight = json_number_value(json_object_get(x, "weight"));
+        printf("%s%s", i ? " " : "      ", json_string_value(json_object_get(x, "token")));
+        if (weight != 1) printf(":%.6g", weight);
+    }
+    printf("\n      %d of %d tokens\n", (int)json_array_size(token), (int)json_integer_value(json_object_get(chunk, "room")));
+}
+
+/* The JSON of diffc_prompt_explain as text. */
+static void print_explained(const json_t *root)
+{
+    const json_t *part, *text, *chunk;
+    size_t i, k, c, parts = json_array_size(json_object_get(root, "parts"));
+    json_array_foreach(json_object_get(root, "parts"), i, part)
+    {
+        double weight = json_number_value(json_object_get(part, "weight"));
+        if (parts > 1 || weight != 1) printf("part %d, weight %.6g\n", (int)i + 1, weight);
+        json_array_foreach(json_object_get(part, "texts"), k, text)
+        {
+            char *steps = json_dumps(json_object_get(text, "steps"), JSON_COMPACT);
+            if (json_array_size(json_object_get(part, "texts")) > 1) printf("  steps %s\n", steps ? steps : "");
+            printf("  \"%s\"\n", json_string_value(json_object_get(text, "text")));
+            free(steps);
+            json_array_foreach(json_object_get(text, "chunks"), c, chunk)
+            {
+                printf("    chunk %d\n", (int)c + 1);
+                print_chunk(chunk);
+            }
+        }
+    }
+}
+
+static int explain(const settings *s, const char *prompt)
+{
+    diffc_error e = {0};
+    char *text = NULL;
+    if (diffc_prompt_explain(s->tokenizer ? s->tokenizer : s->model, prompt, s->prompt_syntax, s->emphasis, s->has_steps ? s->steps : 20, &text, &e))
+        return report_error(&e);
+    json_t *root = s->json ? NULL : json_loads(text, 0, NULL);
+    if (root) print_explained(root);
+    else printf("%s\n", text);
+    json_decref(root);
+    diffc_free(text);
+    return 0;
+}
+
 int run_tokenize(const settings *s)
 {
     diffc_error e = {0};
     int32_t *ids = NULL;
-    int n = 0, cut = 0;
+    char *prompt = NULL;
+    int n = 0, cut = 0, code = 0;
     if (s->n_words != 1) return report(DIFFC_USAGE, "Put a text of several words in quotes.", "tokenize: found %d texts, expected one", s->n_words);
+    if (s->explain) {
+        if (diffc_prompt_expand(s->word[0], s->wildcards, s->has_seed ? (uint64_t)s->seed : 0, &prompt, &e)) return report_error(&e);
+        code = explain(s, prompt);
+        diffc_free(prompt);
+        return code;
+    }
     if (diffc_tokenize(s->tokenizer ? s->tokenizer : s->model, s->word[0], &ids, &n, &cut, &e)) return report_error(&e);
     putchar('[');
     for (int i = 0; i < n; i++) printf("%s%d", i ? ", " : "", ids[i]);

@@ -151,6 +151,8 @@ static int fill_request(diffc_request *q, diffc_model *m, const settings *s, dif
     if (replay_lets(s, "batch-count")) q->count = s->count;
     if (replay_lets(s, "batch-size")) q->batch = s->batch;
     if (replay_lets(s, "clip-skip")) q->clip_skip = s->clip_skip;
+    if (replay_lets(s, "prompt-syntax")) q->prompt_syntax = s->prompt_syntax;
+    if (replay_lets(s, "emphasis")) q->emphasis = s->emphasis;
     if (replay_lets(s, "vae-tiling")) q->vae_tiling = s->vae_tiling;
     q->trace = s->trace;
     q->profile = s->profile;
@@ -268,6 +270,53 @@ static int generate(diffc_model *m, diffc_request *q, output *o)
     return status ? report_error(&e) : 0;
 }
 
+/* ---- templates --------------------------------------------------------------------------------------------------- */
+
+/* What --from says is a prompt that was made already. */
+static bool is_template(const settings *s, const diffc_request *q, bool negative)
+{
+    const char *text = negative ? q->negative : q->prompt;
+    bool plain = q->prompt_syntax && !strcmp(q->prompt_syntax, "plain");
+    bool given = negative ? replay_lets(s, "negative-prompt") : replay_lets(s, "prompt") || s->n_words;
+    return text && given && !plain && diffc_prompt_is_template(text);
+}
+
+/* Prompt and negative prompt of the request's seed; *prompt and *negative are for the caller to free. */
+static int expand(diffc_request *q, const settings *s, char **prompt, char **negative)
+{
+    diffc_error e = {0};
+    const char *from = q->prompt, *from_negative = q->negative;
+    if (is_template(s, q, false)) {
+        if (diffc_prompt_expand(from, s->wildcards, q->seed, prompt, &e)) return report_error(&e);
+        q->prompt = *prompt, q->prompt_template = from;
+    }
+    if (is_template(s, q, true)) {
+        if (diffc_prompt_expand(from_negative, s->wildcards, q->seed, negative, &e)) return report_error(&e);
+        q->negative = *negative, q->negative_template = from_negative;
+    }
+    return 0;
+}
+
+/* A template is another prompt for every seed, so its pictures are made one by one. */
+static int make_pictures(diffc_model *m, const diffc_request *q, output *o)
+{
+    const settings *s = o->s;
+    bool template = is_template(s, q, false) || is_template(s, q, true);
+    int code = 0;
+    for (int i = 0; !code && i < (template ? q->count : 1); i++) {
+        char *prompt = NULL, *negative = NULL;
+        diffc_request one = *q;
+        if (template) one.seed += (uint64_t)i, one.count = 1;
+        code = template ? expand(&one, s, &prompt, &negative) : 0;
+        if (!code && s->dry_run) code = dry_run(m, &one, s->json);
+        else if (!code) code = generate(m, &one, o);
+        diffc_free(prompt);
+        diffc_free(negative);
+        if (s->dry_run) break;
+    }
+    return code;
+}
+
 /* The pictures of one prompt. */
 static int run_prompt(diffc_model *m, const settings *s, output *o)
 {
@@ -284,7 +333,7 @@ static int run_prompt(diffc_model *m, const settings *s, output *o)
         progress_event(&o->line, "replay", json_pack("{s:s,s:O}", "source", s->replay->source, "fields", o->replay));
         if (!s->json && !s->quiet && o->line.kind != PROGRESS_JSON) replay_print(s);
     }
-    if (!code) code = s->dry_run ? dry_run(m, &q, s->json) : generate(m, &q, o);
+    if (!code) code = make_pictures(m, &q, o);
     diffc_image_free(&image);
     diffc_image_free(&mask);
     free(sigmas);
