@@ -14,6 +14,12 @@ typedef struct explaining {
     dc_error *e;
 } explaining;
 
+/* Into an array, or under a key of an object; memory that is out becomes the error. */
+static void put(const explaining *x, json_t *into, const char *key, json_t *value)
+{
+    if (key ? json_object_set_new(into, key, value) : json_array_append_new(into, value)) dc_fail_memory(x->e, "a prompt's description", 0);
+}
+
 /* The chunk's tokens up to its end token. */
 static json_t *chunk_json(const explaining *x, const dc_prompt_chunks *c, int k)
 {
@@ -22,7 +28,8 @@ static json_t *chunk_json(const explaining *x, const dc_prompt_chunks *c, int k)
     json_t *tokens = json_array();
     for (int i = 1; i < c->length && ids[i] != dc_tokenizer_end(x->t); i++) {
         const char *name = dc_tokenizer_token(x->t, ids[i]);
-        json_array_append_new(tokens, json_pack("{s:i,s:s*,s:f}", "id", ids[i], "token", name, "weight", x->emphasis == EMPHASIS_IGNORE ? 1.0 : (double)weights[i]));
+        json_array_append_new(
+            tokens, json_pack("{s:i,s:s*,s:f}", "id", ids[i], "token", name, "weight", x->emphasis == EMPHASIS_IGNORE ? 1.0 : (double)weights[i]));
     }
     return json_pack("{s:i,s:o}", "room", c->length - 2, "tokens", tokens);
 }
@@ -37,9 +44,9 @@ static dc_status text_json(const explaining *x, const char *text, json_t *into)
     dc_prompt_spans_free(&spans);
     if (s) return s;
     json_t *chunks = json_array();
-    for (int k = 0; k < c.n; k++) json_array_append_new(chunks, chunk_json(x, &c, k));
-    json_object_set_new(into, "chunks", chunks);
-    json_object_set_new(into, "cut", json_integer(c.cut));
+    for (int k = 0; k < c.n; k++) put(x, chunks, NULL, chunk_json(x, &c, k));
+    put(x, into, "chunks", chunks);
+    put(x, into, "cut", json_integer(c.cut));
     dc_prompt_chunks_free(&c);
     return DC_OK;
 }
@@ -51,7 +58,7 @@ static json_t *ranges(const explaining *x, const dc_prompt_schedule *s, int t)
     for (int k = 0, from = -1; k <= x->steps; k++) {
         bool there = k < x->steps && dc_prompt_schedule_at(s, k) == t;
         if (there && from < 0) from = k;
-        if (!there && from >= 0) json_array_append_new(a, json_pack("[i,i]", from, k - 1)), from = -1;
+        if (!there && from >= 0) put(x, a, NULL, json_pack("[i,i]", from, k - 1)), from = -1;
     }
     return a;
 }
@@ -65,9 +72,9 @@ static dc_status part_json(const explaining *x, const char *text, size_t n, json
     for (int t = 0; !status && t < s.n; t++) {
         json_t *one = json_pack("{s:s,s:o}", "text", s.text[t], "steps", ranges(x, &s, t));
         status = text_json(x, s.text[t], one);
-        json_array_append_new(texts, one);
+        put(x, texts, NULL, one);
     }
-    json_object_set_new(into, "texts", texts);
+    put(x, into, "texts", texts);
     dc_prompt_schedule_free(&s);
     return status;
 }
@@ -81,10 +88,10 @@ static dc_status parts_json(const explaining *x, const char *prompt, json_t *roo
     for (int i = 0; !s && i < n; i++) {
         json_t *one = json_pack("{s:f}", "weight", part[i].weight);
         s = part_json(x, prompt + part[i].from, part[i].n, one);
-        json_array_append_new(parts, one);
+        put(x, parts, NULL, one);
     }
-    json_object_set_new(root, "prompt", json_string(prompt));
-    json_object_set_new(root, "parts", parts);
+    put(x, root, "prompt", json_string(prompt));
+    put(x, root, "parts", parts);
     return s;
 }
 
@@ -105,6 +112,7 @@ diffc_status diffc_prompt_explain(const char *tokenizer, const char *prompt, con
         x.length = dc_tokenizer_max_length(t);
         s = parts_json(&x, prompt, root);
     }
+    if (!s) s = e.code;
     if (!s && !(*json = json_dumps(root, JSON_INDENT(2) | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(9)))) s = dc_fail_memory(&e, "a prompt", 0);
     json_decref(root);
     dc_tokenizer_close(t);

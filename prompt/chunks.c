@@ -157,22 +157,23 @@ static dc_status fill_plain(filling *f, const dc_prompt_spans *s)
     return status;
 }
 
-static int32_t comma_of(const dc_tokenizer *t)
+static dc_status find_comma(filling *f)
 {
-    int32_t *ids = NULL, id = -1;
+    int32_t *ids = NULL;
     int n = 0;
-    dc_error ignored = {0};
-    if (!dc_tokenize(t, ",", 1, &ids, &n, &ignored) && n == 1) id = ids[0];
+    dc_status s = dc_tokenize(f->t, ",", 1, &ids, &n, f->e);
+    f->comma_id = !s && n == 1 ? ids[0] : -1;
     free(ids);
-    return id;
+    return s;
 }
 
 dc_status dc_prompt_chunks_make(dc_prompt_chunks *c, const dc_prompt_spans *s, dc_prompt_syntax syntax, const dc_tokenizer *t, int length,
                                 dc_error *e)
 {
     *c = (dc_prompt_chunks){.length = length};
-    filling f = {.c = c, .t = t, .inner = length - 2, .comma_id = comma_of(t), .e = e};
-    dc_status status = syntax == DC_PROMPT_A1111 ? fill_a1111(&f, s) : syntax == DC_PROMPT_COMFYUI ? fill_comfyui(&f, s) : fill_plain(&f, s);
+    filling f = {.c = c, .t = t, .inner = length - 2, .e = e};
+    dc_status status = find_comma(&f);
+    if (!status) status = syntax == DC_PROMPT_A1111 ? fill_a1111(&f, s) : syntax == DC_PROMPT_COMFYUI ? fill_comfyui(&f, s) : fill_plain(&f, s);
     if (status) dc_prompt_chunks_free(c);
     return status;
 }

@@ -274,7 +274,8 @@ static dc_status expand_braces(expansion *x, piece inner, int depth, dc_text *ou
 {
     variant v;
     dc_status s = read_variant(x, inner, &v);
-    if (!s && v.n == 1 && x->folder && v.option[0].text.n && wildcard_length(v.option[0].text, 0) == v.option[0].text.n) s = pick_lines(x, &v, depth, out);
+    if (!s && v.n == 1 && x->folder && v.option[0].text.n && wildcard_length(v.option[0].text, 0) == v.option[0].text.n)
+        s = pick_lines(x, &v, depth, out);
     else if (!s) s = pick(x, &v, depth, out);
     free(v.option);
     return s;
@@ -295,7 +296,8 @@ static dc_status expand(expansion *x, piece p, int depth, dc_text *out)
         if (inner == TOO_DEEP) return too_deep(x);
         if (inner || name) {
             used = inner ? inner : name;
-            if (++x->choices > MOST_CHOICES) return dc_fail(x->e, DC_USAGE, "prompt: found more than %d choices to make, expected fewer", MOST_CHOICES);
+            if (++x->choices > MOST_CHOICES)
+                return dc_fail(x->e, DC_USAGE, "prompt: found more than %d choices to make, expected fewer", MOST_CHOICES);
             s = inner ? expand_braces(x, (piece){p.at + i + 1, inner - 2}, depth, out) : one_line(x, (piece){p.at + i, name}, depth, out);
         } else if (escaped(p, i)) {
             used = 2;
@@ -304,7 +306,8 @@ static dc_status expand(expansion *x, piece p, int depth, dc_text *out)
             while (i + used < p.n && !strchr("{_\\", p.at[i + used])) used++;
             dc_text_append(out, p.at + i, used);
         }
-        if (!s && out->length > MOST_BYTES) s = dc_fail(x->e, DC_USAGE, "prompt: braces: found more than %d bytes behind them, expected fewer", MOST_BYTES);
+        if (!s && out->length > MOST_BYTES)
+            s = dc_fail(x->e, DC_USAGE, "prompt: braces: found more than %d bytes behind them, expected fewer", MOST_BYTES);
     }
     return s;
 }

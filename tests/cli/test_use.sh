@@ -63,6 +63,11 @@ grep '"algorithm": "direct f32"' p.json >/dev/null && ! grep '"algorithm": "wino
 grep '"scope": "decoder.mid_block' p.json >/dev/null && ! grep '"seconds"' p.json >/dev/null || fail "bench --plan --json: $(cat p.json)"
 "$diffc" bench clip-text -m "$model" --seconds 0 --batch 2 -o text.npy >/dev/null || fail "bench clip-text"
 "$diffc" inspect text.npy | grep 'shape: \[2,77,' >/dev/null || fail "bench -o: $("$diffc" inspect text.npy)"
+"$diffc" tokenize --explain "a (red:1.3) [house:boat:0.5] AND x :0.5" --steps 4 | grep 'red</w>:1.3 boat</w>' >/dev/null || fail "tokenize --explain"
+"$diffc" tokenize --explain "a (red:1.3) [house:boat:0.5]" --json | grep '"weight": 1.3' >/dev/null || fail "tokenize --explain --json"
+"$diffc" txt2img "a {red|blue} __color__ house" --wildcards "$tests/golden/prompt/wildcards" $t -b 2 -s 1 -q -o wild.png || fail "wildcards"
+"$diffc" inspect wild-0002.png >p.txt && grep 'parameters: a [rb][a-z]* [a-z]* house' p.txt >/dev/null && grep 'Template: a {red|blue} __color__ house' p.txt >/dev/null ||
+    fail "wildcards: $(cat p.txt)"
 "$diffc" version | grep '^diffc [0-9]' >/dev/null || fail "version"
 "$diffc" --help | grep txt2img >/dev/null || fail "help"
 "$diffc" txt2img --help | grep -e '--cfg-scale' >/dev/null || fail "help of a command"

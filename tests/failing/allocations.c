@@ -103,7 +103,7 @@ static diffc_status generate(const diffc_request *more, diffc_error *e)
 {
     diffc_request q;
     diffc_request_defaults(model, &q);
-    q.prompt = "a house";
+    q.prompt = more->prompt ? more->prompt : "a house";
     q.negative = "caf\xc3\xa9";
     q.width = q.height = 32;
     q.steps = 2;
@@ -121,6 +121,24 @@ static diffc_status generate(const diffc_request *more, diffc_error *e)
 static diffc_status txt2img(diffc_error *e) { return generate(&(diffc_request){0}, e); }
 static diffc_status tiled(diffc_error *e) { return generate(&(diffc_request){.vae_tiling = true, .profile = true}, e); }
 static diffc_status traced(diffc_error *e) { return generate(&(diffc_request){.trace = inside("trace")}, e); }
+static diffc_status composed(diffc_error *e)
+{
+    return generate(&(diffc_request){.prompt = "a (red:1.2) [house:lake:0.5] BREAK x AND [y|z] :0.5"}, e);
+}
+static diffc_status explain(diffc_error *e)
+{
+    char *text;
+    diffc_status s = diffc_prompt_explain(NULL, "a (red:1.2) [house:lake:0.5] BREAK x AND [y|z] :0.5", NULL, NULL, 4, &text, e);
+    diffc_free(text);
+    return s;
+}
+static diffc_status expand(diffc_error *e)
+{
+    char *text;
+    diffc_status s = diffc_prompt_expand("{2$$ and $$a|{b|c}} __*__ {1-2$$__color__} __furry__", GOLDEN "prompt/wildcards", 3, &text, e);
+    diffc_free(text);
+    return s;
+}
 static diffc_status img2img(diffc_error *e)
 {
     uint8_t pixels[20 * 20 * 3];
@@ -265,6 +283,9 @@ static const work works[] = {
     {"open", open_model, 100, false},
     {"txt2img", txt2img, 40, true},
     {"img2img", img2img, 25, true},
+    {"composed", composed, 25, true},
+    {"explain", explain, 100, false},
+    {"expand", expand, 100, false},
     {"tiled", tiled, 25, true},
     {"traced", traced, 10, true},
     {"plan", plan, 60, false},
