@@ -5,6 +5,7 @@
 #include "base/text.h"
 #include "prompt/scan.h"
 #include <dirent.h>
+#include <errno.h>
 #include <fnmatch.h>
 #include <stdlib.h>
 #include <string.h>
@@ -88,7 +89,7 @@ static dc_status walk(search *x, const char *within, int depth)
 {
     char *path = dc_format("%s/%s", x->folder, within);
     DIR *d = path ? opendir(path) : NULL;
-    dc_status s = path ? DC_OK : dc_fail_memory(x->e, "a path", strlen(within));
+    dc_status s = path && (d || errno != ENOMEM) ? DC_OK : dc_fail_memory(x->e, "a path", strlen(within));
     for (struct dirent *f; !s && d && (f = readdir(d));) {
         size_t n = strlen(f->d_name);
         if (f->d_name[0] == '.') continue;

@@ -19,7 +19,7 @@ refused 64 "batch-size" $t --batch-size 100
 refused 64 "clip-skip" $t --clip-skip 60
 refused 64 "rng: found" $t --rng dice
 refused 64 "UTF-8" txt2img "$(printf 'caf\351')" -m "$model"
-refused 64 "byte 3: weight: found" txt2img "a (b:1.2.3)" -m "$model"
+refused 64 "byte 5: weight: found" txt2img "a (b:1.2.3)" -m "$model"
 refused 64 "prompt-syntax: found sd" $t --prompt-syntax sd
 refused 64 "emphasis: found much" $t --emphasis much
 refused 77 "inside the folder" txt2img "__../x__" -m "$model" --wildcards "$tests/golden/prompt/wildcards"
