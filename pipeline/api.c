@@ -234,8 +234,8 @@ diffc_status diffc_start_noise(const diffc_request *request, int n, int channels
     dc_noise_wish q;
     dc_draws s;
     if (n < 1 || channels < 1 || h < 1 || w < 1 || (double)channels * h * w > 1 << 28)
-        dc_fail(&e, DC_USAGE, "start noise: found %d pictures of [%d,%d,%d], expected at least 1 each, and at most 2^28 numbers a picture", n, channels, h,
-                w);
+        dc_fail(&e, DC_USAGE, "start noise: found %d pictures of [%d,%d,%d], expected at least 1 each, and at most 2^28 numbers a picture", n,
+                channels, h, w);
     else if (!resolve_noise(request, 8, &q, &e) && !dc_draws_make(&s, &q, 0, n, channels, h, w, 0, 0, &e)) {
         dc_draws_start(&s, out);
         dc_draws_free(&s);

@@ -128,7 +128,8 @@ static void take_prompts(step *x)
     x->value = r->prompt;
     if (r->text.source == INFO_A1111 || r->text.source == INFO_SDCPP) cut_networks(x, r->prompt);
     x->q->prompt = r->prompt;
-    tell(x, DIFFC_HONOURED, "prompt", "%s", strpbrk(r->prompt, "([{") ? "brackets are read as plain text" : "");
+    if (r->text.source == INFO_COMFYUI) x->q->prompt_syntax = "comfyui"; /* stable-diffusion.cpp's is A1111's */
+    tell(x, DIFFC_HONOURED, "prompt", "%s", "");
     if (r->negative) {
         x->key = "Negative prompt";
         x->value = r->negative;
