@@ -23,7 +23,17 @@ enum {
     CMD_CLASSIFY = 4096
 };
 
-typedef enum option_kind { FLAG, TEXT, INT, WHOLE, REAL, SEED, BYTES, SIZE, LIST } option_kind; /* WHOLE: int64_t; SIZE: "WxH" into two ints; LIST: an item */
+typedef enum option_kind {
+    FLAG,
+    TEXT,
+    INT,
+    WHOLE,
+    REAL,
+    SEED,
+    BYTES,
+    SIZE,
+    LIST
+} option_kind; /* WHOLE: int64_t; SIZE: "WxH" into two ints; LIST: an item */
 
 typedef struct option {
     const char *name; /* long name; further names after '|' are aliases (stable-diffusion.cpp, A1111) */
