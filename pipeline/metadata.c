@@ -83,10 +83,15 @@ static void add_noise(sheet *s, const job *j, int i)
     }
 }
 
-/* As A1111 writes it. */
-static const char *emphasis_label(const char *name)
+/* How the prompts were read and what they came from, as A1111 and its extension for templates write it. */
+static void add_prompts(sheet *s, const diffc_request *q)
 {
-    return !strcmp(name, "no-norm") ? "No norm" : !strcmp(name, "ignore") ? "Ignore" : !strcmp(name, "none") ? "None" : name;
+    const char *kind = q->emphasis ? q->emphasis : "original";
+    const char *label = !strcmp(kind, "no-norm") ? "No norm" : !strcmp(kind, "ignore") ? "Ignore" : !strcmp(kind, "none") ? "None" : NULL;
+    if (label) add_text(s, "Emphasis", label);
+    if (q->prompt_syntax && strcmp(q->prompt_syntax, "a1111")) add_text(s, "Prompt syntax", q->prompt_syntax);
+    if (q->prompt_template) add_text(s, "Template", q->prompt_template);
+    if (q->negative_template) add_text(s, "Negative Template", q->negative_template);
 }
 
 char *parameters_text(job *j, int i)
@@ -118,12 +123,9 @@ char *parameters_text(job *j, int i)
     if (j->noise.ensd) add_int(&s, "ENSD", j->noise.ensd);
     if (j->noise.convention->label) add_text(&s, "RNG", j->noise.convention->label);
     add_sampling(&s, q);
+    add_prompts(&s, q);
     add_own(&s, j, sigmas);
     add_noise(&s, j, i);
-    if (q->emphasis && strcmp(q->emphasis, "original")) add_text(&s, "Emphasis", emphasis_label(q->emphasis));
-    if (q->prompt_syntax && strcmp(q->prompt_syntax, "a1111")) add_text(&s, "Prompt syntax", q->prompt_syntax);
-    if (q->prompt_template) add_text(&s, "Template", q->prompt_template);
-    if (q->negative_template) add_text(&s, "Negative Template", q->negative_template);
     add_text(&s, "Version", version);
     char *text = infotext_write(q->prompt, q->negative, s.v, s.n);
     free(sigmas);

@@ -128,7 +128,8 @@ static void take_prompts(step *x)
     x->value = r->prompt;
     if (r->text.source == INFO_A1111 || r->text.source == INFO_SDCPP) cut_networks(x, r->prompt);
     x->q->prompt = r->prompt;
-    tell(x, DIFFC_HONOURED, "prompt", "%s", strpbrk(r->prompt, "([{") ? "brackets are read as plain text" : "");
+    if (r->text.source == INFO_COMFYUI) x->q->prompt_syntax = "comfyui"; /* stable-diffusion.cpp's is A1111's */
+    tell(x, DIFFC_HONOURED, "prompt", "%s", "");
     if (r->negative) {
         x->key = "Negative prompt";
         x->value = r->negative;
@@ -277,31 +278,6 @@ static void take_size(step *x) { take_pair(x, "Size", "Size-2", &x->q->width, &x
 static void take_resize(step *x)
 {
     take_pair(x, "Seed resize from", "Seed resize from-2", &x->q->seed_resize_width, &x->q->seed_resize_height, "seed_resize");
-}
-
-/* "No norm" -> no-norm */
-static void take_emphasis(step *x)
-{
-    static const char *const kinds[][2] = {{"Original", "original"}, {"No norm", "no-norm"}, {"Ignore", "ignore"}, {"None", "none"}};
-    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
-        if (!strcasecmp(x->value, kinds[i][0])) {
-            x->q->emphasis = kinds[i][1];
-            tell(x, DIFFC_HONOURED, "emphasis", "--emphasis %s", kinds[i][1]);
-            return;
-        }
-    tell(x, DIFFC_IGNORED, NULL, "expected Original, No norm, Ignore or None");
-}
-
-static void take_syntax(step *x)
-{
-    static const char *const kinds[] = {"a1111", "comfyui", "plain"};
-    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
-        if (!strcmp(x->value, kinds[i])) {
-            x->q->prompt_syntax = kinds[i];
-            HONOURED(x, "prompt_syntax");
-            return;
-        }
-    tell(x, DIFFC_IGNORED, NULL, "expected a1111, comfyui or plain");
 }
 
 static void take_nothing(step *x) { (void)x; } /* told with another field */
@@ -494,6 +470,30 @@ static void take_precision(step *x)
 
 static void take_version(step *x) { tell(x, DIFFC_HONOURED, NULL, "read as %s's", info_source_name(x->r->text.source)); }
 
+static void take_emphasis(step *x)
+{
+    static const char *const names[][2] = {{"Original", "original"}, {"No norm", "no-norm"}, {"Ignore", "ignore"}, {"None", "none"}};
+    for (int i = 0; i < 4; i++)
+        if (!strcmp(x->value, names[i][0])) {
+            x->q->emphasis = names[i][1];
+            HONOURED(x, "emphasis");
+            return;
+        }
+    tell(x, DIFFC_IGNORED, NULL, "not known here");
+}
+
+static void take_syntax(step *x)
+{
+    static const char *const names[] = {"a1111", "comfyui", "plain"};
+    for (int i = 0; i < 3; i++)
+        if (!strcmp(x->value, names[i])) {
+            x->q->prompt_syntax = names[i];
+            HONOURED(x, "prompt_syntax");
+            return;
+        }
+    tell(x, DIFFC_IGNORED, NULL, "not known here");
+}
+
 /* ---- the table ---------------------------------------------------------------------------------------------------- */
 
 typedef struct rule {
@@ -521,6 +521,10 @@ static const rule rules[] = {
     {"Start image", NULL, "give it with -i"},
     {"Init image hash", NULL, "the start image is what -i gives"},
     {"Clip skip", take_clip_skip, NULL},
+    {"Emphasis", take_emphasis, NULL},
+    {"Prompt syntax", take_syntax, NULL},
+    {"Template", NULL, "the prompt is what came of it"},
+    {"Negative Template", NULL, "the negative prompt is what came of it"},
     {"Eta", take_eta, NULL},
     {"Eta DDIM", take_eta, NULL},
     {"RNG", take_given_rng, NULL},
@@ -536,10 +540,6 @@ static const rule rules[] = {
     {"Seed resize from-2", take_nothing, NULL},
     {"ENSD", take_ensd, NULL},
     {"RNG convention", take_nothing, NULL},
-    {"Emphasis", take_emphasis, NULL},
-    {"Prompt syntax", take_syntax, NULL},
-    {"Template", NULL, "the prompt is what it came to"},
-    {"Negative Template", NULL, "the prompt is what it came to"},
     {"Batch pos", take_nothing, NULL},
     {"Solver order", take_solver_order, NULL},
     {"UniPC order", take_solver_order, NULL},
@@ -616,7 +616,6 @@ diffc_status diffc_replay_apply(diffc_replay *shown, diffc_model *m, diffc_reque
     clear_fields(r);
     step x = {.r = r, .m = m, .q = q};
     take_prompts(&x);
-    if (r->text.source == INFO_COMFYUI) q->prompt_syntax = "comfyui";
     for (int i = 0; i < r->text.n && !r->failed; i++) take_field(&x, &r->text.field[i]);
     if (!info_get(&r->text, "Schedule type")) take_schedule(&x, NULL);
     if (!info_get(&r->text, "RNG")) take_rng(&x, NULL);

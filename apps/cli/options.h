@@ -72,6 +72,7 @@ typedef struct settings {
     int n_words;
     item *item; /* in the order of the command line (owned) */
     int n_items, items_room;
+    const char *prompt_syntax, *emphasis, *wildcards; /* how prompts are read */
     const char *model, *config, *unet, *text_encoder, *text_encoder_2, *vae, *taesd, *prompt, *negative, *image, *mask, *sampler, *schedule, *rng,
         *device, *cpu, *precision, *output, *save_latent, *trace, *sigmas, *tokenizer, *shape, *prediction, *prompt_file, *progress, *from,
         *from_stdin, *labels, *labels_file, *prompt_syntax, *emphasis, *wildcards;

@@ -272,10 +272,13 @@ static int generate(diffc_model *m, diffc_request *q, output *o)
 
 /* ---- templates --------------------------------------------------------------------------------------------------- */
 
-static bool is_template(const settings *s, const char *text)
+/* What --from says is a prompt that was made already. */
+static bool is_template(const settings *s, const diffc_request *q, bool negative)
 {
-    bool plain = s->prompt_syntax && !strcmp(s->prompt_syntax, "plain");
-    return text && !plain && diffc_prompt_is_template(text);
+    const char *text = negative ? q->negative : q->prompt;
+    bool plain = q->prompt_syntax && !strcmp(q->prompt_syntax, "plain");
+    bool given = negative ? replay_lets(s, "negative-prompt") : replay_lets(s, "prompt") || s->n_words;
+    return text && given && !plain && diffc_prompt_is_template(text);
 }
 
 /* Prompt and negative prompt of the request's seed; *prompt and *negative are for the caller to free. */
@@ -283,11 +286,11 @@ static int expand(diffc_request *q, const settings *s, char **prompt, char **neg
 {
     diffc_error e = {0};
     const char *from = q->prompt, *from_negative = q->negative;
-    if (is_template(s, from)) {
+    if (is_template(s, q, false)) {
         if (diffc_prompt_expand(from, s->wildcards, q->seed, prompt, &e)) return report_error(&e);
         q->prompt = *prompt, q->prompt_template = from;
     }
-    if (is_template(s, from_negative)) {
+    if (is_template(s, q, true)) {
         if (diffc_prompt_expand(from_negative, s->wildcards, q->seed, negative, &e)) return report_error(&e);
         q->negative = *negative, q->negative_template = from_negative;
     }
@@ -298,7 +301,7 @@ static int expand(diffc_request *q, const settings *s, char **prompt, char **neg
 static int make_pictures(diffc_model *m, const diffc_request *q, output *o)
 {
     const settings *s = o->s;
-    bool template = is_template(s, q->prompt) || is_template(s, q->negative);
+    bool template = is_template(s, q, false) || is_template(s, q, true);
     int code = 0;
     for (int i = 0; !code && i < (template ? q->count : 1); i++) {
         char *prompt = NULL, *negative = NULL;
