@@ -159,34 +159,45 @@ const char *info_get(const infotext *x, const char *key)
 
 #define MAX_FIELDS 256 /* finding one is a walk over all */
 
-static void set(infotext *x, span key, span value, const char *note)
+/* A place for one more; NULL: none. */
+static info_field *new_field(infotext *x)
 {
-    info_field *f = find(x, key.at, key.n);
-    if (!f && x->n == MAX_FIELDS) {
+    if (x->n == MAX_FIELDS) {
         x->many = true;
-        return;
+        return NULL;
     }
-    if (!f && x->n == x->room) {
+    if (x->n == x->room) {
         int room = x->room ? 2 * x->room : 32;
         info_field *more = realloc(x->field, (size_t)room * sizeof *more);
         if (!more) {
             x->failed = true;
-            return;
+            return NULL;
         }
         x->field = more;
         x->room = room;
     }
-    if (!f) {
-        f = &x->field[x->n++];
-        *f = (info_field){.key = strndup(key.at, key.n)};
+    x->field[x->n] = (info_field){0};
+    return &x->field[x->n];
+}
+
+/* A field is changed or added as a whole, or not. */
+static void set(infotext *x, span key, span value, const char *note)
+{
+    info_field *there = find(x, key.at, key.n), *f = there ? there : new_field(x);
+    info_field made = {there ? NULL : strndup(key.at, key.n), strndup(value.at, value.n), dc_strdup(note)};
+    bool good = f && made.value && (there || made.key) && (!note || made.note);
+    if (good) {
+        if (there) made.key = there->key;
+        else x->n++;
+        free(f->value);
+        free(f->note);
+        *f = made;
+        return;
     }
-    free(f->value);
-    free(f->note);
-    f->value = strndup(value.at, value.n);
-    f->note = dc_strdup(note);
-    x->failed |= !f->key || !f->value || (note && !f->note);
-    if (!f->key) x->n--, free(f->value), free(f->note);
-    else if (!f->value && !(f->value = calloc(1, 1))) x->n--, free(f->key), free(f->note);
+    x->failed |= f != NULL;
+    free(made.key);
+    free(made.value);
+    free(made.note);
 }
 
 void info_set(infotext *x, const char *key, const char *value, const char *note)
@@ -241,16 +252,18 @@ static bool next_pair(span line, size_t *at, span *key, span *value)
     return false;
 }
 
-/* A value in quotes that is a JSON string becomes what it says; anything else stays. */
-static char *unquote(span v)
+/* A value in quotes that is a JSON string becomes what it says, in a new string; anything else stays: NULL. */
+static char *unquote(infotext *x, span v)
 {
     dc_error e = {0};
     json_t *array = NULL;
     char *out = NULL;
     if (v.n < 2 || v.at[0] != '"' || v.at[v.n - 1] != '"') return NULL;
     char *text = dc_format("[%.*s]", (int)v.n, v.at);
-    if (text && !dc_json_parse(&array, "value", text, v.n + 2, &e) && json_array_size(array) == 1 && json_is_string(json_array_get(array, 0)))
-        out = dc_strdup(json_string_value(json_array_get(array, 0)));
+    dc_status s = text ? dc_json_parse(&array, "value", text, v.n + 2, &e) : DC_NO_MEMORY;
+    bool one = !s && json_array_size(array) == 1 && json_is_string(json_array_get(array, 0));
+    if (one) out = dc_strdup(json_string_value(json_array_get(array, 0)));
+    x->failed |= s == DC_NO_MEMORY || (one && !out);
     json_decref(array);
     free(text);
     return out;
@@ -260,7 +273,7 @@ static size_t digits(const char *s) { return strspn(s, "0123456789"); }
 
 static void take_pair(infotext *x, span key, span value)
 {
-    char name[256], *plain = unquote(value), *text = plain ? plain : strndup(value.at, value.n);
+    char name[256], *plain = unquote(x, value), *text = plain ? plain : strndup(value.at, value.n);
     size_t w = text ? digits(text) : 0, h = w && text[w] == 'x' ? digits(text + w + 1) : 0;
     x->failed |= !text;
     if (text && h && !text[w + 1 + h] && key.n < 250) {
@@ -320,8 +333,8 @@ static void read_prompts(infotext *x, span text)
 
 static const char sdcpp_mark[] = "Version: stable-diffusion.cpp";
 
-/* Its PNG has UTF-8 in a chunk for Latin-1, so what was read has two characters for one. NULL: that is not so, or memory is out. */
-static char *undo_latin1(span s)
+/* Its PNG has UTF-8 in a chunk for Latin-1, so what was read has two characters for one. NULL: that is not so. */
+static char *undo_latin1(infotext *x, span s)
 {
     char *out = malloc(s.n + 1), *p = out;
     bool plain = true;
@@ -332,6 +345,7 @@ static char *undo_latin1(span s)
         plain &= c < 0x80;
         *p++ = (char)c;
     }
+    x->failed |= !out;
     if (out) *p = 0;
     if (!out || s.n || plain || !dc_utf8_valid(out, (size_t)(p - out))) {
         free(out);
@@ -393,7 +407,7 @@ dc_status infotext_read(infotext *x, const char *name, const char *text, size_t 
     if (n > MAX_TEXT_BYTES) return dc_fail(e, DC_DATA, "%s: parameters: found %zu bytes, expected at most %u", name, n, MAX_TEXT_BYTES);
     if (memchr(text, 0, n) || !dc_utf8_valid(text, n)) return dc_fail(e, DC_DATA, "%s: parameters: found bytes that are not UTF-8 text", name);
     bool sdcpp = memmem(text, n, sdcpp_mark, sizeof sdcpp_mark - 1) != NULL;
-    char *again = sdcpp ? undo_latin1((span){text, n}) : NULL;
+    char *again = sdcpp ? undo_latin1(x, (span){text, n}) : NULL;
     read_text(x, again ? (span){again, strlen(again)} : (span){text, n});
     free(again);
     if (x->failed) return dc_fail_memory(e, name, n);

@@ -644,7 +644,9 @@ dc_status picture_recipe(infotext *x, char **raw, const char *name, const char *
     dc_status s = dc_image_find_text(name, (const uint8_t *)bytes, n, "prompt", &graph, e);
     if (!s) s = dc_image_find_text(name, (const uint8_t *)bytes, n, "parameters", &text, e);
     dc_status g = s || !graph ? DC_NO_INPUT : comfyui_read(x, name, graph, strlen(graph), &first);
-    if (!s && g && text) { /* other programs write a prompt too */
+    if (!s && g == DC_NO_MEMORY) {
+        s = dc_fail(e, g, "%s", first.text);
+    } else if (!s && g && text) { /* other programs write a prompt too */
         infotext_free(x);
         s = infotext_read(x, name, text, strlen(text), e);
     } else if (!s && g && graph) {

@@ -272,6 +272,20 @@ static diffc_status convert(const char *from, const char *to, diffc_error *e)
 static diffc_status convert_to_file(diffc_error *e) { return convert(folder, inside("out/one.safetensors"), e); }
 static diffc_status convert_to_folder(diffc_error *e) { return convert(folder, inside("out/model"), e); }
 
+static diffc_status replay(const char *path, diffc_error *e)
+{
+    diffc_replay *r;
+    diffc_request q = {.steps = 1};
+    diffc_status s = diffc_replay_open(&r, path, e);
+    if (!s) s = diffc_replay_apply(r, model, &q, e);
+    diffc_replay_close(r);
+    return s;
+}
+static diffc_status replay_text(diffc_error *e) { return replay(TEST_DATA "/malformed/seeds/parameters.txt", e); }
+static diffc_status replay_sdcpp(diffc_error *e) { return replay(TEST_DATA "/malformed/seeds/sdcpp.txt", e); }
+static diffc_status replay_graph(diffc_error *e) { return replay(TEST_DATA "/malformed/seeds/graph.json", e); }
+static diffc_status replay_webp(diffc_error *e) { return replay(GOLDEN "image/text/a1111.webp", e); }
+
 typedef struct work {
     const char *name;
     diffc_status (*run)(diffc_error *e);
@@ -307,6 +321,10 @@ static const work works[] = {
     {"write-jpeg", write_jpeg, 200, false},
     {"write-webp", write_webp, 200, false},
     {"write-npy", write_npy, 200, false},
+    {"replay-text", replay_text, 200, false},
+    {"replay-sdcpp", replay_sdcpp, 200, false},
+    {"replay-graph", replay_graph, 200, false},
+    {"replay-webp", replay_webp, 200, false},
     {"tokenize-folder", tokenize_folder, 100, false},
     {"tokenize-packed", tokenize_packed, 200, false},
     {"schedule", schedule, 200, false},
