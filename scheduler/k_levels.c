@@ -12,8 +12,8 @@ static bool timestep_spacing(const dc_sampler_request *q) { return q->schedule &
 
 bool k_asked(const sampler_class *s, const dc_sampler_request *q)
 {
-    if (named(s, "tcd") || timestep_spacing(q)) return false; /* diffusers has them alone */
-    if (q->program != DC_DIFFUSERS || s->flags & OWN_LEVELS) return true; /* no class of diffusers has these */
+    if (named(s, "tcd") || timestep_spacing(q)) return false;              /* diffusers has them alone */
+    if (q->program != DC_DIFFUSERS || s->flags & OWN_LEVELS) return true;  /* no class of diffusers has these */
     if (q->n_sigmas > 0) return s->family == TIMESTEPS || named(s, "lcm"); /* the classes of these take no sigmas */
     return q->schedule && k_schedule_known(q->schedule);
 }

@@ -276,7 +276,7 @@ dc_status work_allocate(work *w, int room, dc_error *e)
 static double eta_of(const sampler_class *s, const dc_noise_config *c, const dc_sampler_request *q, bool k)
 {
     if (q->eta >= 0) return q->eta;
-    if (q->convention == DC_A1111 && (s->flags & OWN_LEVELS)) return 1; /* it hands its own default to all that have an eta */
+    if (q->program == DC_A1111 && (s->flags & OWN_LEVELS)) return 1; /* it hands its own default to all that have an eta */
     return !k && (s->flags & READS_SDE) && !strcmp(c->algorithm_type, "sde-dpmsolver++") ? 1 : fmax(s->eta, 0);
 }
 

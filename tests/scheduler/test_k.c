@@ -99,7 +99,7 @@ static void states_match(const json_t *entry, const mixture *m, const float *noi
     bool ranged = list[n] > 0; /* dpm_fast and dpm_adaptive get the ends alone */
     if (ranged) q.schedule = "karras", q.sigma_max = list[0], q.sigma_min = list[1];
     else q.sigmas = list, q.n_sigmas = n;
-    if (ranged && q.eta < 0) q.eta = 0; /* k-diffusion's default, which A1111's is not */
+    if (ranged && q.eta < 0) q.eta = 0;                        /* k-diffusion's default, which A1111's is not */
     if (!strcmp(q.sampler, "ipndm")) q.program = DC_DIFFUSERS; /* the entry's last step is of full order */
     dc_plan p = build(&q, id);
     dc_npy ref = read_npy(text_at(entry, "file_f8"));
@@ -291,7 +291,8 @@ static void errors_fall_as_they_should(void **unused)
             double want = json_number_value(json_array_get(json_object_get(entry, "errors"), k));
             if (n > 192) continue;
             double got = error_after(series, n, &m, silence, exact);
-            if (!(fabs(got - want) < 1e-3 * want + 1e-9)) fail_msg("%s, %d intervals: off by %.6g from the exact solution, want %.6g", series, n, got, want);
+            if (!(fabs(got - want) < 1e-3 * want + 1e-9))
+                fail_msg("%s, %d intervals: off by %.6g from the exact solution, want %.6g", series, n, got, want);
         }
     }
     json_decref(all);
@@ -364,7 +365,8 @@ static void all_combinations_are_finite(void **unused)
                 double sum = p.rows[i].kx + p.rows[i].km;
                 for (int j = 0; j < DC_REGS; j++) sum += p.rows[i].x[j] + p.rows[i].s[j];
                 if (!isfinite(sum)) fail_msg("%s, %s, %d steps, way %d: row %d is not finite", q.sampler, q.schedule, q.steps, how, i);
-                if (!(p.rows[i].t >= 0 && p.rows[i].t <= 999)) fail_msg("%s, %s, %d steps, way %d: timestep %g", q.sampler, q.schedule, q.steps, how, p.rows[i].t);
+                if (!(p.rows[i].t >= 0 && p.rows[i].t <= 999))
+                    fail_msg("%s, %s, %d steps, way %d: timestep %g", q.sampler, q.schedule, q.steps, how, p.rows[i].t);
             }
             dc_plan_free(&p);
         }
