@@ -156,6 +156,8 @@ dc_status job_begin(job *j, diffc_model *m, const diffc_request *q, dc_error *e)
 void job_end(job *j);
 /* Names (any accepted spelling, NULL: the model's own) to canonical ones; USAGE with near misses and the list. */
 dc_status resolve_sampler(const char *sampler, const char *schedule, dc_sampler_request *out, dc_error *e);
+/* What a request says of its rows, but for a start image and the model. */
+dc_status resolve_rows(const diffc_request *q, dc_program program, dc_sampler_request *out, dc_error *e);
 /* Steps of a batch, for progress; dpm_adaptive, which finds its own as it goes, tells percents. */
 int job_steps(const job *j);
 /* Tells on_progress; when it asks to stop, raises the model's cancel flag. */
