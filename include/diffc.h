@@ -370,10 +370,12 @@ DIFFC_API diffc_status diffc_start_noise(const diffc_request *request, int n, in
 typedef struct diffc_schedule {
     double *timesteps, *sigmas;
     int n_timesteps, n_sigmas;
+    int steps; /* as many as run, which need not be as many as were asked for; 0: dpm_adaptive */
     const char *sampler, *schedule;
 } diffc_schedule;
-DIFFC_API diffc_status diffc_schedule_make(const char *model, const char *prediction, const char *sampler, const char *schedule, int steps,
-                                           diffc_schedule *out, diffc_error *error);
+/* Of the request count the sampler, schedule, steps, and what else changes them (eta, sigmas, rng, ...); an eta below 0 is the sampler's own. */
+DIFFC_API diffc_status diffc_schedule_make(const char *model, const char *prediction, const diffc_request *request, diffc_schedule *out,
+                                           diffc_error *error);
 
 /* Any model file or folder, PNG or .npy, described as JSON text (free with diffc_free). Reads no tensor data, but with `hashes`: SHA-256 of
  * each file. */

@@ -286,21 +286,22 @@ static dc_status read_noise_config(dc_noise_config *c, const char *model, dc_err
     return s;
 }
 
-diffc_status diffc_schedule_make(const char *model, const char *prediction, const char *sampler, const char *schedule, int steps, diffc_schedule *out,
-                                 diffc_error *error)
+diffc_status diffc_schedule_make(const char *model, const char *prediction, const diffc_request *request, diffc_schedule *out, diffc_error *error)
 {
     dc_error e = {0};
     dc_noise_config c;
+    dc_noise_wish noise;
     dc_plan p = {0};
-    dc_sampler_request q = {.steps = steps, .strength = 1.0, .eta = -1};
+    dc_sampler_request q;
     *out = (diffc_schedule){0};
     dc_status s = read_noise_config(&c, model, &e);
     if (!s) s = dc_prediction_set(&c, prediction, &e);
-    if (!s && (steps < 1 || steps > 1000)) s = dc_fail(&e, DC_USAGE, "steps: found %d, expected 1 to 1000", steps);
-    if (!s) s = resolve_sampler(sampler, schedule, &q, &e);
+    if (!s && (request->steps < 1 || request->steps > 1000)) s = dc_fail(&e, DC_USAGE, "steps: found %d, expected 1 to 1000", request->steps);
+    if (!s) s = resolve_noise(request, 1, &noise, &e);
+    if (!s) s = resolve_rows(request, noise.convention->program, &q, &e);
     if (!s) s = dc_plan_build(&p, &c, &q, &e);
     if (!s) {
-        *out = (diffc_schedule){p.timesteps, p.sigmas, p.n_timesteps, p.n_sigmas, p.sampler, p.schedule};
+        *out = (diffc_schedule){p.timesteps, p.sigmas, p.n_timesteps, p.n_sigmas, p.adaptive ? 0 : p.steps, p.sampler, p.schedule};
         p.timesteps = p.sigmas = NULL; /* handed over */
     }
     dc_plan_free(&p);

@@ -190,6 +190,8 @@ void job_end(job *j);
 dc_status check_text(const char *what, const char *text, dc_error *e); /* NULL is fine. Errors: USAGE (not UTF-8, too long) */
 /* Names (any accepted spelling, NULL: the model's own) to canonical ones; USAGE with near misses and the list. */
 dc_status resolve_sampler(const char *sampler, const char *schedule, dc_sampler_request *out, dc_error *e);
+/* What a request says of its rows, but for a start image and the model. */
+dc_status resolve_rows(const diffc_request *q, dc_program program, dc_sampler_request *out, dc_error *e);
 /* Steps of a batch, for progress; dpm_adaptive, which finds its own as it goes, tells percents. */
 int job_steps(const job *j);
 /* Tells on_progress; when it asks to stop, raises the model's cancel flag. */

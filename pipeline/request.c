@@ -101,31 +101,42 @@ dc_status resolve_sampler(const char *sampler, const char *schedule, dc_sampler_
     return DC_OK;
 }
 
+dc_status resolve_rows(const diffc_request *q, dc_program program, dc_sampler_request *out, dc_error *e)
+{
+    *out = (dc_sampler_request){.program = program,
+                                .steps = q->steps,
+                                .strength = 1,
+                                .eta = q->eta,
+                                .sigmas = q->sigmas,
+                                .n_sigmas = q->n_sigmas,
+                                .s_churn = q->s_churn,
+                                .s_tmin = q->s_tmin,
+                                .s_tmax = q->s_tmax,
+                                .s_noise = q->s_noise,
+                                .sigma_min = q->sigma_min,
+                                .sigma_max = q->sigma_max,
+                                .rho = q->rho,
+                                .order = q->solver_order,
+                                .solver = q->solver_type};
+    dc_status s = check_range("s-churn", q->s_churn, 0, 1000, e);
+    if (!s) s = check_range("s-tmin", q->s_tmin, 0, 1e6, e);
+    if (!s) s = check_range("s-tmax", q->s_tmax, 0, 1e6, e);
+    if (!s) s = check_range("s-noise", q->s_noise, 0, 10, e);
+    if (!s) s = check_range("sigma-min", q->sigma_min, 0, 1e6, e);
+    if (!s) s = check_range("sigma-max", q->sigma_max, 0, 1e6, e);
+    if (!s) s = check_range("rho", q->rho, 0, 100, e);
+    return s ? s : resolve_sampler(q->sampler, q->schedule, out, e);
+}
+
 static dc_status build_rows(job *j, dc_error *e)
 {
-    const diffc_request *q = j->q;
-    dc_sampler_request r = {.program = j->noise.convention->program,
-                            .steps = q->steps,
-                            .strength = j->strength,
-                            .image_start = q->image != NULL,
-                            .eta = q->eta,
-                            .sigmas = q->sigmas,
-                            .n_sigmas = q->n_sigmas,
-                            .sdxl = dc_unet_configuration(j->m->unet)->text_time,
-                            .s_churn = q->s_churn,
-                            .s_tmin = q->s_tmin,
-                            .s_tmax = q->s_tmax,
-                            .s_noise = q->s_noise,
-                            .sigma_min = q->sigma_min,
-                            .sigma_max = q->sigma_max,
-                            .rho = q->rho,
-                            .order = q->solver_order,
-                            .solver = q->solver_type};
+    dc_sampler_request r;
+    dc_status s = resolve_rows(j->q, j->noise.convention->program, &r, e);
+    r.strength = j->strength;
+    r.sdxl = dc_unet_configuration(j->m->unet)->text_time;
     /* An inpaint model at full strength starts from pure noise, as diffusers' inpaint pipeline does. */
-    if (j->masked && j->strength >= 1.0) r.image_start = false;
-    dc_status s = resolve_sampler(q->sampler, q->schedule, &r, e);
-    if (!s) s = dc_plan_build(&j->plan, &j->m->noise, &r, e);
-    return s;
+    r.image_start = j->q->image && !(j->masked && j->strength >= 1.0);
+    return s ? s : dc_plan_build(&j->plan, &j->m->noise, &r, e);
 }
 
 /* ---- start image and mask ------------------------------------------------------------------------------ */

@@ -31,6 +31,11 @@ uint64_t random_seed(void);
 /* What of the options names a model and the parts that replace its own, and where its messages go. */
 diffc_options model_options(const settings *s);
 
+/* "14.6,5,1": the caller frees *out. 0 or an exit code. (txt2img.c) */
+int parse_sigmas(const char *text, double **out, int *n);
+/* What of the options says how a sampler works. (schedule.c) */
+void sampler_options(diffc_request *q, const settings *s);
+
 /* To stdout; takes the reference. Always 0. */
 int print_json(json_t *o);
 json_t *json_reals(const double *v, int n);

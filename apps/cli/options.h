@@ -75,10 +75,10 @@ typedef struct settings {
     const char *prompt_syntax, *emphasis, *wildcards; /* how prompts are read */
     const char *model, *config, *unet, *text_encoder, *text_encoder_2, *vae, *taesd, *prompt, *negative, *image, *mask, *sampler, *schedule, *rng,
         *device, *cpu, *precision, *output, *save_latent, *trace, *sigmas, *tokenizer, *shape, *prediction, *prompt_file, *progress, *from,
-        *from_stdin, *labels, *labels_file, *prompt_syntax, *emphasis, *wildcards;
+        *from_stdin, *labels, *labels_file, *solver_type, *plot;
     char *defaults; /* text of the file of defaults, which values point into (owned) */
-    int width, height, resize_width, resize_height, steps, count, batch, clip_skip, threads, quality, top;
-    double guidance, rescale, strength, eta, seconds, variation_strength;
+    int width, height, resize_width, resize_height, steps, count, batch, clip_skip, threads, quality, top, solver_order;
+    double guidance, rescale, strength, eta, seconds, variation_strength, s_churn, s_tmin, s_tmax, s_noise, sigma_min, sigma_max, rho;
     int64_t seed, variation_seed, ensd;
     uint64_t max_memory;
     bool has_steps, has_guidance, has_seed, has_strength, has_variation_seed;

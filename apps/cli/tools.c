@@ -1,4 +1,4 @@
-/* tools.c - the small commands: inspect, tokenize, noise, schedule, version; and opening the model for all. */
+/* tools.c - the small commands: inspect, tokenize, noise, version; and opening the model for all. */
 #include "apps/cli/commands.h"
 #include "apps/cli/replay.h"
 #include "apps/cli/report.h"
@@ -156,7 +156,7 @@ int run_inspect(const settings *s)
     return 0;
 }
 
-/* ---- tokenize, noise, schedule ------------------------------------------------------------------------------------ */
+/* ---- tokenize, noise ------------------------------------------------------------------------------------ */
 
 static void print_chunk(const json_t *chunk)
 {
@@ -298,29 +298,6 @@ json_t *json_reals(const double *v, int n)
     json_t *a = json_array();
     for (int i = 0; i < n; i++) json_array_append_new(a, json_real(v[i]));
     return a;
-}
-
-int run_schedule(const settings *s)
-{
-    diffc_error e = {0};
-    diffc_schedule t;
-    if (diffc_schedule_make(s->model, s->prediction, s->sampler, s->schedule, s->has_steps ? s->steps : 20, &t, &e)) return report_error(&e);
-    if (s->json) {
-        print_json(json_pack("{s:s,s:s,s:o,s:o}", "sampler", t.sampler, "scheduler", t.schedule ? t.schedule : "model", "timesteps",
-                             json_reals(t.timesteps, t.n_timesteps), "sigmas", json_reals(t.sigmas, t.n_sigmas)));
-    } else {
-        printf("%s, %s schedule\n%4s %12s %12s\n", t.sampler, t.schedule ? t.schedule : "model", "", "timestep", "sigma");
-        for (int i = 0; i < t.n_timesteps || i < t.n_sigmas; i++) {
-            printf("%4d ", i);
-            if (i < t.n_timesteps) printf("%12.4f", t.timesteps[i]);
-            else printf("%12s", "");
-            if (i < t.n_sigmas) printf(" %12.6f", t.sigmas[i]);
-            putchar('\n');
-        }
-    }
-    diffc_free(t.timesteps);
-    diffc_free(t.sigmas);
-    return 0;
 }
 
 /* ---- version ---------------------------------------------------------------------------------------------------------------- */

@@ -95,7 +95,7 @@ static diffc_status on_image(void *user, const diffc_result *r, diffc_error *err
 }
 
 /* "14.6,9.1,4" -> numbers; the caller frees *out. */
-static int parse_sigmas(const char *text, double **out, int *n)
+int parse_sigmas(const char *text, double **out, int *n)
 {
     size_t room = 1;
     for (const char *p = text; *p; p++) room += *p == ',';
@@ -148,6 +148,7 @@ static int fill_request(diffc_request *q, diffc_model *m, const settings *s, dif
     fill_noise(q, s);
     if (replay_lets(s, "guidance-rescale")) q->guidance_rescale = s->rescale;
     if (replay_lets(s, "eta")) q->eta = s->eta;
+    sampler_options(q, s);
     if (replay_lets(s, "batch-count")) q->count = s->count;
     if (replay_lets(s, "batch-size")) q->batch = s->batch;
     if (replay_lets(s, "clip-skip")) q->clip_skip = s->clip_skip;

@@ -254,11 +254,12 @@ static diffc_status tokenize_packed(diffc_error *e)
 
 static diffc_status schedule(diffc_error *e)
 {
-    static const char *const samplers[] = {"euler", "dpm++2m", "unipc", "lms"};
+    static const char *const samplers[] = {"euler", "dpm++2m", "unipc", "dpm_adaptive"};
     diffc_status s = DIFFC_OK;
     for (int i = 0; !s && i < 4; i++) {
         diffc_schedule out;
-        s = diffc_schedule_make(folder, NULL, samplers[i], i < 2 ? "karras" : NULL, 5, &out, e);
+        diffc_request q = {.sampler = samplers[i], .schedule = i < 2 ? "karras" : i == 2 ? "k_beta" : NULL, .steps = 5, .eta = -1};
+        s = diffc_schedule_make(folder, NULL, &q, &out, e);
         diffc_free(out.timesteps);
         diffc_free(out.sigmas);
     }
