@@ -28,13 +28,13 @@ printf 'cat\ndog\n' >labels
 "$diffc" bench clip-image -m "$clip" --plan | grep -q attention || fail "bench --plan"
 
 refused 64 'expected -o FILE.npy or --json' embed -m "$clip" --text a
-refused 64 'expected texts or pictures' embed -m "$clip" --json
-refused 64 'stdin: found "x"' embed -m "$clip" --json --stdin x
-refused 66 'nothing.png' embed -m "$clip" --json nothing.png
-refused 65 'picture: found' embed -m "$clip" --json labels
+refused 64 'expected texts or pictures' embed -m "$clip" -o -
+refused 64 'stdin: found "x"' embed -m "$clip" -o - --stdin x
+refused 66 'nothing.png' embed -m "$clip" -o - nothing.png
+refused 65 'picture: found' embed -m "$clip" -o - labels
 refused 73 '' embed -m "$clip" --text a -o missing/a.npy
-refused 66 'expected a CLIP model' embed -m nowhere --text a --json
-refused 65 'expected a CLIP model' embed -m "$tests/golden/models/sd1/unet" --text a --json
+refused 66 'expected a CLIP model' embed -m nowhere --text a -o -
+refused 65 'expected a CLIP model' embed -m "$tests/golden/models/sd1/unet" --text a -o -
 refused 64 'no picture' classify -m "$clip" --labels a,b
 refused 64 'no labels' classify -m "$clip" a.png
 refused 64 'no labels' classify -m "$clip" a.png --labels ' , '
