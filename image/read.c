@@ -91,8 +91,8 @@ static const char *other_format(const uint8_t *b, size_t n)
     return NULL;
 }
 
-/* Does a PNG have a channel of its own for it? By its colour type. */
-static bool has_alpha(const uint8_t *bytes, size_t n) { return n > 25 && bytes[25] & 4; }
+/* Is the transparency of a picture that has some in a channel of its own? In a PNG by its colour type, else always. */
+static bool has_alpha(const uint8_t *bytes, size_t n) { return dc_image_kind(bytes, n) != DC_IMAGE_PNG || (n > 25 && bytes[25] & 4); }
 
 dc_status dc_image_read_memory(dc_image *out, const char *name, const uint8_t *bytes, size_t n, int want, dc_error *e)
 {

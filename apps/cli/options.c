@@ -24,7 +24,7 @@ static const option table[] = {
      "CLIP model: a folder of transformers or open_clip, or a single file (default: the model that comes with diffc)"},
     {"config", 0, TEXT, AT(config), NONE, CLIP_COMMANDS, "PATH", "an open_clip_config.json, or a folder with one, for a single file"},
     {"text", 0, LIST, NONE, NONE, CMD_EMBED, "TEXT", "a text; comes as often as wanted, and more may follow it"},
-    {"image", 'i', LIST, NONE, NONE, CMD_EMBED, "FILE", "a picture (PNG or JPEG, - is stdin); likewise"},
+    {"image", 'i', LIST, NONE, NONE, CMD_EMBED, "FILE", "a picture (- is stdin); likewise"},
     {"stdin", 0, TEXT, AT(from_stdin), NONE, CMD_EMBED, "text|image", "also a text, or a picture's file name, a line from stdin"},
     {"labels", 'l', TEXT, AT(labels), NONE, CMD_CLASSIFY, "A,B,..", "what the picture may show, separated by commas"},
     {"labels-file", 0, TEXT, AT(labels_file), NONE, CMD_CLASSIFY, "FILE", "the same, one a line; - is stdin"},

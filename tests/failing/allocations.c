@@ -252,6 +252,28 @@ static diffc_status tokenize_packed(diffc_error *e)
     return e->code;
 }
 
+static diffc_status embed(diffc_error *e)
+{
+    static uint8_t pixels[30 * 24 * 4];
+    diffc_clip *m = NULL;
+    float row[7];
+    const diffc_image image = {30, 24, 4, pixels};
+    diffc_status s = diffc_clip_open(
+        &m, &(diffc_options){.model = GOLDEN "clip/tiny/script.pt", .config = GOLDEN "clip/tiny/open_clip_config.json", .threads = 2}, e);
+    if (!s) s = diffc_clip_embed_prompts(m, (const char *const[]){"cat"}, 1, (const char *const[]){"a {}.", "{}"}, 2, row, e);
+    if (!s) s = diffc_clip_embed_images(m, &image, 1, row, e);
+    diffc_clip_close(m);
+    return s;
+}
+
+static diffc_status embed_folder(diffc_error *e)
+{
+    diffc_clip *m = NULL;
+    diffc_status s = diffc_clip_open(&m, &(diffc_options){.model = GOLDEN "clip/tiny/hf", .threads = 1}, e);
+    diffc_clip_close(m);
+    return s;
+}
+
 static diffc_status schedule(diffc_error *e)
 {
     static const char *const samplers[] = {"euler", "dpm++2m", "unipc", "dpm_adaptive"};
@@ -328,6 +350,8 @@ static const work works[] = {
     {"replay-webp", replay_webp, 200, false},
     {"tokenize-folder", tokenize_folder, 100, false},
     {"tokenize-packed", tokenize_packed, 200, false},
+    {"embed", embed, 60, false},
+    {"embed-folder", embed_folder, 60, false},
     {"schedule", schedule, 200, false},
 };
 

@@ -1,7 +1,10 @@
 /* Any JSON as each of the configs of a model: refused with a message that names the file, or numbers within their limits, from which a plan of
  * sampling can be made. */
 #include "base/json.h"
+#include "clip/openclip.h"
+#include "clip/preprocess.h"
 #include "clip/text.h"
+#include "clip/vision.h"
 #include "scheduler/sampler.h"
 #include "unet/unet.h"
 #include "vae/vae.h"
@@ -44,6 +47,37 @@ static void as_text(const json_t *root)
     if (read_well(dc_clip_text_config_read(&c, root, "c.json", &e), &e)) need(c.width >= 1 && c.vocab_size >= 1 && c.positions >= 1);
 }
 
+static void as_vision(const json_t *root)
+{
+    dc_error e = {0};
+    dc_clip_vision_config c;
+    if (read_well(dc_clip_vision_config_read(&c, root, "c.json", &e), &e)) need(c.block.width % c.block.heads == 0 && c.patch <= c.image);
+}
+
+/* open_clip's configuration, in transformers' words, is one that both towers can read. */
+static void as_openclip(const json_t *root)
+{
+    dc_error e = {0};
+    json_t *o = NULL;
+    if (read_well(dc_openclip_config(&o, root, "c.json", &e), &e)) as_text(o), as_vision(o);
+    json_decref(o);
+}
+
+/* A small picture can be prepared as it says. */
+static void as_preprocessor(const json_t *root)
+{
+    static uint8_t pixels[5 * 3 * 4] = {1, 2, 3};
+    static float out[3 * 9 * 9];
+    for (int i = 0; i < 2; i++) {
+        dc_error e = {0};
+        dc_clip_preprocess p;
+        dc_status s = i ? dc_clip_preprocess_read_openclip(&p, root, 9, "c.json", &e) : dc_clip_preprocess_read(&p, root, 9, "c.json", &e);
+        if (!read_well(s, &e)) continue;
+        need(!p.fit || (p.size <= 16384 && p.width <= 16384 && p.height <= 16384));
+        if (p.size <= 512 && p.width <= 512 && p.height <= 512) need(!dc_clip_preprocess_run(&p, &(dc_image){5, 3, 4, pixels}, out, &e));
+    }
+}
+
 static void as_scheduler(const json_t *root)
 {
     dc_error e = {0};
@@ -71,6 +105,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
     as_unet(root);
     as_vae(root);
     as_text(root);
+    as_vision(root);
+    as_openclip(root);
+    as_preprocessor(root);
     as_scheduler(root);
     json_decref(root);
     return 0;

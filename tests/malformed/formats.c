@@ -2,8 +2,11 @@
 #include "tests/malformed/formats.h"
 #include "base/json.h"
 #include "base/npy.h"
+#include "clip/openclip.h"
+#include "clip/preprocess.h"
 #include "clip/text.h"
 #include "clip/tokenizer.h"
+#include "clip/vision.h"
 #include "image/image.h"
 #include "include/diffc.h"
 #include "scheduler/sampler.h"
@@ -76,6 +79,23 @@ static dc_status inspect_folder(const char *path, dc_error *e)
 CONFIG(open_unet, dc_unet_config, dc_unet_config_read, (void)0)
 CONFIG(open_vae, dc_vae_config, dc_vae_config_read, (void)0)
 CONFIG(open_text, dc_clip_text_config, dc_clip_text_config_read, (void)0)
+CONFIG(open_vision, dc_clip_vision_config, dc_clip_vision_config_read, (void)0)
+
+static dc_status prepare_hf(dc_clip_preprocess *p, const json_t *root, const char *path, dc_error *e)
+{
+    return dc_clip_preprocess_read(p, root, 20, path, e);
+}
+CONFIG(open_preprocessor, dc_clip_preprocess, prepare_hf, (void)0)
+
+/* Both halves of open_clip's. */
+static dc_status read_openclip(dc_clip_preprocess *p, const json_t *root, const char *path, dc_error *e)
+{
+    json_t *o;
+    dc_status s = dc_openclip_config(&o, root, path, e);
+    json_decref(o);
+    return s ? s : dc_clip_preprocess_read_openclip(p, root, 20, path, e);
+}
+CONFIG(open_openclip, dc_clip_preprocess, read_openclip, (void)0)
 CONFIG(open_scheduler, dc_noise_config, dc_noise_config_read, dc_noise_config_free(&c))
 
 static dc_status open_npy(const char *path, dc_error *e)
@@ -157,13 +177,17 @@ const format formats[] = {
      "x.ckpt",
      open_weights,
      0,
-     {TORCH "protocol2.pt", TORCH "protocol4.pt", TORCH "lightning.ckpt", TORCH "parameters.pt", TORCH "half_parallel.pth"}},
+     {TORCH "protocol2.pt", TORCH "protocol4.pt", TORCH "lightning.ckpt", TORCH "parameters.pt", TORCH "half_parallel.pth",
+      "golden/clip/tiny/script.pt"}},
     {"legacy", "x.bin", open_weights, 0, {TORCH "legacy2.bin", TORCH "legacy4.bin", TORCH "module_legacy.bin"}},
     {"index", "index/x.json", open_weights, 0, {SMALL "index.json", SMALL "index-escaped.json"}},
     {"model", "model/model_index.json", inspect_folder, 0, {MODELS "sd1/model_index.json", MODELS "sdxl/model_index.json"}},
     {"unet", "unet.json", open_unet, 0, {MODELS "sd1/unet/config.json", MODELS "sdxl/unet/config.json"}},
     {"vae", "vae.json", open_vae, 0, {MODELS "sd1/vae/config.json", MODELS "taesd/config.json"}},
     {"text", "text.json", open_text, 0, {MODELS "sd1/text_encoder/config.json", MODELS "sdxl/text_encoder_2/config.json"}},
+    {"vision", "vision.json", open_vision, 0, {"golden/clip/tiny/hf/config.json"}},
+    {"preprocessor", "preprocessor.json", open_preprocessor, 0, {"golden/clip/tiny/hf/preprocessor_config.json"}},
+    {"open_clip", "open_clip.json", open_openclip, 0, {"golden/clip/tiny/open_clip_config.json"}},
     {"scheduler",
      "scheduler.json",
      open_scheduler,
