@@ -483,6 +483,9 @@ DIFFC_API const char *const *diffc_schedule_names(int *n);
 /* The closest of n names to `word`, "a, b or c", into out; "" when nothing is near. For messages. */
 DIFFC_API void diffc_nearest_names(char *out, size_t size, const char *word, const char *const *names, int n);
 
+/* s as it can be shown: control characters and invalid UTF-8 as \\xNN, cut to fit out[size] with "...". Returns out. */
+DIFFC_API const char *diffc_escape(char *out, size_t size, const char *s);
+
 /* Token ids of `text` as the model conditions on it: start, ids cut to fit, end (no padding). folder: a model or a tokenizer
  * folder; NULL: CLIP's own vocabulary among the assets. *cut: ids that did not fit. */
 DIFFC_API diffc_status diffc_tokenize(const char *folder, const char *text, int32_t **ids, int *n, int *cut, diffc_error *error);

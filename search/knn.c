@@ -10,8 +10,8 @@
 /* What is known of one query on the way. */
 typedef struct best {
     dc_hits *out;
-    float bound;       /* scores below are not wanted */
-    int64_t top, full; /* full: so many hits, and it is time to raise the bound */
+    float bound, margin; /* scores below are not wanted */
+    int64_t top, full;   /* full: so many hits, and it is time to raise the bound */
     double sum, square;
 } best;
 
@@ -28,7 +28,8 @@ static void raise_bound(best *b)
     dc_hits *h = b->out;
     if (b->top && h->n > b->top) {
         qsort(h->hit, (size_t)h->n, sizeof *h->hit, by_score);
-        b->bound = h->hit[b->top - 1].score;
+        const float bound = h->hit[b->top - 1].score - b->margin;
+        if (bound > b->bound) b->bound = bound;
         while (h->hit[h->n - 1].score < b->bound) h->n--;
     }
     b->full = 2 * (int64_t)h->n + 4096;
@@ -73,8 +74,8 @@ dc_status dc_knn_run(const dc_knn *k, dc_hits *out, dc_error *e)
     best *b = dc_calloc((size_t)k->queries, sizeof *b);
     dc_status s = score && b ? DC_OK : dc_fail_memory(e, "scores", sizeof *score * (uint64_t)block * (unsigned)k->queries);
     for (int q = 0; q < k->queries && !s; q++) {
-        b[q] = (best){.out = &out[q], .top = k->top, .bound = (float)k->threshold, .full = 2 * k->top + 4096};
-        if ((double)b[q].bound < k->threshold) b[q].bound = nextafterf(b[q].bound, INFINITY); /* never less than asked for */
+        b[q] =
+            (best){.out = &out[q], .top = k->top, .bound = (float)(k->threshold - k->margin), .margin = (float)k->margin, .full = 2 * k->top + 4096};
     }
     if (!s) s = run(k, b, score, block, e);
     for (int q = 0; q < k->queries && !s; q++) {

@@ -11,7 +11,8 @@ typedef struct dc_hit {
     int64_t row;
 } dc_hit;
 
-/* hit: by score, then by row; all with the score of the last one wanted are among them, so that another order can decide which to keep. */
+/* hit: by score, then by row; all that may be wanted are among them (ties with the last one, or nearer than the margin): who asks has other ways to
+ * decide which to keep. */
 typedef struct dc_hits {
     dc_hit *hit;
     int n, room;
@@ -29,6 +30,7 @@ typedef struct dc_knn {
     int queries;
     int64_t top;      /* wanted of each; 0: all */
     double threshold; /* least score */
+    double margin;    /* also those that are so much below the last one wanted, or the threshold */
 } dc_knn;
 /* out: one a query, hit for the caller to free; zeroed first. A score that is not finite counts as none. Errors: NO_MEMORY, CANCELLED. */
 dc_status dc_knn_run(const dc_knn *k, dc_hits *out, dc_error *e);

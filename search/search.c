@@ -7,10 +7,14 @@
 #include "search/vector.h"
 #include <errno.h>
 #include <limits.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
+/* What a row's length differs from 1 by being rounded to half precision: 2^-11 at most, and a score with it. So many more are taken, and decided
+ * by cosines in double. */
+#define MARGIN     0x1p-10
 #define AUTO_LEAST 2.0 /* deviations above the mean that a score is at least, to be a result of --auto */
 #define AUTO_MOST  100
 
@@ -67,9 +71,9 @@ static dc_status find_index(const char *from, char **folder, char **root, dc_err
 /* Where the pictures of an index that was named are: as it says, or around it. */
 static dc_status root_of(diffc_index *x, dc_error *e)
 {
-    const char *root = dc_store_about(x->store)->is.root;
-    char *around = root ? NULL : dc_path_join(x->folder, "..");
-    x->root = root ? dc_strdup(root) : around;
+    const char *root = dc_store_about(x->store)->is.root, *last = strrchr(x->folder, '/');
+    if (root) x->root = dc_strdup(root);
+    else x->root = strcmp(last ? last + 1 : x->folder, DC_INDEX_FOLDER) ? dc_path_join(x->folder, "..") : dc_path_folder(x->folder);
     return x->root ? DC_OK : dc_fail_memory(e, x->folder, 0);
 }
 
@@ -227,6 +231,33 @@ static int by_score_then_path(const void *a, const void *b)
     return strcmp(x->path, y->path);
 }
 
+static int by_score(const void *a, const void *b)
+{
+    const dc_hit *x = a, *y = b;
+    return x->score != y->score ? (x->score < y->score) - (x->score > y->score) : (x->row > y->row) - (x->row < y->row);
+}
+
+/* Scores as cosines, the same on every machine; keeps those that are wanted, and all that have the last one's score. */
+static void decide(const diffc_index *x, const float *query, double threshold, int64_t top, dc_hits *h)
+{
+    const int width = dc_store_about(x->store)->width;
+    int n = 0;
+    for (int i = 0; i < h->n; i++) {
+        const uint16_t *row = dc_store_rows(x->store) + h->hit[i].row * width;
+        double dot = 0, square = 0;
+        for (int k = 0; k < width; k++) {
+            const double v = (double)dc_f16_to_f32(row[k]);
+            dot += v * (double)query[k];
+            square += v * v;
+        }
+        h->hit[i].score = square > 0 ? (float)(dot / sqrt(square)) : 0;
+        if ((double)h->hit[i].score >= threshold) h->hit[n++] = h->hit[i];
+    }
+    h->n = n;
+    if (n) qsort(h->hit, (size_t)n, sizeof *h->hit, by_score);
+    while (top && h->n > top && h->hit[h->n - 1].score < h->hit[top - 1].score) h->n--;
+}
+
 /* How many of the sorted scores to keep: those before the largest fall among the ones that stand out at all. */
 static int automatic_end(const dc_hits *h)
 {
@@ -270,6 +301,9 @@ static dc_status check_embedder(const diffc_index *x, const diffc_embedder *m, d
     return s;
 }
 
+/* Rows to find for a query; 0: all. */
+static int64_t wanted(const diffc_query *q) { return q->automatic && q->top <= AUTO_MOST ? AUTO_MOST + 1 : q->top; }
+
 static dc_status search(diffc_index *x, const diffc_embedder *m, const diffc_query *queries, int n, dc_hits *hits, diffc_matches *out, dc_error *e)
 {
     const dc_store_info *i = dc_store_about(x->store);
@@ -282,20 +316,19 @@ static dc_status search(diffc_index *x, const diffc_embedder *m, const diffc_que
                 .dead = x->dead,
                 .query = vectors,
                 .queries = n,
-                .threshold = queries[0].threshold};
+                .threshold = queries[0].threshold,
+                .margin = MARGIN};
     dc_status s = DC_OK;
     for (int q = 0; q < n && !s; q++) {
-        const int64_t top = queries[q].automatic ? (queries[q].top > AUTO_MOST ? queries[q].top : AUTO_MOST + 1) : queries[q].top;
+        const int64_t top = wanted(&queries[q]);
         k.top = !q ? top : !top || !k.top ? 0 : top > k.top ? top : k.top;
         if (queries[q].threshold < k.threshold) k.threshold = queries[q].threshold;
         s = dc_query_vector(&queries[q], m, vectors + (size_t)q * (size_t)i->width, e);
     }
     if (!s && k.n) s = dc_knn_run(&k, hits, e);
+    for (int q = 0; q < n && !s && k.n; q++) decide(x, vectors + (size_t)q * (size_t)i->width, queries[q].threshold, wanted(&queries[q]), &hits[q]);
     if (!s) s = dc_store_lost(x->store, e);
-    for (int q = 0; q < n && !s; q++) {
-        while (hits[q].n && (double)hits[q].hit[hits[q].n - 1].score < queries[q].threshold) hits[q].n--;
-        s = matches_of(x, &queries[q], &hits[q], &out[q], e);
-    }
+    for (int q = 0; q < n && !s; q++) s = matches_of(x, &queries[q], &hits[q], &out[q], e);
     free(vectors);
     return s;
 }

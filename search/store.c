@@ -269,10 +269,29 @@ static dc_status configure(dc_store *s, dc_error *e)
     return store_run(s, "PRAGMA cell_size_check = ON; PRAGMA mmap_size = 0; PRAGMA temp_store = MEMORY", e);
 }
 
+/* On a medium that cannot be written, and without a writer's log, SQLite is told that nothing will change: else it wants to write beside the
+ * file even to read it. Such a name is a URI; for the caller to free. */
+static char *unchanging_name(const dc_store *s)
+{
+    dc_text t = {0};
+    char *log = dc_format("%s-wal", s->name);
+    if (log && faccessat(AT_FDCWD, s->folder, W_OK, AT_EACCESS) && access(log, F_OK)) {
+        dc_text_append(&t, "file:", 5);
+        for (const char *at = s->name; *at; at++)
+            if (strchr("?#%", *at)) dc_text_printf(&t, "%%%02x", (unsigned char)*at);
+            else dc_text_append(&t, at, 1);
+        dc_text_append(&t, "?immutable=1", 12);
+    }
+    free(log);
+    return t.failed ? NULL : t.at;
+}
+
 static dc_status open_database(dc_store *s, dc_error *e)
 {
-    int code =
-        sqlite3_open_v2(s->name, &s->db, (s->writer ? SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE : SQLITE_OPEN_READONLY) | SQLITE_OPEN_NOMUTEX, NULL);
+    char *unchanging = s->writer ? NULL : unchanging_name(s);
+    const int how = s->writer ? SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE : SQLITE_OPEN_READONLY;
+    int code = sqlite3_open_v2(unchanging ? unchanging : s->name, &s->db, how | SQLITE_OPEN_NOMUTEX | (unchanging ? SQLITE_OPEN_URI : 0), NULL);
+    free(unchanging);
     if (code != SQLITE_OK) return store_failed(s, code, e);
     sqlite3_extended_result_codes(s->db, 1);
     return configure(s, e);

@@ -158,11 +158,10 @@ dc_status store_open_vectors(dc_store *s, dc_error *e)
 
 dc_status store_append(dc_store *s, int64_t row, const float *unit, uint64_t *sum, dc_error *e)
 {
-    for (int i = 0; i < s->info.is.dims; i++) {
+    for (int i = 0; i < s->info.is.dims; i++)
         if (!isfinite(unit[i]) || fabsf(unit[i]) > 2)
             return dc_fail(e, DC_INTERNAL, "vector: found a number of %g, expected a length of 1", (double)unit[i]);
-        s->row[i] = dc_f32_to_f16(unit[i]);
-    }
+    for (int i = 0; i < s->info.is.dims; i++) s->row[i] = dc_f32_to_f16(unit[i]);
     *sum = XXH3_64bits(s->row, row_bytes(s));
     return write_at(s->folder, s->vectors, s->row, row_bytes(s), place(s, row), e);
 }

@@ -37,7 +37,7 @@ static void the_nearest_are_those_of_a_plain_loop(void **state)
     static const int tops[] = {1, 10, 51, 0};
     for (int t = 0; t < 4; t++) {
         dc_hits hits[QUERIES];
-        const dc_knn k = {d, rows, ROWS, WIDTH, dead, query, QUERIES, tops[t], -2};
+        const dc_knn k = {d, rows, ROWS, WIDTH, dead, query, QUERIES, tops[t], -2, 0};
         assert_int_equal(dc_knn_run(&k, hits, NULL), DC_OK);
         for (int q = 0; q < QUERIES; q++) {
             double last = INFINITY, sum = 0;
@@ -64,7 +64,7 @@ static void the_nearest_are_those_of_a_plain_loop(void **state)
         }
     }
     dc_hits one; /* ties of the last one wanted are all there */
-    const dc_knn k = {d, rows, ROWS, WIDTH, NULL, query, 1, 3, -2};
+    const dc_knn k = {d, rows, ROWS, WIDTH, NULL, query, 1, 3, -2, 0};
     assert_int_equal(dc_knn_run(&k, &one, NULL), DC_OK);
     assert_int_equal(one.n, 51);
     assert_int_equal(one.hit[0].row, 77);

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/file.h>
+#include <time.h>
 
 static void only_what_is_new_is_read(void **state)
 {
@@ -376,6 +377,76 @@ static void the_nearest_index_is_found(void **state)
     diffc_index_close(x);
 }
 
+/* What a watch does is driven by what it tells: a file comes, goes, and comes in a new folder. */
+typedef struct watched {
+    int updates;
+    bool stop;
+    time_t began;
+} watched;
+
+static void on_update(void *user, const diffc_index_summary *s)
+{
+    watched *w = user;
+    switch (w->updates++) {
+    case 0:
+        assert_int_equal(s->added, 1);
+        put("b.jpg", "bbb");
+        break;
+    case 1:
+        assert_int_equal(s->added, 1);
+        unlink(in_folder("a.jpg"));
+        break;
+    case 2:
+        assert_int_equal(s->removed, 1);
+        put_folder("sub"), put("sub/c.jpg", "ccc");
+        break;
+    case 3:
+        assert_int_equal(s->added, 1);
+        put("sub/d.jpg", "ddd"); /* in a folder that was not there when the watch began */
+        break;
+    default: assert_int_equal(s->added, 1); w->stop = true;
+    }
+}
+
+static bool stop_watching(void *user, const diffc_index_progress *p)
+{
+    const watched *w = user;
+    (void)p;
+    return w->stop || time(NULL) - w->began > 120;
+}
+
+static void a_watched_folder(void **state)
+{
+    (void)state;
+    fake f = {0};
+    watched w = {.began = time(NULL)};
+    diffc_error e = {0};
+    diffc_embedder m = fake_embedder(&f);
+    put("a.jpg", "aaa");
+    diffc_index_options o = {.root = folder, .user = &w, .on_update = on_update, .on_progress = stop_watching};
+    assert_int_equal(diffc_index_watch(&o, &m, &e), DIFFC_CANCELLED);
+    assert_int_equal(w.updates, 5);
+    expect_index(3, 0);
+}
+
+static void an_index_that_cannot_be_written(void **state)
+{
+    (void)state;
+    fake f = {0};
+    diffc_error e = {0};
+    put("a.jpg", "aaa"), put("b.jpg", "bbb");
+    const bool root = !geteuid();
+    if (root) assert_int_equal(chown(folder, 65534, 65534) | seteuid(65534), 0);
+    update(&f);
+    assert_int_equal(chmod(in_folder(".diffc"), 0555) | chmod(in_folder(".diffc/lock"), 0444) | chmod(in_folder(".diffc/index.sqlite"), 0444), 0);
+    diffc_embedder m = fake_embedder(&f);
+    const diffc_status s = diffc_index_update(&(diffc_index_options){.root = folder}, &m, NULL, &e);
+    const char *first = found("b", 1); /* as on a medium that cannot be written */
+    if (root) assert_int_equal(seteuid(0), 0);
+    assert_int_equal(s, DIFFC_NO_CREATE);
+    assert_string_equal(first, "b.jpg");
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, folder_make, folder_remove)
 
 int main(void)
@@ -396,6 +467,8 @@ int main(void)
         TEST(rows_of_what_is_gone_are_given_back),
         TEST(an_index_elsewhere),
         TEST(the_nearest_index_is_found),
+        TEST(a_watched_folder),
+        TEST(an_index_that_cannot_be_written),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
