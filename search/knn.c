@@ -41,6 +41,7 @@ static dc_status look(best *b, const dc_knn *k, const float *score, int64_t firs
     for (int64_t i = 0; i < n; i++) {
         const float s = score[i];
         const int64_t row = first + i;
+        if (!k->statistics && !(s >= b->bound)) continue; /* nearly all of them */
         if (!isfinite(s) || (k->dead && k->dead[row >> 3] >> (row & 7) & 1)) continue;
         b->sum += s;
         b->square += (double)s * s;

@@ -3,6 +3,7 @@
 #define DC_SEARCH_KNN_H
 #include "backends/ops.h"
 #include "base/status.h"
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -31,6 +32,7 @@ typedef struct dc_knn {
     int64_t top;      /* wanted of each; 0: all */
     double threshold; /* least score */
     double margin;    /* also those that are so much below the last one wanted, or the threshold */
+    bool statistics;  /* fill in mean, deviation and live */
 } dc_knn;
 /* out: one a query, hit for the caller to free; zeroed first. A score that is not finite counts as none. Errors: NO_MEMORY, CANCELLED. */
 dc_status dc_knn_run(const dc_knn *k, dc_hits *out, dc_error *e);

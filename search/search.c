@@ -322,6 +322,7 @@ static dc_status search(diffc_index *x, const diffc_embedder *m, const diffc_que
     for (int q = 0; q < n && !s; q++) {
         const int64_t top = wanted(&queries[q]);
         k.top = !q ? top : !top || !k.top ? 0 : top > k.top ? top : k.top;
+        k.statistics |= queries[q].automatic;
         if (queries[q].threshold < k.threshold) k.threshold = queries[q].threshold;
         s = dc_query_vector(&queries[q], m, vectors + (size_t)q * (size_t)i->width, e);
     }

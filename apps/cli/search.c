@@ -160,7 +160,7 @@ static int write_sheet(const settings *s, const char *root, const diffc_matches 
     diffc_error e = {0};
     diffc_image sheet;
     if (diffc_contact_sheet(root, m, 0, 0, &sheet, &e)) return report_error(&e);
-    diffc_status code = diffc_png_write(s->sheet, &sheet, NULL, false, NULL, &e);
+    diffc_status code = diffc_image_write(s->sheet, &sheet, NULL, NULL, false, NULL, &e);
     diffc_image_free(&sheet);
     return code ? report_error(&e) : 0;
 }

@@ -37,7 +37,7 @@ static void the_nearest_are_those_of_a_plain_loop(void **state)
     static const int tops[] = {1, 10, 51, 0};
     for (int t = 0; t < 4; t++) {
         dc_hits hits[QUERIES];
-        const dc_knn k = {d, rows, ROWS, WIDTH, dead, query, QUERIES, tops[t], -2, 0};
+        const dc_knn k = {d, rows, ROWS, WIDTH, dead, query, QUERIES, tops[t], -2, 0, true};
         assert_int_equal(dc_knn_run(&k, hits, NULL), DC_OK);
         for (int q = 0; q < QUERIES; q++) {
             double last = INFINITY, sum = 0;
@@ -64,7 +64,7 @@ static void the_nearest_are_those_of_a_plain_loop(void **state)
         }
     }
     dc_hits one; /* ties of the last one wanted are all there */
-    const dc_knn k = {d, rows, ROWS, WIDTH, NULL, query, 1, 3, -2, 0};
+    const dc_knn k = {d, rows, ROWS, WIDTH, NULL, query, 1, 3, -2, 0, false};
     assert_int_equal(dc_knn_run(&k, &one, NULL), DC_OK);
     assert_int_equal(one.n, 51);
     assert_int_equal(one.hit[0].row, 77);
@@ -379,7 +379,7 @@ static void a_sheet(void **state)
     diffc_image red = {20, 10, 3, malloc(600)}, sheet;
     diffc_error e = {0};
     for (int i = 0; i < 600; i++) red.pixels[i] = i % 3 ? 0 : 255;
-    assert_int_equal(diffc_png_write(in_folder("red.png"), &red, NULL, false, NULL, &e), DIFFC_OK);
+    assert_int_equal(diffc_image_write(in_folder("red.png"), &red, NULL, NULL, false, NULL, &e), DIFFC_OK);
     diffc_match match[3] = {{"red.png", 0.987f, 20, 10}, {"nothing.png", -0.25f, 0, 0}, {"red.png", 0.5f, 20, 10}};
     diffc_matches r = {match, 3, NULL};
     assert_int_equal(diffc_contact_sheet(folder, &r, 0, 0, &sheet, &e), DIFFC_OK);
