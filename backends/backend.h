@@ -122,6 +122,7 @@ typedef struct dc_backend {
     dc_status (*rescale_std)(dc_device *d, const dc_rescale_args *a);
     dc_status (*stats)(dc_device *d, const dc_stats_args *a);
     dc_status (*to_rgb8)(dc_device *d, const dc_rgb8_args *a);
+    dc_status (*dots)(dc_device *d, const dc_dots_args *a);
 } dc_backend;
 
 struct dc_device {

@@ -70,6 +70,15 @@ const char *dc_device_name(const dc_device *d) { return d->be->name; }
 const char *dc_device_summary(const dc_device *d) { return d->summary; }
 const char *dc_device_precision(const dc_device *d) { return precisions[d->precision]; }
 
+dc_status dc_dots(dc_device *d, const dc_dots_args *a, dc_error *e)
+{
+    if (a->width < 1 || a->width > DC_DOTS_WIDTH || a->width % 32)
+        return dc_fail(e, DC_INTERNAL, "rows: found %d numbers in one, expected a multiple of 32 up to %d", a->width, DC_DOTS_WIDTH);
+    dc_status s = a->n < 1 || a->queries < 1 ? DC_OK : d->be->dots(d, a);
+    if (s == DC_NO_MEMORY) return dc_fail_memory(e, "queries beside rows", (unsigned long long)a->width * sizeof(float));
+    return s ? dc_fail(e, s, "stopped") : DC_OK;
+}
+
 void dc_choose(dc_choice *out, const char *algorithm, const char *reason, ...)
 {
     va_list args;

@@ -99,6 +99,22 @@ const char *dc_device_name(const dc_device *d);      /* "cpu" */
 const char *dc_device_summary(const dc_device *d);   /* "cpu avx512, 2 threads, f32" */
 const char *dc_device_precision(const dc_device *d); /* "f32": as settled when it was opened */
 
+/* ---- rows and queries, outside of any pass ----------------------------------------------------------- */
+
+/* y[q * stride + r] = rows[r] . query[q]: n rows of half-precision numbers in host memory (an index that is mapped), some queries of F32, all dense
+ * and `width` numbers long, 1 to DC_DOTS_WIDTH and a multiple of 32. The same bytes for a pair whatever is asked with it, at any thread count.
+ * Errors: CANCELLED, NO_MEMORY, INTERNAL (width). */
+#define DC_DOTS_WIDTH 16384
+typedef struct dc_dots_args {
+    const uint16_t *rows;
+    int64_t n;
+    const float *query;
+    int queries, width;
+    float *y;
+    int64_t stride;
+} dc_dots_args;
+dc_status dc_dots(dc_device *d, const dc_dots_args *a, dc_error *e);
+
 /* ---- parameters ---------------------------------------------------------------------------------- */
 
 typedef struct dc_params dc_params; /* all parameters of one model: prepared and dropped together (a stage) */

@@ -22,5 +22,7 @@ static inline bool dc_align_u64(uint64_t x, uint64_t to, uint64_t *up)
 
 /* Zeroed array of n elements; NULL when the product overflows or memory is out. n == 0 gives a freeable pointer. */
 void *dc_calloc(size_t n, size_t size);
+/* Room for one more element of `size` bytes behind `n`: grows *at by half, false when memory is out. */
+bool dc_grow(void **at, int *room, int n, size_t size);
 
 #endif

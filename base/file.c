@@ -89,6 +89,8 @@ dc_status dc_map_check(const dc_map *m, dc_error *e)
     return s;
 }
 
+bool dc_map_lost(const dc_map *m) { return m->data && dc_fault_seen(m->range); }
+
 dc_status dc_map_read(const dc_map *m, uint64_t at, void *to, uint64_t n, const char *part, dc_error *e)
 {
     for (uint64_t done = 0; done < n;) {

@@ -22,6 +22,8 @@ dc_status dc_map_open(dc_map *m, const char *path, dc_error *e);
 void dc_map_close(dc_map *m); /* zeroes *m; a zeroed map is fine */
 /* Was all that was read up to now the file as it was opened? IO when it has been cut short, written to or could not be read meanwhile. */
 dc_status dc_map_check(const dc_map *m, dc_error *e);
+/* Have zeros been read in the place of pages that could not be had? For a file that may grow while it is mapped. */
+bool dc_map_lost(const dc_map *m);
 /* Copies n bytes from byte `at` of the file: read, not touched through the mapping, so that a file cut short meanwhile is an error and no
  * signal. The range lies inside the mapping; `part` names it in messages. Errors: DATA, IO. */
 dc_status dc_map_read(const dc_map *m, uint64_t at, void *to, uint64_t n, const char *part, dc_error *e);

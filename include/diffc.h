@@ -307,6 +307,146 @@ DIFFC_API diffc_status diffc_clip_embed_pixels(diffc_clip *clip, const float *pi
  * transformers lays it on white. */
 DIFFC_API diffc_status diffc_clip_image_read(const diffc_clip *clip, diffc_image *out, const char *path, diffc_error *error);
 
+/* ---- searching pictures by what they show --------------------------------------------------------------- */
+
+/* What turns pictures and texts into vectors that can be compared: functions of a CLIP model, or of anything else. They return a status and fill
+ * *error as the functions of this file do. */
+typedef struct diffc_embedder {
+    void *self;
+    const char *model; /* identifies the model: an index of another one is refused */
+    int dims;          /* numbers of a vector */
+    size_t pixels;     /* floats of a preprocessed picture */
+    /* These two are called by several threads at once, also while the others work. A picture is freed with diffc_image_free. */
+    diffc_status (*read)(void *self, diffc_image *out, const char *path, diffc_error *error);
+    diffc_status (*preprocess)(void *self, const diffc_image *image, float *out, diffc_error *error);
+    /* Rows of `dims` numbers, of any length but 0. templates: as diffc_clip_embed_prompts. */
+    diffc_status (*embed_pixels)(void *self, const float *pixels, int n, float *out, diffc_error *error);
+    diffc_status (*embed_texts)(void *self, const char *const *texts, int n, const char *const *templates, int n_templates, float *out,
+                                diffc_error *error);
+} diffc_embedder;
+/* Of an open model, which must outlive it. */
+DIFFC_API diffc_embedder diffc_clip_embedder(diffc_clip *clip);
+
+typedef enum diffc_index_stage { DIFFC_INDEX_SCAN, DIFFC_INDEX_EMBED, DIFFC_INDEX_WAIT } diffc_index_stage;
+typedef struct diffc_index_progress {
+    diffc_index_stage stage;
+    uint64_t done, total; /* SCAN: pictures found, 0; EMBED: of those that are new or changed; WAIT: nothing */
+    uint64_t failed;      /* of them */
+    double seconds, rate; /* since the stage began; pictures a second */
+    double eta;           /* seconds; < 0: not known */
+} diffc_index_progress;
+
+/* Counts of pictures: files that by their names are some. */
+typedef struct diffc_index_summary {
+    uint64_t found, unchanged;
+    uint64_t added, changed; /* paths that are new, or have another content */
+    uint64_t embedded;       /* contents that needed the model */
+    uint64_t reused;         /* of added and changed: moved or copied, the content was known */
+    uint64_t removed;        /* gone, or excluded by now */
+    uint64_t failed;         /* could not be read: recorded with the reason, tried again when they change */
+    uint64_t unreadable;     /* folders: what was below them stays as it was */
+    double seconds;
+} diffc_index_summary;
+
+/* Zero-initialise; every zero is a sensible default. */
+typedef struct diffc_index_options {
+    const char *root;           /* folder of pictures; NULL: "." */
+    const char *index;          /* the index's folder; NULL: ".diffc" in the root */
+    const char *model_path;     /* remembered, for diffc_index_about; NULL: the default model */
+    const char *const *exclude; /* patterns (fnmatch) of names, or with a '/' of paths, besides .git, node_modules, @eaDir, ... */
+    int n_exclude;
+    bool hidden;           /* names that begin with '.', too */
+    bool follow;           /* links to folders, too */
+    bool rebuild;          /* forget what is there: another model, a damaged index */
+    double max_megapixels; /* larger pictures are not read; 0: as large as diffc reads */
+    int threads;           /* that read and decode; 0: all usable CPUs */
+    int batch;             /* pictures that are encoded, and committed, together; 0: 32 */
+    void *user;
+    bool (*on_progress)(void *user, const diffc_index_progress *p);       /* true stops: CANCELLED */
+    void (*on_failure)(void *user, const char *path, const char *reason); /* a picture (or folder) that cannot be read */
+    void (*on_update)(void *user, const diffc_index_summary *summary);    /* diffc_index_watch: after each time something was done */
+    void (*log)(void *user, diffc_log_level level, const char *line);
+} diffc_index_options;
+
+/* Brings the index up to date, or makes it. Stopped at any moment, also by kill -9 or a power cut, it has lost the batch under way at most, and
+ * the next call goes on. Errors: UNAVAILABLE (another program writes it), USAGE (it is of another model), NO_INPUT, NO_CREATE, DATA, IO, NO_MEMORY,
+ * CANCELLED, those of the embedder. */
+DIFFC_API diffc_status diffc_index_update(const diffc_index_options *options, const diffc_embedder *embedder, diffc_index_summary *out,
+                                          diffc_error *error);
+/* The same, and again whenever something changes below the root, until on_progress (called twice a second at least) stops it. */
+DIFFC_API diffc_status diffc_index_watch(const diffc_index_options *options, const diffc_embedder *embedder, diffc_error *error);
+
+/* An index open for reading: one state of it, whatever is written meanwhile. By one thread at a time. */
+typedef struct diffc_index diffc_index;
+/* folder: the index's own; NULL: ".diffc" in `from` (NULL: ".") or in the nearest folder around it. device, cpu_level, threads of `options` (NULL: the
+ * defaults) are what compares. Errors: NO_INPUT (none there), DATA, UNAVAILABLE, NO_MEMORY, IO. */
+DIFFC_API diffc_status diffc_index_open(diffc_index **out, const char *folder, const char *from, const diffc_options *options, diffc_error *error);
+DIFFC_API void diffc_index_close(diffc_index *index); /* NULL is fine */
+typedef struct diffc_index_info {
+    const char *folder, *root; /* root: of the pictures, as a path that can be opened */
+    const char *model, *model_path;
+    int dims;
+    uint64_t vectors, files, failed;
+} diffc_index_info;
+DIFFC_API diffc_status diffc_index_about(diffc_index *index, diffc_index_info *out, diffc_error *error);
+/* Reads everything in it: DATA tells the first fault. */
+DIFFC_API diffc_status diffc_index_check(diffc_index *index, diffc_error *error);
+/* Calls `each` with every picture that could not be read; true stops. */
+DIFFC_API diffc_status diffc_index_failures(diffc_index *index, bool (*each)(void *user, const char *path, const char *reason), void *user,
+                                            diffc_error *error);
+
+/* A query: the terms added less those subtracted. A term is a text, or a picture: "@PATH" ("@-": stdin), a path that begins with "/", "./" or "../",
+ * or the name of a file that is there and has the ending of one; before it there may be a weight: "2:cat", "0.5:./cat.jpg". Each term is a vector of
+ * length 1 times its weight; their sum is made to length 1. */
+typedef struct diffc_query {
+    const char *const *add, *const *subtract;
+    int n_add, n_subtract;
+    const char *const *templates; /* of texts, each with {} */
+    int n_templates;
+    int top;          /* most results; 0: all */
+    double threshold; /* least cosine; -2: none */
+    bool automatic;   /* cut where the scores of this query fall most (docs/search.md) */
+} diffc_query;
+
+typedef struct diffc_match {
+    const char *path; /* relative to the root, bytes as in the file system */
+    float score;      /* cosine */
+    int width, height;
+} diffc_match;
+/* In order of score, then of path. */
+typedef struct diffc_matches {
+    diffc_match *match;
+    size_t n;
+    char *text; /* what the paths point to */
+} diffc_matches;
+/* out: n of them, each for diffc_matches_free. Errors: USAGE (terms, templates, another model's index), NO_INPUT and DATA (a term's picture; a damaged
+ * index), IO, NO_MEMORY, those of the embedder. */
+DIFFC_API diffc_status diffc_search(diffc_index *index, const diffc_embedder *embedder, const diffc_query *queries, int n, diffc_matches *out,
+                                    diffc_error *error);
+DIFFC_API void diffc_matches_free(diffc_matches *matches);
+
+/* Pictures that are the same or nearly so. Groups of the same content come first, in order of their first path; then groups of contents that are linked by
+ * cosines of at least 1 - distance. score: cosine to the first of the group, 1 in groups of one content. Free with diffc_duplicates_free. */
+typedef struct diffc_duplicates {
+    diffc_matches matches;
+    size_t *first; /* n_groups + 1: where a group begins in matches */
+    size_t n_groups, n_exact;
+} diffc_duplicates;
+DIFFC_API diffc_status diffc_index_duplicates(diffc_index *index, double distance, bool (*on_progress)(void *user, double part), void *user,
+                                              diffc_duplicates *out, diffc_error *error);
+DIFFC_API void diffc_duplicates_free(diffc_duplicates *d);
+
+/* The index as FILE.npy, float32 [n, dims], and FILE.paths: a path a row, each ended by `end` ('\n' or 0). USAGE: a path with a newline in it. */
+DIFFC_API diffc_status diffc_index_export(diffc_index *index, const char *npy, const char *paths, char end, diffc_error *error);
+/* Vectors of pictures made elsewhere, by the model that the embedder is of, into the index that options name. Pictures below the root that are not there
+ * count as failed. */
+DIFFC_API diffc_status diffc_index_import(const diffc_index_options *options, const diffc_embedder *embedder, const char *npy, const char *paths,
+                                          char end, diffc_index_summary *out, diffc_error *error);
+
+/* A sheet of thumbnails with their scores, `columns` wide (0: chosen). What cannot be read is a crossed square. Free with diffc_image_free. */
+DIFFC_API diffc_status diffc_contact_sheet(const char *root, const diffc_matches *matches, int columns, int size, diffc_image *out,
+                                           diffc_error *error);
+
 /* ---- converting --------------------------------------------------------------------------------------- */
 
 /* What was written. */
@@ -342,6 +482,9 @@ DIFFC_API const char *const *diffc_schedule_names(int *n);
 
 /* The closest of n names to `word`, "a, b or c", into out; "" when nothing is near. For messages. */
 DIFFC_API void diffc_nearest_names(char *out, size_t size, const char *word, const char *const *names, int n);
+
+/* s as it can be shown: control characters and invalid UTF-8 as \\xNN, cut to fit out[size] with "...". Returns out. */
+DIFFC_API const char *diffc_escape(char *out, size_t size, const char *s);
 
 /* Token ids of `text` as the model conditions on it: start, ids cut to fit, end (no padding). folder: a model or a tokenizer
  * folder; NULL: CLIP's own vocabulary among the assets. *cut: ids that did not fit. */

@@ -1,6 +1,7 @@
 /* api.c - the public functions that are thin: opening, cancelling, files, names, text. */
 #include "base/file.h"
 #include "base/npy.h"
+#include "base/text.h"
 #include "image/image.h"
 #include "pipeline/infotext.h"
 #include "pipeline/model.h"
@@ -58,6 +59,8 @@ const char *const *diffc_sampler_names(int *n) { return dc_sampler_names(n); }
 const char *const *diffc_schedule_names(int *n) { return dc_schedule_names(n); }
 
 void diffc_nearest_names(char *out, size_t size, const char *word, const char *const *names, int n) { dc_nearest_names(out, size, word, names, n); }
+
+const char *diffc_escape(char *out, size_t size, const char *s) { return dc_escape(out, size, s); }
 
 /* ---- pictures and files ------------------------------------------------------------------------------------ */
 

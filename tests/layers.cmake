@@ -13,9 +13,10 @@ set(allowed_prompt "^(base/|prompt/|clip/(tokenizer|unicode)\\.h|scheduler/rng\\
 set(allowed_unet "^(base/|unet/|weights/bind\\.h|backends/ops\\.h)")
 set(allowed_vae "^(base/|vae/|weights/bind\\.h|backends/ops\\.h)")
 set(allowed_pipeline "^(base/|pipeline/|include/diffc\\.h|prompt/|clip/|unet/|vae/|scheduler/|image/|weights/|backends/ops\\.h)")
+set(allowed_search "^(base/|search/|include/diffc\\.h|image/|backends/ops\\.h)")
 set(allowed_apps/cli "^(apps/cli/|include/diffc\\.h)")
 set(allowed_include "^$")
-set(library base backends backends/ref backends/cpu weights image scheduler clip prompt unet vae pipeline)
+set(library base backends backends/ref backends/cpu weights image scheduler clip prompt unet vae pipeline search)
 
 set(problems 0)
 function(problem text)

@@ -2,7 +2,7 @@
 # Installs what diffc builds with (Debian packages), and any packages named besides, as root or through sudo. Does nothing when all are there.
 set -eu
 packages="gcc cmake ninja-build pkg-config libc6-dev libjansson-dev libutf8proc-dev libopenblas-dev libcpuinfo-dev
-libpng-dev libjpeg62-turbo-dev libwebp-dev zlib1g-dev nettle-dev libcmocka-dev $*"
+libpng-dev libjpeg62-turbo-dev libwebp-dev zlib1g-dev nettle-dev libsqlite3-dev libxxhash-dev libcmocka-dev $*"
 missing=""
 for p in $packages; do
     dpkg-query -W -f '${Status}' "$p" 2>/dev/null | grep -q '^install ok installed$' || missing="$missing $p"

@@ -5,17 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-bool dc_grow(void **at, int *room, int n, size_t size)
-{
-    if (n < *room) return true;
-    int more = *room ? *room + *room / 2 : 64;
-    void *next = realloc(*at, (size_t)more * size);
-    if (!next) return false;
-    *at = next;
-    *room = more;
-    return true;
-}
-
 dc_status dc_bad_tensor(dc_error *e, const char *path, const char *name, const char *format, ...)
 {
     char what[400];

@@ -1,6 +1,7 @@
 /* names.c - the dialects in which files name the parts of a Stable Diffusion or CLIP model and their tensors.
  * Facts: CompVis' latent-diffusion and Stability's generative-models (openaimodel.py, diffusionmodules/model.py), open_clip's
  * transformer.py, transformers' modeling_clip.py, and diffusers' loaders/single_file_utils.py, which the tests hold this against. */
+#include "base/checked.h"
 #include "base/text.h"
 #include "weights/alias.h"
 #include "weights/parts.h"

@@ -43,8 +43,6 @@ dc_status dc_container_sort(dc_container *k, const char *metadata, dc_error *e);
 /* DATA, "FILE: tensor NAME: ..."; names are cut at 200 bytes, so that what is wrong with them still fits. */
 dc_status dc_bad_tensor(dc_error *e, const char *path, const char *name, const char *format, ...) __attribute__((format(printf, 4, 5)));
 
-/* Room for one more element of `size` bytes behind `n`: grows *at by half, false when memory is out. */
-bool dc_grow(void **at, int *room, int n, size_t size);
 /* Orders by name; for qsort and bsearch over dc_stored. */
 int dc_stored_by_name(const void *a, const void *b);
 /* scaled.c: gives fp8 weights the factors that lie beside them; tensors in name order. Errors: DATA (more than one factor, not finite), NO_MEMORY. */

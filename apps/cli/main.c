@@ -13,6 +13,11 @@ static const command commands[] = {
      "Rows come in the order of the command line and have length 1: the product of two rows is their similarity, -1 to 1."},
     {"classify", CMD_CLASSIFY, run_classify, "IMAGE ... --labels A,B,.. [options]", "Which of some labels fits a picture best, by a CLIP model.",
      NULL},
+    {"index", CMD_INDEX, run_index, "[FOLDER] [-m MODEL] [options]", "Makes pictures below a folder searchable, and keeps them so.",
+     "Run it again after changes: only what is new or changed is encoded. What is moved or copied is known by its content. It may be stopped, or\n"
+     "killed, at any moment: the next run goes on."},
+    {"search", CMD_SEARCH, run_search, "QUERY [+ TERM] [- TERM] [options]", "Finds pictures by what they show.",
+     "A query is a text, or a picture: @FILE, ./FILE, or @- for one on stdin. The model is the index's own unless -m names where it is now."},
     {"convert", CMD_CONVERT, run_convert, "IN -o OUT [options]", "Writes a model as a diffusers folder or one safetensors file.",
      "IN: any model file or folder, or a file of one part. OUT: a name ending in .safetensors becomes one file (a single file keeps its\n"
      "names, a folder gets those that every program reads), any other a folder, which must not be there yet or be empty."},

@@ -14,7 +14,7 @@
 #define REQUEST        (CMD_TXT2IMG | CMD_LINE)
 #define MODEL_COMMANDS (CMD_TXT2IMG | CMD_BENCH)
 #define PARTS_COMMANDS (MODEL_COMMANDS | CMD_CONVERT)
-#define CLIP_COMMANDS  (CMD_EMBED | CMD_CLASSIFY)
+#define CLIP_COMMANDS  (CMD_EMBED | CMD_CLASSIFY | CMD_INDEX | CMD_SEARCH)
 #define MANY_WORDS     CLIP_COMMANDS /* positional arguments are items, any number of them */
 
 static const option table[] = {
@@ -31,6 +31,34 @@ static const option table[] = {
     {"template", 0, LIST, NONE, NONE, CMD_CLASSIFY, "TEXT",
      "text about a label, which stands for {}; several are averaged (default \"a photo of a {}.\")"},
     {"top", 0, INT, AT(top), NONE, CMD_CLASSIFY, "N", "only the N best labels of a picture"},
+    {"index", 0, TEXT, AT(index), NONE, CMD_INDEX | CMD_SEARCH, "FOLDER",
+     "the index's own folder (default: .diffc in the folder of pictures; search: the nearest one from here upwards)"},
+    {"exclude|exclude-dir", 0, LIST, NONE, NONE, CMD_INDEX, "PATTERN",
+     "names, or with a / paths, to leave out, as *.tmp.jpg or raw/*; besides .git, node_modules, @eaDir, ..."},
+    {"hidden|include-hidden", 0, FLAG, AT(hidden), NONE, CMD_INDEX, NULL, "also names that begin with a dot"},
+    {"follow", 0, FLAG, AT(follow), NONE, CMD_INDEX, NULL, "also folders that links lead to"},
+    {"max-image-megapixels", 0, REAL, AT(megapixels), NONE, CMD_INDEX, "MP", "do not read larger pictures (default 67)"},
+    {"batch-size|batch|indexing-batch-size", 'b', INT, AT(batch), NONE, CMD_INDEX, "N",
+     "pictures that are encoded, and committed, together (default 32)"},
+    {"rebuild", 0, FLAG, AT(rebuild), NONE, CMD_INDEX, NULL, "forget what is there: another model, a damaged index"},
+    {"watch", 0, FLAG, AT(watch), NONE, CMD_INDEX, NULL, "go on, and look again whenever something changes; Ctrl-C ends it"},
+    {"check", 0, FLAG, AT(check), NONE, CMD_INDEX, NULL, "read the whole index and tell whether it is sound; change nothing"},
+    {"failures", 0, FLAG, AT(failures), NONE, CMD_INDEX, NULL, "list pictures that could not be read, and why; change nothing"},
+    {"import", 0, TEXT, AT(import), NONE, CMD_INDEX, "FILE.npy", "vectors made elsewhere by the same model, of the paths in FILE.paths"},
+    {"add", 'a', LIST, NONE, NONE, CMD_SEARCH, "TERM", "more of this, too; or + TERM. Before a term may be its weight, 2:cat"},
+    {"subtract|sub", 's', LIST, NONE, NONE, CMD_SEARCH, "TERM", "less of this; or - TERM"},
+    {"top", 't', INT, AT(top), AT(has_top), CMD_SEARCH, "N", "the N best (default 10; 0, and with --threshold: all)"},
+    {"threshold", 0, REAL, AT(threshold), AT(has_threshold), CMD_SEARCH, "S", "only scores of S and more"},
+    {"auto", 0, FLAG, AT(automatic), NONE, CMD_SEARCH, NULL, "cut the list where this query's scores fall most"},
+    {"template", 0, LIST, NONE, NONE, CMD_SEARCH, "TEXT", "text about a term, which stands for {}; several are averaged"},
+    {"queries", 0, TEXT, AT(queries), NONE, CMD_SEARCH, "FILE", "a query a line, all at once; - is stdin"},
+    {"filepath-only|files", 'f', FLAG, AT(only_paths), NONE, CMD_SEARCH, NULL, "only paths, as they are, one a line"},
+    {"null", '0', FLAG, AT(zero), NONE, CMD_INDEX | CMD_SEARCH, NULL, "only paths, each ended by a zero byte; also for --export and --import"},
+    {"sheet", 0, TEXT, AT(sheet), NONE, CMD_SEARCH, "FILE.png", "also a sheet of thumbnails with their scores"},
+    {"preview", 'p', FLAG, AT(preview), NONE, CMD_SEARCH, NULL, "also the pictures, in the terminal"},
+    {"duplicates", 0, FLAG, AT(duplicates), NONE, CMD_SEARCH, NULL, "instead of a query: groups of the same pictures, then of similar ones"},
+    {"distance", 0, REAL, AT(distance), NONE, CMD_SEARCH, "D", "with --duplicates: pictures are similar up to this cosine distance (default 0.05)"},
+    {"export", 0, TEXT, AT(export), NONE, CMD_SEARCH, "FILE.npy", "instead of a query: all vectors, float32, and their paths as FILE.paths"},
     {"config", 0, TEXT, AT(config), NONE, PARTS_COMMANDS, "FOLDER",
      "diffusers folder that describes a single file of unusual shape, and has the parts that it lacks"},
     {"prompt", 'p', TEXT, AT(prompt), NONE, REQUEST, "TEXT", "the prompt (or as the first argument); - reads it from stdin"},
@@ -103,7 +131,8 @@ static const option table[] = {
     {"cpu", 0, TEXT, AT(cpu), NONE, MODEL_COMMANDS | CLIP_COMMANDS, "auto|portable|avx2|avx512|avx512vnni|avx512bf16",
      "instruction set: no higher than this"},
     {"exact", 0, FLAG, AT(exact), NONE, MODEL_COMMANDS, NULL, "only algorithms without approximation"},
-    {"threads", 't', INT, AT(threads), NONE, MODEL_COMMANDS | CLIP_COMMANDS, "N",
+    {"threads", 0, INT, AT(threads), NONE, CMD_SEARCH, "N", "threads (default: all usable CPUs)"},
+    {"threads", 't', INT, AT(threads), NONE, MODEL_COMMANDS | (CLIP_COMMANDS & ~CMD_SEARCH), "N",
      "threads (default: all usable CPUs); the result does not depend on it"},
     {"max-memory", 0, BYTES, AT(max_memory), NONE, CMD_TXT2IMG, "BYTES",
      "refuse a plan that takes more (suffixes k, M, G); to fit, the VAE works in strips, with the same result"},
@@ -127,7 +156,7 @@ static const option table[] = {
     {"json", 0, FLAG, AT(json), NONE, CLIP_COMMANDS, NULL, "results as JSON, an object a line (and errors)"},
     {"json", 0, FLAG, AT(json), NONE, CMD_TXT2IMG | CMD_INSPECT | CMD_SCHEDULE | CMD_BENCH | CMD_VERSION | CMD_TOKENIZE | CMD_NOISE | CMD_CONVERT,
      NULL, "results (and errors) as JSON"},
-    {"progress", 0, TEXT, AT(progress), NONE, PARTS_COMMANDS & ~CMD_BENCH, "auto|bar|json|none",
+    {"progress", 0, TEXT, AT(progress), NONE, (PARTS_COMMANDS & ~CMD_BENCH) | CMD_INDEX | CMD_SEARCH, "auto|bar|json|none",
      "on stderr; auto: a bar on a terminal; json: an object a line, errors too"},
     {"quiet", 'q', FLAG, AT(quiet), NONE, PARTS_COMMANDS | CLIP_COMMANDS, NULL, "errors only"},
     {"verbose", 'v', FLAG, AT(verbose), NONE, PARTS_COMMANDS | CLIP_COMMANDS, NULL, "also notes"},
@@ -353,7 +382,7 @@ static int unknown_command(const char *found, const command *commands, int n)
 
 int options_parse(settings *s, const command *commands, int n_commands, int argc, char **argv)
 {
-    *s = (settings){.eta = -1, .strength = 0.75, .seconds = 5, .count = 1, .batch = 1};
+    *s = (settings){.eta = -1, .strength = 0.75, .seconds = 5, .count = 1, .batch = 1, .distance = 0.05};
     s->command = find_command(commands, n_commands, argv[1]);
     if (!s->command) return unknown_command(argv[1], commands, n_commands);
     bool defaults = true;

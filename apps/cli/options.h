@@ -20,7 +20,9 @@ enum {
     CMD_MAN = 512,
     CMD_LINE = 1024,
     CMD_EMBED = 2048,
-    CMD_CLASSIFY = 4096
+    CMD_CLASSIFY = 4096,
+    CMD_INDEX = 8192,
+    CMD_SEARCH = 16384
 };
 
 typedef enum option_kind {
@@ -76,12 +78,15 @@ typedef struct settings {
     const char *model, *config, *unet, *text_encoder, *text_encoder_2, *vae, *taesd, *prompt, *negative, *image, *mask, *sampler, *schedule, *rng,
         *device, *cpu, *precision, *output, *save_latent, *trace, *sigmas, *tokenizer, *shape, *prediction, *prompt_file, *progress, *from,
         *from_stdin, *labels, *labels_file, *solver_type, *plot;
+    const char *index, *queries, *sheet, *export, *import; /* index, search */
     char *defaults; /* text of the file of defaults, which values point into (owned) */
     int width, height, resize_width, resize_height, steps, count, batch, clip_skip, threads, quality, top, solver_order;
     double guidance, rescale, strength, eta, seconds, variation_strength, s_churn, s_tmin, s_tmax, s_noise, sigma_min, sigma_max, rho;
     int64_t seed, variation_seed, ensd;
     uint64_t max_memory;
     bool has_steps, has_guidance, has_seed, has_strength, has_variation_seed;
+    double threshold, distance, megapixels;
+    bool has_top, has_threshold, hidden, follow, rebuild, watch, check, automatic, only_paths, zero, duplicates, failures, preview;
     bool given[MOST_OPTIONS]; /* by place in the table: on the command line or in a line of prompts, not in the file of defaults */
     diffc_replay *replay;     /* of --from; NULL */
     bool explain, lossless, vae_tiling, exact, dry_run, profile, plan, hash, json, quiet, verbose, help, no_defaults;

@@ -131,6 +131,31 @@ void progress_tell(progress *p, const diffc_progress *x)
     else tell_bar(x);
 }
 
+static const char *const index_stages[] = {"scan", "embed", "wait"};
+
+void progress_index(progress *p, const diffc_index_progress *x)
+{
+    const double t = now();
+    const bool last = x->total > 0 && x->done == x->total;
+    if (p->kind == PROGRESS_NONE || x->stage == DIFFC_INDEX_WAIT || (p->last > 0 && !last && t - p->last < 0.2)) return;
+    p->last = t;
+    if (p->kind == PROGRESS_JSON) {
+        json_t *o = json_pack("{s:s,s:I,s:I,s:I,s:f,s:f}", "stage", index_stages[x->stage], "done", (json_int_t)x->done, "total",
+                              (json_int_t)x->total, "failed", (json_int_t)x->failed, "seconds", x->seconds, "rate", x->rate);
+        if (x->eta >= 0) json_object_set_new(o, "eta", json_real(x->eta));
+        progress_event(p, "progress", o);
+        return;
+    }
+    fprintf(stderr, "\r\033[K");
+    if (x->stage == DIFFC_INDEX_SCAN) fprintf(stderr, "looking: %llu pictures", (unsigned long long)x->done);
+    else fprintf(stderr, "reading %llu/%llu  %.1f pictures/s", (unsigned long long)x->done, (unsigned long long)x->total, x->rate);
+    const unsigned long long left = x->eta >= 0 ? (unsigned long long)(x->eta + 0.5) : 0;
+    if (x->eta >= 0)
+        fprintf(stderr, left >= 3600 ? "  %llu h %02llu min left" : "  %llu:%02llu left", left / (left >= 3600 ? 3600 : 60),
+                left >= 3600 ? left % 3600 / 60 : left % 60);
+    fflush(stderr);
+}
+
 /* ---- signals ---------------------------------------------------------------------------------------------- */
 
 static diffc_model *volatile running; /* read by the handler */

@@ -22,7 +22,8 @@ typedef struct progress {
 /* word: --progress; NULL or "auto": a bar where stderr is a terminal and nobody asked for silence. 0 or DIFFC_USAGE. */
 int progress_begin(progress *p, const char *word, bool silent);
 void progress_tell(progress *p, const diffc_progress *x);
-void progress_clear(progress *p); /* before other output and at the end */
+void progress_index(progress *p, const diffc_index_progress *x); /* the same for an index */
+void progress_clear(progress *p);                                /* before other output and at the end */
 /* Another event of a JSON progress: takes the reference, adds "event". */
 void progress_event(const progress *p, const char *event, json_t *o);
 

@@ -28,6 +28,8 @@ static void take_kernels(cpu_device *c, dc_precision precision)
     static const cpu_rows *const rows[] = {&cpu_rows_portable, &cpu_rows_avx2, &cpu_rows_avx512, &cpu_rows_avx512, &cpu_rows_avx512};
     static const cpu_wino *const wino[] = {&cpu_wino_portable, &cpu_wino_avx2, &cpu_wino_avx512, &cpu_wino_avx512, &cpu_wino_avx512};
     static cpu_attn_fn *const attend[] = {cpu_attn_portable, cpu_attn_avx2, cpu_attn_avx512, cpu_attn_avx512, cpu_attn_avx512};
+    static cpu_dots_fn *const dots[] = {cpu_dots_portable, cpu_dots_avx2, cpu_dots_avx512, cpu_dots_avx512, cpu_dots_avx512};
+    c->dots = dots[c->level];
     c->gemm = gemm[c->level];
     c->rows = rows[c->level];
     c->wino = wino[c->level];
@@ -48,6 +50,7 @@ static void take_kernels(cpu_device *c, dc_precision precision)
     c->rows = &cpu_rows_portable;
     c->wino = &cpu_wino_portable;
     c->attend = cpu_attn_portable;
+    c->dots = cpu_dots_portable;
 }
 #endif
 
@@ -153,4 +156,5 @@ const dc_backend dc_backend_cpu = {
     .rescale_std = cpu_rescale_std,
     .stats = cpu_stats,
     .to_rgb8 = cpu_to_rgb8,
+    .dots = cpu_dots,
 };

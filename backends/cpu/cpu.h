@@ -3,6 +3,7 @@
 #define DC_BACKENDS_CPU_CPU_H
 #include "backends/backend.h"
 #include "backends/cpu/attention.h"
+#include "backends/cpu/dots.h"
 #include "backends/cpu/gemm.h"
 #include "backends/cpu/rows.h"
 #include "backends/cpu/wino.h"
@@ -25,6 +26,7 @@ typedef struct cpu_device {
     const cpu_rows *rows;
     const cpu_wino *wino;
     cpu_attn_fn *attend;
+    cpu_dots_fn *dots;
 } cpu_device;
 static inline cpu_device *cpu_of(dc_device *d) { return d->impl; }
 /* The kernels that a layer's weights are packed for. In bf16 those of linear layers and 1x1 convolutions: larger ones are faster by Winograd. */
@@ -83,5 +85,6 @@ dc_status cpu_activate(dc_device *d, const dc_act_args *a);
 dc_status cpu_rescale_std(dc_device *d, const dc_rescale_args *a);
 dc_status cpu_stats(dc_device *d, const dc_stats_args *a);
 dc_status cpu_to_rgb8(dc_device *d, const dc_rgb8_args *a);
+dc_status cpu_dots(dc_device *d, const dc_dots_args *a); /* dots.c */
 
 #endif

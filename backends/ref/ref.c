@@ -4,6 +4,7 @@
  *
  * What a device gets and may do: backends/backend.h. Parameters are kept here as plain float arrays. */
 #include "backends/backend.h"
+#include "base/half.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -438,6 +439,17 @@ static dc_status ref_to_rgb8(dc_device *d, const dc_rgb8_args *a)
     return DC_OK;
 }
 
+static dc_status ref_dots(dc_device *d, const dc_dots_args *a)
+{
+    for (int q = 0; q < a->queries; q++)
+        for (int64_t r = 0; r < a->n; r++) {
+            double sum = 0;
+            for (int k = 0; k < a->width; k++) sum += (double)dc_f16_to_f32(a->rows[r * a->width + k]) * a->query[(int64_t)q * a->width + k];
+            a->y[q * a->stride + r] = (float)sum;
+        }
+    return dc_cancelled(d) ? DC_CANCELLED : DC_OK;
+}
+
 const dc_backend dc_backend_ref = {
     .name = "ref",
     .open = ref_open,
@@ -466,4 +478,5 @@ const dc_backend dc_backend_ref = {
     .rescale_std = ref_rescale_std,
     .stats = ref_stats,
     .to_rgb8 = ref_to_rgb8,
+    .dots = ref_dots,
 };

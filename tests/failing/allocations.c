@@ -309,6 +309,77 @@ static diffc_status replay_sdcpp(diffc_error *e) { return replay(TEST_DATA "/mal
 static diffc_status replay_graph(diffc_error *e) { return replay(TEST_DATA "/malformed/seeds/graph.json", e); }
 static diffc_status replay_webp(diffc_error *e) { return replay(GOLDEN "image/text/a1111.webp", e); }
 
+/* An embedder that needs no model: how often each of 16 values is in a picture. */
+static diffc_status embed_read(void *self, diffc_image *out, const char *path, diffc_error *e)
+{
+    (void)self;
+    return diffc_image_read(out, path, true, e);
+}
+static diffc_status embed_prepare(void *self, const diffc_image *m, float *out, diffc_error *e)
+{
+    (void)self, (void)e;
+    for (int i = 0; i < 16; i++) out[i] = 1;
+    for (int i = 0; i < m->width * m->height; i++) out[m->pixels[i] >> 4]++;
+    return DIFFC_OK;
+}
+static diffc_status embed_pictures(void *self, const float *pixels, int n, float *out, diffc_error *e)
+{
+    (void)self, (void)e;
+    memcpy(out, pixels, (size_t)n * 16 * sizeof *out);
+    return DIFFC_OK;
+}
+static diffc_status embed_text(void *self, const char *const *texts, int n, const char *const *templates, int n_templates, float *out, diffc_error *e)
+{
+    (void)self, (void)templates, (void)n_templates, (void)e;
+    for (int i = 0; i < 16 * n; i++) out[i] = (float)(texts[i / 16][0] + i % 3);
+    return DIFFC_OK;
+}
+static const diffc_embedder embedder = {NULL, "test", 16, 16, embed_read, embed_prepare, embed_pictures, embed_text};
+
+static int remove_one(const char *path, const struct stat *st, int kind, struct FTW *at)
+{
+    (void)st, (void)kind, (void)at;
+    return remove(path);
+}
+
+/* Made anew every time, elsewhere than where nothing may be left: an index is whole after any failure, and stays. */
+static diffc_status index_pictures(diffc_error *e)
+{
+    const char *exclude[] = {"*cmyk*"};
+    nftw(inside("index"), remove_one, 8, FTW_DEPTH | FTW_PHYS);
+    const diffc_index_options o = {.root = GOLDEN "image/files", .index = inside("index"), .exclude = exclude, .n_exclude = 1, .threads = 2};
+    return diffc_index_update(&o, &embedder, NULL, e);
+}
+
+static diffc_status search(diffc_error *e)
+{
+    diffc_index *x;
+    diffc_matches r = {0};
+    diffc_duplicates d = {0};
+    diffc_image sheet = {0};
+    const char *terms[] = {"2:cat", "@" GOLDEN "image/files/exif_orientation6.png"}, *text = "dog";
+    const diffc_query q = {.add = terms, .n_add = 2, .subtract = &text, .n_subtract = 1, .threshold = -2};
+    diffc_status s = diffc_index_open(&x, inside("index"), NULL, &(diffc_options){.threads = 1}, e);
+    if (!s) s = diffc_search(x, &embedder, &q, 1, &r, e);
+    if (!s) s = diffc_contact_sheet(GOLDEN "image/files", &r, 3, 16, &sheet, e);
+    if (!s) s = diffc_index_duplicates(x, 0.1, NULL, NULL, &d, e);
+    if (!s) s = diffc_index_check(x, e);
+    diffc_image_free(&sheet);
+    diffc_matches_free(&r);
+    diffc_duplicates_free(&d);
+    diffc_index_close(x);
+    return s;
+}
+
+static diffc_status export_vectors(diffc_error *e)
+{
+    diffc_index *x;
+    diffc_status s = diffc_index_open(&x, inside("index"), NULL, &(diffc_options){.threads = 1}, e);
+    if (!s) s = diffc_index_export(x, inside("v.npy"), inside("v.paths"), 0, e);
+    diffc_index_close(x);
+    return s;
+}
+
 typedef struct work {
     const char *name;
     diffc_status (*run)(diffc_error *e);
@@ -353,6 +424,9 @@ static const work works[] = {
     {"embed", embed, 60, false},
     {"embed-folder", embed_folder, 60, false},
     {"schedule", schedule, 200, false},
+    {"index", index_pictures, 150, false},
+    {"search", search, 300, false},
+    {"export", export_vectors, 200, false},
 };
 
 /* ---- trying -------------------------------------------------------------------------------------------------------------------- */
@@ -362,12 +436,6 @@ static int bad;
 static void wrong(const work *w, long k, const char *what, diffc_status s, const diffc_error *e)
 {
     if (bad++ < 20) printf("WRONG: %s, allocation %ld%s: %s: %d \"%s\"\n", w->name, k, from_there_on ? " and on" : "", what, s, e->text);
-}
-
-static int remove_one(const char *path, const struct stat *st, int kind, struct FTW *at)
-{
-    (void)st, (void)kind, (void)at;
-    return remove(path);
 }
 
 /* Files and folders in out/, which are removed; those under a temporary name count for *partial. */
