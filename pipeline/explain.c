@@ -113,7 +113,7 @@ diffc_status diffc_prompt_explain(const char *tokenizer, const char *prompt, con
         s = parts_json(&x, prompt, root);
     }
     if (!s) s = e.code;
-    if (!s && !(*json = json_dumps(root, JSON_INDENT(2) | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(9)))) s = dc_fail_memory(&e, "a prompt", 0);
+    if (!s && !(*json = json_dumps(root, JSON_INDENT(2) | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(7)))) s = dc_fail_memory(&e, "a prompt", 0);
     json_decref(root);
     dc_tokenizer_close(t);
     return give_error(error, &e);

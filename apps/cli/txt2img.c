@@ -249,14 +249,19 @@ static int choose_names(output *o, const settings *s, const diffc_request *q)
     return 0;
 }
 
-static int generate(diffc_model *m, diffc_request *q, output *o)
+/* Where the pictures of a request go, told to be impossible before any work. */
+static int prepare_names(const diffc_request *q, output *o)
 {
-    diffc_error e = {0};
     int code = choose_names(o, o->s, q);
     if (!code) code = check_output(o->pattern, q);
     if (!code) code = check_room(o->pattern, q);
     if (!code && o->latent_pattern) code = check_output(o->latent_pattern, q);
-    if (code) return code;
+    return code;
+}
+
+static int generate(diffc_model *m, diffc_request *q, output *o)
+{
+    diffc_error e = {0};
     q->on_progress = on_progress;
     q->on_image = on_image;
     q->user = o;
@@ -303,7 +308,7 @@ static int make_pictures(diffc_model *m, const diffc_request *q, output *o)
 {
     const settings *s = o->s;
     bool template = is_template(s, q, false) || is_template(s, q, true);
-    int code = 0;
+    int code = s->dry_run ? 0 : prepare_names(q, o);
     for (int i = 0; !code && i < (template ? q->count : 1); i++) {
         char *prompt = NULL, *negative = NULL;
         diffc_request one = *q;
