@@ -79,7 +79,7 @@ typedef struct settings {
         *device, *cpu, *precision, *output, *save_latent, *trace, *sigmas, *tokenizer, *shape, *prediction, *prompt_file, *progress, *from,
         *from_stdin, *labels, *labels_file, *solver_type, *plot;
     const char *index, *queries, *sheet, *export, *import; /* index, search */
-    char *defaults; /* text of the file of defaults, which values point into (owned) */
+    char *defaults;                                        /* text of the file of defaults, which values point into (owned) */
     int width, height, resize_width, resize_height, steps, count, batch, clip_skip, threads, quality, top, solver_order;
     double guidance, rescale, strength, eta, seconds, variation_strength, s_churn, s_tmin, s_tmax, s_noise, sigma_min, sigma_max, rho;
     int64_t seed, variation_seed, ensd;

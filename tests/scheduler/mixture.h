@@ -151,7 +151,7 @@ static void run_rows(const dc_plan *p, oracle by, const mixture *m, const float 
             }
         }
         if (row->draw) {
-            for (int k = 0; k < ROWS * DIM; k++) ((double *)reg[DC_REG_Z])[k] = noise[*used * ROWS * DIM + k];
+            for (int k = 0; k < ROWS * DIM; k++) ((double *)reg[DC_REG_Z])[k] = noise[*used % 64 * ROWS * DIM + k]; /* there are 64 */
             ++*used;
         }
         for (int q = 0; q < DC_REGS; q++)

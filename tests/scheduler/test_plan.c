@@ -214,7 +214,7 @@ static void all_step_counts_are_finite(void **state)
     for (int k = 0; k < n_names * 6; k++) {
         strcpy(c.spacing, spacings[k % 3]);
         c.steps_offset = k % 2;
-        for (int n = 1; n <= 1000; n += n < 60 || n > 990 ? 1 : 13) {
+        for (int n = 1; n <= 1000; n += n < 24 || n > 996 ? 1 : 17) {
             dc_error e = {0};
             dc_plan p;
             dc_sampler_request q = {.sampler = names[k / 6], .steps = n, .strength = 1, .eta = -1};
