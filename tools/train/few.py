@@ -5,6 +5,7 @@ The model has one picture for a caption, so where a consistency model must end i
 and half of the samples are not pictures with noise, but what DDIM makes of the net's own first step: so a second step learns to mend what the first left wrong.
 Only a part of the UNet is trained (--train), the text tower not at all: the file of the new weights shares most of its bytes with the old one."""
 import argparse
+import os
 import re
 import numpy as np
 import torch
@@ -112,7 +113,8 @@ def main():
         with torch.no_grad():
             data.sheet(vae.decode(torch.cat(x + [z[some[:12]]])).sample.cpu(), f'{a.run}/few.png', 12)
 
-    judge(net, 'before', [(1, 1), (2, 1), (4, 1), (12, 1.5)])
+    if not os.path.exists(f'{a.run}/few-cool.pt'):
+        judge(net, 'before', [(1, 1), (2, 1), (4, 1), (12, 1.5)])
     common.fit(a.run, 'few', net, opt, loss_of, rng, a, show)
 
 
