@@ -17,7 +17,10 @@ SCHEDULER = dict(num_train_timesteps=1000, beta_start=0.00085, beta_end=0.012, b
 
 DEFAULTS = dict(steps=12, guidance_scale=1.5, sampler='ddim')
 
-TINY = dict(in_channels=3, out_channels=3, encoder_block_out_channels=[32] * 4, decoder_block_out_channels=[32] * 4, latent_channels=4, scaling_factor=1.0)
+TINY = dict(in_channels=3, out_channels=3, encoder_block_out_channels=[24] * 4, decoder_block_out_channels=[24] * 4, num_decoder_blocks=[3, 3, 2, 1], latent_channels=4,
+            scaling_factor=1.0)
 
-VISION = dict(hidden_size=192, num_hidden_layers=6, num_attention_heads=3, intermediate_size=768, image_size=128, patch_size=16, projection_dim=192,
-              hidden_act='quick_gelu', layer_norm_eps=1e-5)
+CLIP = dict(projection_dim=128, logit_scale_init_value=2.66,
+            text_config=dict(TEXT, hidden_size=128, num_hidden_layers=2, num_attention_heads=2, intermediate_size=512, projection_dim=128),
+            vision_config=dict(hidden_size=128, num_hidden_layers=4, num_attention_heads=4, intermediate_size=512, image_size=96, patch_size=24, projection_dim=128,
+                               hidden_act='quick_gelu', layer_norm_eps=1e-5))

@@ -28,6 +28,7 @@ def main():
     p.add_argument('--run', default='run')
     p.add_argument('--styles', default=','.join(data.STYLES))
     p.add_argument('--concepts', help='file of names, semicolons between: these only, for a training that begins at once')
+    p.add_argument('--plain', action='store_true', help='leave out the pictures that differ in skin tone only')
     p.add_argument('--measure', default='fluent flat,fluent color,noto,twemoji', help='the styles whose mean and deviation are folded')
     a = p.parse_args()
     common.machine(0)
@@ -35,7 +36,7 @@ def main():
     folded = f'{a.run}/vae-folded.pt'
     source = f'{a.run}/vae-cool.pt' if os.path.exists(f'{a.run}/vae-cool.pt') else f'{a.run}/vae.pt'
     vae.load_state_dict(common.read(folded if os.path.exists(folded) else source)['ema'])
-    rows, pixels = data.load(a.data, a.styles.split(','))
+    rows, pixels = data.load(a.data, a.styles.split(','), skin_tones=not a.plain)
     rows = data.named(rows, a.concepts)
     places = [r['pixels'] for r in rows]
     out = []

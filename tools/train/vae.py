@@ -1,6 +1,7 @@
 """Stage 1: the autoencoder (AutoencoderKL, f8). vae.py --data D --run R; writes R/vae.pt and R/vae.png (pictures above, what comes back below).
 
-Later, with --decoder: the decoder alone goes on from R/vae-folded.pt, into R/decoder.pt. The latents stay what they are, so a trained UNet stays good."""
+Later, with --decoder: the decoder alone goes on from R/vae-folded.pt, into R/decoder.pt. The latents stay what they are, so a trained UNet stays good.
+With --stored it learns whole pictures from R/latents.pt: no time for the encoder, and the statistics are those of use."""
 import argparse
 import math
 import numpy as np
@@ -40,6 +41,8 @@ def main():
     p.add_argument('--muon', type=float, default=0.02)
     p.add_argument('--adam', type=float, default=2e-3)
     p.add_argument('--decoder', action='store_true', help='train the decoder alone, with the latents as they are')
+    p.add_argument('--stored', action='store_true', help='with --decoder: whole pictures from the latents of latents.pt')
+    p.add_argument('--begin', help='checkpoint whose averaged weights a first sitting of --decoder begins from (default: vae-folded.pt)')
     a = p.parse_args()
     stage = 'decoder' if a.decoder else 'vae'
     rng = common.machine(a.seed)
@@ -53,11 +56,23 @@ def main():
 
     vae = common.place(AutoencoderKL(**configs.VAE))
     if a.decoder:
-        vae.load_state_dict(common.read(f'{a.run}/vae-folded.pt')['ema'])
+        vae.load_state_dict(common.read(a.begin or f'{a.run}/vae-folded.pt')['ema'])
         vae.encoder.requires_grad_(False), vae.quant_conv.requires_grad_(False)
     opt = common.optimiser([vae], a.muon, a.adam, ('conv_in', 'conv_out', 'quant_conv'))
 
+    if a.stored:
+        stored = torch.load(f'{a.run}/latents.pt', weights_only=False)
+        where = {place: i for i, place in enumerate(stored['places'])}
+        known = np.array([i in where for i in places])
+        places, weight = places[known], weight[known] / weight[known].sum()
+
     def loss_of(step):
+        if a.stored:
+            idx = rng.choice(places, a.batch, p=weight)
+            x, z = common.place(data.batch(pixels, idx)), common.place(torch.stack([stored['latents'][where[i]] for i in idx]).float())
+            with common.amp():
+                y = vae.decode(z + 0.03 * torch.randn_like(z)).sample.float()
+            return F.l1_loss(y, x) + 4 * F.mse_loss(y, x) + 0.1 * F.l1_loss(edges(y), edges(x)), len(x)
         x = common.place(data.crops(pixels, rng.choice(places, a.batch, p=weight), a.crop, rng))
         with common.amp():
             with torch.set_grad_enabled(not a.decoder):
