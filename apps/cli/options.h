@@ -77,14 +77,14 @@ typedef struct settings {
     const char *prompt_syntax, *emphasis, *wildcards; /* how prompts are read */
     const char *model, *config, *unet, *text_encoder, *text_encoder_2, *vae, *taesd, *prompt, *negative, *image, *mask, *sampler, *schedule, *rng,
         *device, *cpu, *precision, *output, *save_latent, *trace, *sigmas, *tokenizer, *shape, *prediction, *prompt_file, *progress, *from,
-        *from_stdin, *labels, *labels_file, *solver_type, *plot;
+        *from_stdin, *labels, *labels_file, *solver_type, *plot, *clip;
     const char *index, *queries, *sheet, *export, *import; /* index, search */
     char *defaults;                                        /* text of the file of defaults, which values point into (owned) */
-    int width, height, resize_width, resize_height, steps, count, batch, clip_skip, threads, quality, top, solver_order;
+    int width, height, resize_width, resize_height, steps, count, batch, clip_skip, threads, quality, top, solver_order, keep_best;
     double guidance, rescale, strength, eta, seconds, variation_strength, s_churn, s_tmin, s_tmax, s_noise, sigma_min, sigma_max, rho;
     int64_t seed, variation_seed, ensd;
     uint64_t max_memory;
-    bool has_steps, has_guidance, has_seed, has_strength, has_variation_seed;
+    bool has_steps, has_guidance, has_seed, has_strength, has_variation_seed, has_keep_best;
     double threshold, distance, megapixels;
     bool has_top, has_threshold, hidden, follow, rebuild, watch, check, automatic, only_paths, zero, duplicates, failures, preview;
     bool given[MOST_OPTIONS]; /* by place in the table: on the command line or in a line of prompts, not in the file of defaults */

@@ -1,4 +1,5 @@
 /* txt2img.c - `diffc txt2img`: options to a request, pictures to files. */
+#include "apps/cli/best.h"
 #include "apps/cli/commands.h"
 #include "apps/cli/defaults.h"
 #include "apps/cli/names.h"
@@ -24,6 +25,7 @@ typedef struct output {
     long made;    /* pictures so far */
     bool fixed;   /* the name has no number: replaced, not counted */
     bool several; /* a file of prompts */
+    best *best;   /* --keep-best; NULL: every picture is written as it comes */
     progress line;
     json_t *images, *replay; /* replay: the table of --from; NULL */
     double began;
@@ -72,9 +74,9 @@ static diffc_status write_latent(output *o, const diffc_result *r, diffc_error *
     return s;
 }
 
-static diffc_status on_image(void *user, const diffc_result *r, diffc_error *error)
+/* score: of --keep-best, else NULL. */
+static diffc_status write_result(output *o, const diffc_result *r, const double *score, diffc_error *error)
 {
-    output *o = user;
     char *path = NULL;
     diffc_status s = write_latent(o, r, error); /* first: a full disk must not cost the latent's owner the picture's word */
     if (!s) s = write_picture(o, r, &path, error);
@@ -83,15 +85,37 @@ static diffc_status on_image(void *user, const diffc_result *r, diffc_error *err
         progress_clear(&o->line);
         json_t *told =
             json_pack("{s:s,s:I,s:i,s:i}", "path", path, "seed", (json_int_t)r->seed, "width", r->image->width, "height", r->image->height);
+        if (score) json_object_set_new(told, "score", json_real(*score));
         json_array_append(o->images, told);
         progress_event(&o->line, "image", told);
         FILE *to = !strcmp(path, "-") ? stderr : stdout;
         if (!o->s->json && !o->s->quiet && o->line.kind != PROGRESS_JSON)
-            fprintf(to, "%s  seed %llu  %dx%d  %.1f s\n", path, (unsigned long long)r->seed, r->image->width, r->image->height, now() - o->began);
+            fprintf(to, score ? "%s  seed %llu  %dx%d  %.1f s  score %.3f\n" : "%s  seed %llu  %dx%d  %.1f s\n", path, (unsigned long long)r->seed,
+                    r->image->width, r->image->height, now() - o->began, score ? *score : 0);
         fflush(to);
     }
     free(path);
     return s;
+}
+
+static diffc_status on_image(void *user, const diffc_result *r, diffc_error *error)
+{
+    output *o = user;
+    return o->best ? best_offer(o->best, r, error) : write_result(o, r, NULL, error);
+}
+
+/* What --keep-best has kept, best first; also of a run that ended early. */
+static int write_best(output *o)
+{
+    diffc_error e = {0};
+    for (int i = 0; i < o->best->n && !e.code; i++) {
+        kept *k = &o->best->at[i];
+        k->result.image = &k->image;
+        diffc_status s = write_result(o, &k->result, &k->score, &e);
+        if (s && !e.code) e.code = s;
+    }
+    best_forget(o->best);
+    return e.code ? report_error(&e) : 0;
 }
 
 /* "14.6,9.1,4" -> numbers; the caller frees *out. */
@@ -237,13 +261,14 @@ static int choose_names(output *o, const settings *s, const diffc_request *q)
 {
     bool seeds = q->count < 2 || diffc_request_seed(q, 1) != q->seed; /* each picture has one of its own */
     const char *name = s->output ? s->output : DEFAULT_OUTPUT;
-    bool own = o->several && o->name && strcmp(name, o->name) != 0, several = (o->several && !own) || q->count > 1;
+    int count = o->best && o->best->most < q->count ? o->best->most : q->count;
+    bool own = o->several && o->name && strcmp(name, o->name) != 0, several = (o->several && !own) || count > 1;
     char *pattern = name_pattern(name, several, seeds && (!o->several || own));
     if (pattern && (!o->pattern || strcmp(pattern, o->pattern) != 0)) o->next = 1;
     free(o->pattern);
     free(o->latent_pattern);
     o->pattern = pattern;
-    o->latent_pattern = s->save_latent ? name_pattern(s->save_latent, o->several || q->count > 1, seeds && !o->several) : NULL;
+    o->latent_pattern = s->save_latent ? name_pattern(s->save_latent, o->several || count > 1, seeds && !o->several) : NULL;
     if (!o->pattern || (s->save_latent && !o->latent_pattern)) return report(DIFFC_NO_MEMORY, "", "out of memory");
     o->fixed = !name_has_number(o->pattern);
     return 0;
@@ -320,7 +345,8 @@ static int make_pictures(diffc_model *m, const diffc_request *q, output *o)
         diffc_free(negative);
         if (s->dry_run) break;
     }
-    return code;
+    int written = o->best && o->pattern ? write_best(o) : 0;
+    return code ? code : written;
 }
 
 /* The pictures of one prompt. */
@@ -374,6 +400,7 @@ static void print_result(const output *o, const diffc_model *m, double seconds)
 int run_txt2img(const settings *given)
 {
     diffc_model *m = NULL;
+    best kept_best = {0};
     settings s = *given;
     char *text = NULL;
     output o = {.name = s.output, .next = 1, .images = json_array(), .several = s.prompt_file != NULL};
@@ -386,6 +413,7 @@ int run_txt2img(const settings *given)
         s.prompt = text;
     }
     if (!code) code = replay_read(&s);
+    if (!code && s.has_keep_best) code = best_open(o.best = &kept_best, &s);
     if (!code) code = open_model(&m, &s);
     if (!code && s.verbose) fprintf(stderr, "%s\n%s\n", diffc_model_summary(m), diffc_device_summary(m));
     if (!code) code = o.several ? run_lines(m, &s, &o) : run_prompt(m, &s, &o);
@@ -393,6 +421,7 @@ int run_txt2img(const settings *given)
     if (o.pattern) progress_event(&o.line, "done", json_pack("{s:i,s:f}", "images", (int)o.made, "seconds", now() - began));
     signals_model(NULL);
     diffc_close(m);
+    best_close(&kept_best);
     json_decref(o.images);
     json_decref(o.replay);
     diffc_replay_close(s.replay);

@@ -53,6 +53,18 @@ rm -f ./*.png
 "$diffc" txt2img ".." $t --steps 1 -s 5 -q -o '{prompt}' && [ -s _. ] || fail "a name of dots: $(ls -a)"
 rm -f ./*.png
 
+# of several pictures only those most like their prompt, best first: the very pictures that are made without it
+"$diffc" txt2img "a cat face" --steps 2 -s 5 -b 3 -q -o 'all-{seed}.png' || fail "three pictures"
+"$diffc" txt2img "a cat face" --steps 2 -s 5 -b 3 --keep-best 2 --json -o 'best-{seed}.png' >out || fail "--keep-best: $(cat out)"
+[ "$(ls best-*.png | wc -l)" = 2 ] || fail "--keep-best 2 of 3: $(ls)"
+for i in best-*.png; do cmp -s $i "all${i#best}" || fail "$i is another picture"; done
+scores=$(grep -o '"score": [-0-9.e]*' out | cut -d' ' -f2)
+[ "$(echo "$scores" | sort -rg)" = "$scores" ] && [ "$(echo "$scores" | wc -l)" = 2 ] || fail "not best first: $scores"
+"$diffc" txt2img "a cat face" --steps 2 -s 5 -b 2 --keep-best 1 -q -o one.png && [ -s one.png ] || fail "--keep-best 1: $(ls)"
+refused 64 'keep-best: found 0, expected 1 to' txt2img house $t --keep-best 0
+refused 66 'nowhere' txt2img house $t --keep-best 1 --clip nowhere
+rm -f ./*.png
+
 # progress for programs
 "$diffc" txt2img house $t --steps 2 -s 5 --progress json -o a.png 2>err >out || fail "progress: $(cat err)"
 [ -s out ] && fail "progress as JSON and text: $(cat out)"
