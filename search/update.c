@@ -26,6 +26,7 @@ typedef struct run {
     char **blind; /* folders and files that cannot be read */
     int n_blind, room_blind;
     FILE *pending;
+    bool no_memory; /* for a path of it: nothing is read from there any more */
     uint64_t n_pending, done;
     dc_reader *reader;
     dc_job **job; /* the batch */
@@ -105,10 +106,11 @@ static bool next_pending(void *ctx, char **path, bool *known)
 {
     run *r = ctx;
     uint32_t head[2];
-    if (fread(head, sizeof head, 1, r->pending) != 1) return false;
+    if (r->no_memory || fread(head, sizeof head, 1, r->pending) != 1) return false;
     *path = calloc(1, head[0] + 1u);
     *known = head[1];
     if (*path && fread(*path, head[0], 1, r->pending) == 1) return true;
+    r->no_memory = !*path;
     free(*path);
     return false; /* the run then sees fewer than it expects, and says so */
 }
@@ -269,6 +271,7 @@ static dc_status read_pending(run *r, dc_error *e)
         }
         if (!s) s = tell(r, DIFFC_INDEX_EMBED, e);
     }
+    if (!s && r->done < r->n_pending && r->no_memory) s = dc_fail_memory(e, "a path", 0);
     if (!s && r->done < r->n_pending) s = dc_fail(e, DC_IO, "a temporary file: reading failed");
     return s;
 }

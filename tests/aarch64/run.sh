@@ -8,7 +8,7 @@ cd "$source"
 headers="-I. -idirafter /usr/include -idirafter /usr/include/$(gcc -print-multiarch)"
 flags="-std=c11 -D_GNU_SOURCE -O2 -Wall -Wextra -Werror $headers"
 objects=""
-for f in base/*.c backends/*.c backends/ref/*.c backends/cpu/*.c weights/*.c image/*.c clip/*.c unet/*.c vae/*.c scheduler/*.c pipeline/*.c search/*.c apps/cli/*.c; do
+for f in base/*.c backends/*.c backends/ref/*.c backends/cpu/*.c weights/*.c image/*.c clip/*.c unet/*.c vae/*.c scheduler/*.c prompt/*.c pipeline/*.c search/*.c apps/cli/*.c; do
     o="$work/$(echo "$f" | tr / _).o"
     aarch64-linux-gnu-gcc $flags -c "$f" -o "$o"
     case $f in base/json.c | base/npy.c) ;; base/* | backends/*) objects="$objects $o" ;; esac
