@@ -73,7 +73,7 @@ static void put_value(const char *v, int n)
         else *to++ = (unsigned char)*v < 0x20 || *v == 0x7f ? ' ' : *v;
     }
     *to = 0;
-    fprintf(stderr, "%s%s%*s", line, cut ? ".." : "", cut ? 0 : n + 2 - width, "");
+    fprintf(stderr, "%s%s%*s", line, cut ? ".." : "", cut ? 1 : n + 3 - width, "");
 }
 
 void replay_print(const settings *s)
@@ -84,7 +84,7 @@ void replay_print(const settings *s)
         const diffc_field *f = &s->replay->field[i];
         shown x = show(s, f);
         fprintf(stderr, "  ");
-        put_value(f->name, 22);
+        put_value(f->name, 24);
         put_value(f->value, 34);
         fprintf(stderr, "%s%s%s\n", x.fate, *x.reason ? ": " : "", x.reason);
     }
