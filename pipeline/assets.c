@@ -20,12 +20,15 @@ static void program_folder(char *out, size_t size)
     else strcpy(out, ".");
 }
 
-/* The path when it can be read; else frees it and returns NULL. */
-static char *if_readable(char *path)
+/* FOLDER/BELOW/NAME into *out when it can be read, where none was found before. Errors: NO_MEMORY. */
+static dc_status look(char **out, const char *folder, const char *below, const char *name, dc_error *e)
 {
-    if (path && access(path, R_OK) == 0) return path;
-    free(path);
-    return NULL;
+    if (*out) return DC_OK;
+    char *path = dc_format("%s%s%s/%s", folder, *below ? "/" : "", below, name);
+    if (!path) return dc_fail_memory(e, "a path", strlen(folder));
+    if (access(path, R_OK) == 0) *out = path;
+    else free(path);
+    return DC_OK;
 }
 
 dc_status asset_path(char **out, const char *name, dc_error *e)
@@ -36,14 +39,14 @@ dc_status asset_path(char **out, const char *name, dc_error *e)
     program_folder(program, sizeof program);
 
     *out = NULL;
-    if (forced) *out = if_readable(dc_format("%s/%s", forced, name));
-    for (size_t i = 0; !forced && !*out && i < sizeof beside / sizeof *beside; i++)
-        *out = if_readable(dc_format("%s/%s/%s", program, beside[i], name));
-    if (!forced && !*out) *out = if_readable(dc_format("%s/%s", DIFFC_SHARE_DIR, name));
+    dc_status s = forced ? look(out, forced, "", name, e) : DC_OK;
+    for (size_t i = 0; !s && !forced && i < sizeof beside / sizeof *beside; i++) s = look(out, program, beside[i], name, e);
+    if (!s && !forced) s = look(out, DIFFC_SHARE_DIR, "", name, e);
+    if (s) return s;
     if (*out) return DC_OK;
 
-    dc_status s = dc_fail(e, DC_NO_INPUT, "%s: not found among the assets (looked in %s)", name,
-                          forced ? forced : "the folders beside the program and " DIFFC_SHARE_DIR);
+    s = dc_fail(e, DC_NO_INPUT, "%s: not found among the assets (looked in %s)", name,
+                forced ? forced : "the folders beside the program and " DIFFC_SHARE_DIR);
     dc_hint(e, "Set DIFFC_ASSETS to the folder \"assets\" of diffc's source or installation, or name a model with -m.");
     return s;
 }
