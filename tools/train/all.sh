@@ -25,4 +25,9 @@ done_at "$run/unet.pt" "$core_steps"
 wait_for stage unet --steps "$unet_steps" ${UNET_OPTIONS:-} ${UNET_MORE:-}
 done_at "$run/unet.pt" "$unet_steps"
 wait_for stage unet --cooldown "$unet_cool" ${UNET_OPTIONS:-} ${UNET_MORE:-}
+# What goes with the model; 0 steps: left out.
+few_steps=${FEW_STEPS:-400} tiny_steps=${TINY_STEPS:-600} clip_steps=${CLIP_STEPS:-800}
+[ "$few_steps" = 0 ] || wait_for stage few --concepts "$here/${FEW_CONCEPTS:-core.txt}" --cooldown "$few_steps" ${FEW_OPTIONS:-}
+[ "$tiny_steps" = 0 ] || wait_for stage tiny --cooldown "$tiny_steps" ${TINY_OPTIONS:-}
+[ "$clip_steps" = 0 ] || wait_for stage clip --cooldown "$clip_steps" ${CLIP_OPTIONS:-}
 "$python" "$here/export.py" --run "$run" --out "$folder"
