@@ -97,7 +97,7 @@ static dc_status walk(search *x, const char *within, int depth)
         bool text = n > 4 && !strcmp(f->d_name + n - 4, ".txt");
         char *name = dc_format("%s%.*s%s", within, (int)(text ? n - 4 : n), f->d_name, text ? "" : "/");
         char *whole = name && !text ? dc_format("%s/%s", x->folder, name) : NULL;
-        if (!s && !name) s = dc_fail_memory(x->e, "a path", n);
+        if (!s && (!name || (!text && !whole))) s = dc_fail_memory(x->e, "a path", n);
         if (!s && text) s = take_file(x, name);
         else if (!s && depth < FOLDERS_DEEP && whole && dc_is_folder(whole)) s = walk(x, name, depth + 1);
         free(name);
