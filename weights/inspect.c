@@ -200,9 +200,12 @@ static dc_status describe_model(sheet *d, json_t *o, const dc_weights *w)
     }
     if (unet) describe_prediction(d, model, w, unet);
     bool any = json_object_size(parts) > 0;
+    const char *like = dc_weights_looks_like(w);
+    bool clip = like && strstr(like, "vision encoder"); /* whole in itself: nothing of a Stable Diffusion is missing */
     put(d, model, "parts", parts);
-    put(d, model, "missing", missing);
-    put(d, model, "unused", unused_of(d, w));
+    if (!clip) put(d, model, "missing", json_incref(missing));
+    if (!clip) put(d, model, "unused", unused_of(d, w));
+    json_decref(missing);
     if (any) put(d, o, "model", json_incref(model));
     json_decref(model);
     json_decref(unet);

@@ -373,6 +373,23 @@ static void all_combinations_are_finite(void **unused)
     }
 }
 
+/* A1111 and ComfyUI's txt2img hand these the range of k-diffusion's table of Stable Diffusion, 0.0292 to 14.6146, whatever the spacing. */
+static void own_levels_take_the_tables_range(void **unused)
+{
+    static const char *const samplers[] = {"dpm_fast", "dpm_adaptive"};
+    (void)unused;
+    dc_noise_config c;
+    dc_noise_config_default(&c);
+    strcpy(c.spacing, "trailing");
+    for (int i = 0; i < 2; i++) {
+        dc_error e = {0};
+        dc_plan p;
+        if (dc_plan_build(&p, &c, &(dc_sampler_request){.sampler = samplers[i], .steps = 5, .strength = 1, .eta = -1}, &e)) fail_msg("%s", e.text);
+        assert_true(fabs(p.sigma_min - 0.029167) < 1e-5 && fabs(p.sigma_max - 14.61464) < 1e-4);
+        dc_plan_free(&p);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(k_trajectories_match),
@@ -382,6 +399,7 @@ int main(void)
                                        cmocka_unit_test(errors_fall_as_they_should),
                                        cmocka_unit_test(a_schedule_tells_its_steps),
                                        cmocka_unit_test(impossible_requests_are_refused),
+                                       cmocka_unit_test(own_levels_take_the_tables_range),
                                        cmocka_unit_test(all_combinations_are_finite)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
