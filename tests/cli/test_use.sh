@@ -53,7 +53,7 @@ done
 "$diffc" schedule --sampler ddim --steps 5 -m "$model" | grep '801' >/dev/null || fail "schedule of a model"
 "$diffc" schedule --sampler euler --scheduler ddim_uniform --steps 30 | grep '31 steps (asked for: 30)' >/dev/null || fail "a schedule of more steps"
 "$diffc" schedule --sampler "DPM++ 2M" --rng a1111 --scheduler karras,ays,kl_optimal --steps 9 --plot plot.png && "$diffc" inspect plot.png | grep '900' >/dev/null || fail "schedule --plot"
-"$diffc" "a red apple" -m "$model" --sampler dpm_adaptive -g 1 -W 32 -H 32 -q -o adaptive.png && "$diffc" "a red apple" -m "$model" --sampler "Euler CFG++" -g 1 --steps 2 -W 64 -H 64 -q -o pp.png || fail "samplers"
+"$diffc" txt2img "a red apple" -m "$model" --sampler dpm_adaptive -g 1 -W 32 -H 32 -q -o adaptive.png && "$diffc" txt2img "a red apple" -m "$model" --sampler "Euler CFG++" -g 1 --steps 2 -W 64 -H 64 -q -o pp.png || fail "samplers"
 "$diffc" inspect "$model" | grep 'StableDiffusionPipeline' >/dev/null || fail "inspect a model"
 "$diffc" inspect "$model/unet/diffusion_pytorch_model.safetensors" --json | grep '"conv_in.weight"' >/dev/null || fail "inspect a file"
 "$diffc" inspect n.npy | grep 'f4' >/dev/null || fail "inspect .npy"
