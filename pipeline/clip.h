@@ -24,7 +24,7 @@ struct diffc_clip {
     dc_run *text_run, *vision_run;
     int text_planned[2], vision_planned; /* for how many texts of how many tokens, and pictures */
     float *patches;                      /* of CLIP_BATCH pictures; NULL before the first */
-    char id[128], summary[160];
+    char id[128], summary[512];
     diffc_clip_info info;
 };
 
