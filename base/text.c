@@ -24,7 +24,7 @@ static bool make_room(dc_text *t, size_t more)
 void dc_text_append(dc_text *t, const void *bytes, size_t n)
 {
     if (!make_room(t, n)) return;
-    memcpy(t->at + t->length, bytes, n);
+    if (n) memcpy(t->at + t->length, bytes, n);
     t->length += n;
     t->at[t->length] = 0;
 }
