@@ -208,3 +208,9 @@ void dc_nearest_names(char *out, size_t size, const char *word, const char *cons
         at += k > 0 ? (size_t)k : 0;
     }
 }
+
+bool dc_ends_with(const char *s, const char *tail)
+{
+    size_t n = strlen(s), k = strlen(tail);
+    return n >= k && !strcmp(s + n - k, tail);
+}

@@ -19,6 +19,7 @@ void dc_text_free(dc_text *t); /* also resets it to the zero state */
 
 /* strdup that survives NULL (returns NULL). The caller frees. */
 char *dc_strdup(const char *s);
+bool dc_ends_with(const char *s, const char *tail);
 /* printf into a new string; NULL when memory is out. The caller frees. */
 char *dc_format(const char *format, ...) __attribute__((format(printf, 1, 2)));
 

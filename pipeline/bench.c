@@ -144,11 +144,11 @@ static dc_status plan_part(dc_run *once, dc_run *r, const bench_part *part, diff
 static dc_status time_rounds(dc_run *r, dc_pass_fn *pass, void *p, double seconds, diffc_bench *out, dc_error *e)
 {
     dc_status s = dc_run_pass(r, pass, p, e);
-    double began = seconds_now();
-    while (!s && out->n < MAX_ROUNDS && (out->n < (seconds > 0 ? 3 : 1) || seconds_now() - began < seconds)) {
-        double t = seconds_now();
+    double began = dc_seconds();
+    while (!s && out->n < MAX_ROUNDS && (out->n < (seconds > 0 ? 3 : 1) || dc_seconds() - began < seconds)) {
+        double t = dc_seconds();
         s = dc_run_pass(r, pass, p, e);
-        out->seconds[out->n++] = seconds_now() - t;
+        out->seconds[out->n++] = dc_seconds() - t;
     }
     if (s) return s;
     double *sorted = dc_calloc((size_t)out->n, sizeof *sorted);
@@ -166,9 +166,9 @@ static dc_status run_once(dc_run *r, dc_pass_fn *pass, void *p, diffc_bench *out
 {
     dc_status s = dc_run_reserve(r, e);
     if (!s) s = dc_run_pass(r, pass, p, e);
-    out->once = seconds_now();
+    out->once = dc_seconds();
     if (!s) s = dc_run_pass(r, pass, p, e);
-    out->once = seconds_now() - out->once;
+    out->once = dc_seconds() - out->once;
     return s;
 }
 
@@ -307,14 +307,20 @@ static dc_status bench(diffc_model *m, wanted w, diffc_bench *out, dc_error *e)
     return s;
 }
 
+/* Nothing is handed out with an error, and the next call works again. */
+static diffc_status end_bench(diffc_bench *out, atomic_int *cancel, const dc_error *e, diffc_error *error)
+{
+    if (e->code) diffc_bench_free(out);
+    atomic_store(cancel, 0);
+    return give_error(error, e);
+}
+
 static diffc_status run_wanted(diffc_model *m, wanted w, diffc_bench *out, diffc_error *error)
 {
     dc_error e = {0};
     *out = (diffc_bench){0};
     bench(m, w, out, &e);
-    if (e.code) diffc_bench_free(out);
-    atomic_store(&m->cancel, 0);
-    return give_error(error, &e);
+    return end_bench(out, &m->cancel, &e, error);
 }
 
 diffc_status diffc_bench_run(diffc_model *m, const char *what, int batch, int width, int height, double seconds, bool profile, diffc_bench *out,
@@ -365,9 +371,7 @@ static diffc_status run_clip(diffc_clip *m, wanted w, diffc_bench *out, diffc_er
     dc_error e = {0};
     *out = (diffc_bench){0};
     bench_clip(m, w, out, &e);
-    if (e.code) diffc_bench_free(out);
-    atomic_store(&m->cancel, 0);
-    return give_error(error, &e);
+    return end_bench(out, &m->cancel, &e, error);
 }
 
 diffc_status diffc_clip_bench_run(diffc_clip *m, int batch, double seconds, bool profile, diffc_bench *out, diffc_error *error)

@@ -23,7 +23,7 @@ static dc_status tick(void *ctx, uint64_t bytes, dc_error *e)
                         .what = c->what,
                         .done = c->written < c->total ? c->written : c->total,
                         .total = c->total,
-                        .seconds = seconds_now() - c->began,
+                        .seconds = dc_seconds() - c->began,
                         .eta = -1};
     return c->on_progress(c->user, &p) ? dc_fail(e, DC_CANCELLED, "stopped; nothing was written") : DC_OK;
 }
@@ -262,7 +262,7 @@ diffc_status diffc_convert(const diffc_options *o, const char *output, bool (*on
 {
     dc_error e = {0};
     diffc_conversion own;
-    conversion c = {.o = *o, .on_progress = on_progress, .user = user, .done = out ? out : &own, .began = seconds_now(), .e = &e};
+    conversion c = {.o = *o, .on_progress = on_progress, .user = user, .done = out ? out : &own, .began = dc_seconds(), .e = &e};
     c.o.taesd = NULL;
     c.w = (dc_write_options){.tick = tick, .check = check_sources, .ctx = &c};
     *c.done = (diffc_conversion){0};

@@ -18,11 +18,11 @@ void job_progress(job *j, diffc_stage stage, const char *what, uint64_t done, ui
                         .total = total,
                         .image = j->image,
                         .images = j->count,
-                        .seconds = seconds_now() - j->began,
+                        .seconds = dc_seconds() - j->began,
                         .eta = -1};
     if (stage == DIFFC_STAGE_SAMPLE) {
         p.total = (uint64_t)batches * (uint64_t)job_steps(j);
-        p.seconds = seconds_now() - j->sample_began;
+        p.seconds = dc_seconds() - j->sample_began;
         if (done > 0) p.eta = p.seconds / (double)done * (double)(p.total - done);
     }
     if (j->q->on_progress(j->q->user, &p)) atomic_store(&j->m->cancel, 1);
@@ -59,7 +59,7 @@ static void tell_preparing(void *user, uint64_t done, uint64_t total)
 dc_status job_prepare(job *j, dc_params *p, const dc_weights *from, const char *what)
 {
     if (dc_params_ready(p)) return DC_OK;
-    j->began = seconds_now();
+    j->began = dc_seconds();
     dc_status s = dc_params_prepare(p, tell_preparing, &(preparing){.j = j, .what = what, .from = from}, j->e);
     if (!s && (s = dc_weights_check(from, j->e)) != DC_OK) dc_params_drop(p);
     dc_weights_forget(from);
@@ -190,7 +190,7 @@ static dc_status check_memory(const job *j)
 
 static dc_status encode_prompt(job *j)
 {
-    j->began = seconds_now();
+    j->began = dc_seconds();
     job_progress(j, DIFFC_STAGE_TEXT, "text encoder", 0, 1);
     dc_status s = text_run(j);
     if (!s) job_progress(j, DIFFC_STAGE_TEXT, "text encoder", 1, 1);
@@ -200,7 +200,7 @@ static dc_status encode_prompt(job *j)
 static dc_status encode_images(job *j)
 {
     if (!j->encodes) return DC_OK;
-    j->began = seconds_now();
+    j->began = dc_seconds();
     job_progress(j, DIFFC_STAGE_ENCODE, "VAE encoder", 0, 1);
     dc_status s = encode_run(j);
     if (!s) job_progress(j, DIFFC_STAGE_ENCODE, "VAE encoder", 1, 1);
@@ -276,7 +276,7 @@ static dc_status sample_and_decode(job *j)
     if (!latents) return dc_fail_memory(j->e, "latents", (size_t)j->batch * one * sizeof(float));
     if (j->q->on_image) model_hash_begin(j->m);
     dc_status s = job_prepare(j, unet, j->m->unet_weights, "UNet");
-    j->sample_began = seconds_now();
+    j->sample_began = dc_seconds();
     for (int first = 0; !s && first < j->count; first += j->batch) {
         int n = j->count - first < j->batch ? j->count - first : j->batch;
         j->image = first;

@@ -4,14 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <time.h>
-
-double seconds_now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* Value of a "Key:   123 kB" line of a /proc file, in bytes; UINT64_MAX when it is not there. */
 static uint64_t proc_value(const char *path, const char *key)

@@ -2,6 +2,7 @@
 #ifndef DC_PIPELINE_MODEL_H
 #define DC_PIPELINE_MODEL_H
 #include "backends/ops.h"
+#include "base/clock.h"
 #include "base/status.h"
 #include "base/text.h"
 #include "clip/text.h"
@@ -243,7 +244,6 @@ void profile_table(dc_text *out, const char *name, const dc_run *r);
 /* ---- memory.c */
 uint64_t memory_available(uint64_t limit); /* what the machine, its control group, address-space limit and `limit` (0: none) leave */
 uint64_t memory_anonymous(void);           /* of this process now */
-double seconds_now(void);
 
 /* Copies the inner error to the public one and returns its code. */
 diffc_status give_error(diffc_error *to, const dc_error *from);

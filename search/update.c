@@ -3,6 +3,7 @@
  *
  * Memory does not grow with the folder but for 8 bytes a picture (which ones were seen): the paths to be read wait in a temporary file. */
 #include "search/update.h"
+#include "base/clock.h"
 #include "base/checked.h"
 #include "base/text.h"
 #include "search/vector.h"
@@ -11,7 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define BATCH      32
 #define MOST_BATCH 1024
@@ -35,18 +35,11 @@ typedef struct run {
     double began, stage;
 } run;
 
-static double seconds_now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 static dc_status tell(const run *r, diffc_index_stage stage, dc_error *e)
 {
     const diffc_index_options *o = r->u->options;
     if (!o->on_progress) return DC_OK;
-    diffc_index_progress p = {.stage = stage, .failed = r->sum.failed, .seconds = seconds_now() - r->stage, .eta = -1};
+    diffc_index_progress p = {.stage = stage, .failed = r->sum.failed, .seconds = dc_seconds() - r->stage, .eta = -1};
     p.done = stage == DIFFC_INDEX_SCAN ? r->sum.found : r->done;
     p.total = stage == DIFFC_INDEX_SCAN ? 0 : r->n_pending;
     p.rate = p.seconds > 0 ? (double)p.done / p.seconds : 0;
@@ -256,7 +249,7 @@ static dc_status read_pending(run *r, dc_error *e)
     r->vectors = dc_calloc((size_t)(r->batch + 1) * (size_t)m->dims, sizeof(float)); /* one more: record is handed the one behind the last */
     if (!r->job || !r->pixels || !r->vectors) return dc_fail_memory(e, "a batch of pictures", (unsigned)r->batch * m->pixels * sizeof(float));
     dc_status s = dc_reader_new(&r->reader, &how, e);
-    double committed = seconds_now();
+    double committed = dc_seconds();
     for (bool end = false; !s && !end;) {
         dc_job *j;
         s = dc_reader_take(r->reader, &j, &end, e);
@@ -264,7 +257,7 @@ static dc_status read_pending(run *r, dc_error *e)
             r->done++;
             s = collect(r, j, e);
         }
-        const double now = seconds_now();
+        const double now = dc_seconds();
         if (!s && (r->n_pictures == r->batch || r->n_jobs == r->batch + MOST_LIGHT || end || now - committed > 5)) {
             s = flush(r, e);
             committed = now;
@@ -350,7 +343,7 @@ static dc_status run_all(run *r, dc_error *e)
     dc_status s = dc_walk_run(&walk, e);
     if (!s) s = tell(r, DIFFC_INDEX_SCAN, e);
     if (!s) s = find_gone(&g, e);
-    r->stage = seconds_now();
+    r->stage = dc_seconds();
     if (!s && r->n_pending) s = read_pending(r, e);
     dc_reader_free(r->reader);
     r->reader = NULL;
@@ -363,7 +356,7 @@ static dc_status run_all(run *r, dc_error *e)
 dc_status dc_update_run(const dc_update *u, diffc_index_summary *out, dc_error *e)
 {
     run r = {.u = u};
-    r.began = r.stage = seconds_now();
+    r.began = r.stage = dc_seconds();
     dc_status s = run_all(&r, e);
     drop_jobs(&r);
     for (int i = 0; i < r.n_blind; i++) free(r.blind[i]);
@@ -373,7 +366,7 @@ dc_status dc_update_run(const dc_update *u, diffc_index_summary *out, dc_error *
     free(r.pixels);
     free(r.vectors);
     if (r.pending) fclose(r.pending);
-    r.sum.seconds = seconds_now() - r.began;
+    r.sum.seconds = dc_seconds() - r.began;
     *out = r.sum;
     return s;
 }

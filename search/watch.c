@@ -1,6 +1,7 @@
 /* watch.c - inotify tells that something has changed, a run finds out what: it walks the folder in a fraction of a second, and so nothing that
  * inotify loses (a queue that ran over, files made in a folder before it was watched) stays unseen for longer than RESCAN. */
 #include "search/watch.h"
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
 #include <errno.h>
@@ -8,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/inotify.h>
-#include <time.h>
 #include <unistd.h>
 
 #define QUIET    1.0   /* s without an event before a run: a copy of many files is one */
@@ -21,13 +21,6 @@ typedef struct watcher {
     int fd;
     bool partly; /* a folder could not be watched */
 } watcher;
-
-static double seconds_now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static dc_status on_folder(void *ctx, const char *path, dc_error *e)
 {
@@ -62,15 +55,15 @@ static dc_status wait_events(watcher *w, bool *any, dc_error *e)
 static dc_status wait_change(watcher *w, dc_error *e)
 {
     const diffc_index_options *o = w->u->options;
-    const double began = seconds_now();
+    const double began = dc_seconds();
     double first = 0, last = 0;
     for (;;) {
         bool any;
         dc_status s = wait_events(w, &any, e);
         if (s) return s;
-        const diffc_index_progress p = {.stage = DIFFC_INDEX_WAIT, .seconds = seconds_now() - began, .eta = -1};
+        const diffc_index_progress p = {.stage = DIFFC_INDEX_WAIT, .seconds = dc_seconds() - began, .eta = -1};
         if (o->on_progress && o->on_progress(o->user, &p)) return dc_fail(e, DC_CANCELLED, "stopped");
-        const double now = seconds_now();
+        const double now = dc_seconds();
         if (any) last = now, first = first > 0 ? first : now;
         if (last > 0 && (now - last >= QUIET || now - first >= PATIENCE)) return DC_OK;
         if (!any && now - began >= (w->partly ? SOON : RESCAN)) return DC_OK;

@@ -11,12 +11,6 @@
 
 static const char *const kinds[] = {"scale_weight", "weight_scale"};
 
-static bool ends_with(const char *s, const char *tail)
-{
-    size_t n = strlen(s), k = strlen(tail);
-    return n >= k && !strcmp(s + n - k, tail);
-}
-
 static dc_status take(dc_stored *t, const dc_stored *factor, dc_error *e)
 {
     uint64_t n = 1;
@@ -35,7 +29,7 @@ dc_status dc_take_scales(dc_stored *tensor, int n, dc_error *e)
     dc_status s = DC_OK;
     for (int i = 0; !s && i < n; i++) {
         dc_stored *t = &tensor[i];
-        if ((t->dtype != DC_F8_E4M3 && t->dtype != DC_F8_E5M2) || !ends_with(t->name, ".weight")) continue;
+        if ((t->dtype != DC_F8_E4M3 && t->dtype != DC_F8_E5M2) || !dc_ends_with(t->name, ".weight")) continue;
         for (size_t k = 0; !s && !t->scale && k < sizeof kinds / sizeof *kinds; k++) {
             size_t stem = strlen(t->name) - strlen("weight");
             char *name = dc_format("%.*s%s", (int)stem, t->name, kinds[k]);
@@ -52,8 +46,8 @@ bool dc_is_scale(const char *name)
 {
     static const char *const others[] = {"scale_input", "input_scale", "scaled_fp8"};
     for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++)
-        if (ends_with(name, kinds[k])) return true;
+        if (dc_ends_with(name, kinds[k])) return true;
     for (size_t k = 0; k < sizeof others / sizeof *others; k++)
-        if (ends_with(name, others[k])) return true;
+        if (dc_ends_with(name, others[k])) return true;
     return false;
 }

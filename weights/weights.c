@@ -54,12 +54,6 @@ static dc_status open_container(dc_container *k, const char *path, dc_error *e)
     return formats[i].open(k, path, e);
 }
 
-static bool ends_with(const char *s, const char *tail)
-{
-    size_t n = strlen(s), k = strlen(tail);
-    return n >= k && !strcmp(s + n - k, tail);
-}
-
 /* ---- shards ----------------------------------------------------------------------------------------------------- */
 
 /* One line of a weight_map. */
@@ -231,7 +225,7 @@ dc_status dc_weights_open(dc_weights **out, const char *path, dc_error *e)
     dc_weights *w = dc_calloc(1, sizeof *w);
     if (!w) return dc_fail_memory(e, path, sizeof *w);
     w->path = dc_strdup(path);
-    dc_status s = !w->path ? dc_fail_memory(e, path, strlen(path)) : ends_with(path, ".json") ? open_index(w, e) : open_single(w, e);
+    dc_status s = !w->path ? dc_fail_memory(e, path, strlen(path)) : dc_ends_with(path, ".json") ? open_index(w, e) : open_single(w, e);
     if (!s) s = dc_take_scales(w->joined ? w->joined : w->part->tensor, w->n_tensors, e);
     if (!s) s = dc_weights_check(w, e);
     if (s) dc_weights_close(w);
@@ -298,13 +292,13 @@ static rank rank_of_type(const char *name, const char *stem, const char *type)
     const char *rest = name + n;
     snprintf(index, sizeof index, "%s.index.", type);
     snprintf(fp16, sizeof fp16, ".fp16%s", type);
-    if (ends_with(rest, ".json") && strstr(rest, index) && *rest == '.') {
+    if (dc_ends_with(rest, ".json") && strstr(rest, index) && *rest == '.') {
         const char *variant = strstr(rest, index) + strlen(index);
         if (!strncmp(rest, index, strlen(index)) && !strcmp(variant, "json")) return INDEX;
         bool of_plain = !strncmp(rest, index, strlen(index)) && !strcmp(variant, "fp16.json");
         return of_plain || (!strncmp(rest, fp16, strlen(fp16)) && !strcmp(variant, "json")) ? INDEX_FP16 : INDEX_VARIANT;
     }
-    if (!ends_with(rest, type)) return UNWANTED;
+    if (!dc_ends_with(rest, type)) return UNWANTED;
     if (strstr(rest, "-of-")) return SHARD;
     return !strcmp(rest, type) ? PLAIN : !strcmp(rest, fp16) ? FP16 : *rest == '.' ? VARIANT : UNWANTED;
 }
@@ -318,7 +312,7 @@ static rank rank_of(const char *name, const char *stem)
     r = rank_of_type(name, strcmp(stem, "model") ? stem : "pytorch_model", ".bin");
     if (r != UNWANTED) return r < TORCH ? TORCH + r : r;
     for (size_t i = 0; i < sizeof foreign / sizeof *foreign; i++)
-        if (ends_with(name, foreign[i])) return FOREIGN;
+        if (dc_ends_with(name, foreign[i])) return FOREIGN;
     return UNWANTED;
 }
 

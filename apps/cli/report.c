@@ -59,7 +59,7 @@ int report_error(const diffc_error *e) { return tell(e->code == DIFFC_CANCELLED 
 
 /* ---- progress -------------------------------------------------------------------------------------------- */
 
-static double now(void)
+double seconds_now(void)
 {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
@@ -123,7 +123,7 @@ static void tell_bar(const diffc_progress *x)
 
 void progress_tell(progress *p, const diffc_progress *x)
 {
-    double t = now();
+    double t = seconds_now();
     bool every = (x->total > 0 && x->done == x->total) || (p->kind == PROGRESS_JSON && x->stage == DIFFC_STAGE_SAMPLE);
     if (p->kind == PROGRESS_NONE || (p->last > 0 && !every && t - p->last < 0.1)) return;
     p->last = t;
@@ -135,7 +135,7 @@ static const char *const index_stages[] = {"scan", "embed", "wait"};
 
 void progress_index(progress *p, const diffc_index_progress *x)
 {
-    const double t = now();
+    const double t = seconds_now();
     const bool last = x->total > 0 && x->done == x->total;
     if (p->kind == PROGRESS_NONE || x->stage == DIFFC_INDEX_WAIT || (p->last > 0 && !last && t - p->last < 0.2)) return;
     p->last = t;

@@ -5,6 +5,7 @@
 #include <jansson.h>
 #include <stdbool.h>
 
+double seconds_now(void); /* of a clock that only goes forward */
 void report_as_json(bool on);
 /* Tells an error and returns its code. hint may be "". */
 int report(diffc_status code, const char *hint, const char *format, ...) __attribute__((format(printf, 3, 4)));

@@ -11,7 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <time.h>
 
 #define DEFAULT_OUTPUT "diffc-%04d.png"
 
@@ -30,13 +29,6 @@ typedef struct output {
     json_t *images, *replay; /* replay: the table of --from; NULL */
     double began;
 } output;
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static bool on_progress(void *user, const diffc_progress *x)
 {
@@ -91,7 +83,7 @@ static diffc_status write_result(output *o, const diffc_result *r, const double 
         FILE *to = !strcmp(path, "-") ? stderr : stdout;
         if (!o->s->json && !o->s->quiet && o->line.kind != PROGRESS_JSON)
             fprintf(to, score ? "%s  seed %llu  %dx%d  %.1f s  score %.3f\n" : "%s  seed %llu  %dx%d  %.1f s\n", path, (unsigned long long)r->seed,
-                    r->image->width, r->image->height, now() - o->began, score ? *score : 0);
+                    r->image->width, r->image->height, seconds_now() - o->began, score ? *score : 0);
         fflush(to);
     }
     free(path);
@@ -290,7 +282,7 @@ static int generate(diffc_model *m, diffc_request *q, output *o)
     q->on_progress = on_progress;
     q->on_image = on_image;
     q->user = o;
-    o->began = now();
+    o->began = seconds_now();
     diffc_status status = diffc_generate(m, q, &e);
     progress_clear(&o->line);
     if (o->s->profile) {
@@ -404,7 +396,7 @@ int run_txt2img(const settings *given)
     settings s = *given;
     char *text = NULL;
     output o = {.name = s.output, .next = 1, .images = json_array(), .several = s.prompt_file != NULL};
-    double began = now();
+    double began = seconds_now();
     int code = progress_begin(&o.line, s.progress, s.quiet || s.json);
     if (!code && s.prompt && !strcmp(s.prompt, "-")) {
         code = s.prompt_file && !strcmp(s.prompt_file, "-") ? report(DIFFC_USAGE, "", "stdin: found two readers, expected --prompt or --prompt-file")
@@ -417,8 +409,8 @@ int run_txt2img(const settings *given)
     if (!code) code = open_model(&m, &s);
     if (!code && s.verbose) fprintf(stderr, "%s\n%s\n", diffc_model_summary(m), diffc_device_summary(m));
     if (!code) code = o.several ? run_lines(m, &s, &o) : run_prompt(m, &s, &o);
-    if (o.pattern && s.json && (!code || o.several)) print_result(&o, m, now() - began);
-    if (o.pattern) progress_event(&o.line, "done", json_pack("{s:i,s:f}", "images", (int)o.made, "seconds", now() - began));
+    if (o.pattern && s.json && (!code || o.several)) print_result(&o, m, seconds_now() - began);
+    if (o.pattern) progress_event(&o.line, "done", json_pack("{s:i,s:f}", "images", (int)o.made, "seconds", seconds_now() - began));
     signals_model(NULL);
     diffc_close(m);
     best_close(&kept_best);
