@@ -3,20 +3,10 @@
 #include "apps/cli/commands.h"
 #include "apps/cli/report.h"
 #include <stdlib.h>
-#include <string.h>
-
-static void forget(kept *k)
-{
-    free(k->image.pixels);
-    free((char *)k->result.parameters);
-    free((char *)k->result.prompt);
-    free((float *)k->result.latent);
-    *k = (kept){0};
-}
 
 void best_forget(best *b)
 {
-    for (int i = 0; i < b->n; i++) forget(&b->at[i]);
+    for (int i = 0; i < b->n; i++) result_free(&b->at[i].kept);
     b->n = 0;
 }
 
@@ -59,37 +49,16 @@ static diffc_status score_of(best *b, const diffc_result *r, double *score, diff
     return s;
 }
 
-static void *copy_of(const void *from, size_t n)
-{
-    void *out = malloc(n ? n : 1);
-    if (out) memcpy(out, from, n);
-    return out;
-}
-
-static bool copy_result(kept *k, const diffc_result *r, double score)
-{
-    size_t pixels = (size_t)r->image->width * (size_t)r->image->height * (size_t)r->image->channels;
-    size_t numbers = (size_t)r->latent_dim[0] * (size_t)r->latent_dim[1] * (size_t)r->latent_dim[2];
-    *k = (kept){.result = *r, .image = *r->image, .score = score};
-    k->image.pixels = copy_of(r->image->pixels, pixels);
-    k->result.parameters = strdup(r->parameters);
-    k->result.prompt = strdup(r->prompt);
-    k->result.latent = copy_of(r->latent, numbers * sizeof *r->latent);
-    return k->image.pixels && k->result.parameters && k->result.prompt && k->result.latent;
-}
-
 diffc_status best_offer(best *b, const diffc_result *r, diffc_error *error)
 {
     double score;
-    kept k;
+    ranked k;
     diffc_status s = score_of(b, r, &score, error);
     if (s) return s;
     if (b->n == b->most && score <= b->at[b->n - 1].score) return DIFFC_OK;
-    if (!copy_result(&k, r, score)) {
-        forget(&k);
-        return DIFFC_NO_MEMORY;
-    }
-    if (b->n == b->most) forget(&b->at[--b->n]);
+    k.score = score;
+    if (!result_keep(&k.kept, r, true)) return DIFFC_NO_MEMORY;
+    if (b->n == b->most) result_free(&b->at[--b->n].kept);
     int i = b->n++;
     for (; i > 0 && b->at[i - 1].score < score; i--) b->at[i] = b->at[i - 1];
     b->at[i] = k;

@@ -2,18 +2,17 @@
 #ifndef DC_CLI_BEST_H
 #define DC_CLI_BEST_H
 #include "apps/cli/options.h"
+#include "apps/cli/result.h"
 
-/* A picture that is kept, with its own copies of all that its result points to. */
-typedef struct kept {
-    diffc_result result;
-    diffc_image image;
+typedef struct ranked {
+    kept_result kept;
     double score; /* cosine of picture and prompt, -1 to 1 */
-} kept;
+} ranked;
 
 typedef struct best {
     diffc_clip *clip;
     int most, n;
-    kept *at; /* n of them, best first; of equal ones the earlier first */
+    ranked *at; /* n of them, best first; of equal ones the earlier first */
 } best;
 
 /* Opens the CLIP model (--clip; NULL: the one that comes with diffc). Closes with best_close in any case. Errors: USAGE, and those of diffc_clip_open. */

@@ -6,6 +6,7 @@
 #include "apps/cli/prompts.h"
 #include "apps/cli/replay.h"
 #include "apps/cli/report.h"
+#include "apps/cli/result.h"
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -37,25 +38,6 @@ static bool on_progress(void *user, const diffc_progress *x)
     return false;
 }
 
-/* Writes under the pattern's next free number (or replaces the fixed name); *path is the name taken, for the caller to free. */
-static diffc_status write_picture(output *o, const diffc_result *r, char **path, diffc_error *error)
-{
-    for (;;) {
-        bool exists = false;
-        const diffc_image_style style = {o->s->quality, o->s->lossless};
-        *path = name_make(o->pattern, o->fixed ? -1 : o->next, r);
-        if (!*path) return DIFFC_NO_MEMORY;
-        diffc_error inner = {0};
-        diffc_status s = diffc_image_write(*path, r->image, r->parameters, &style, !o->fixed, &exists, &inner);
-        if (!o->fixed) o->next++;
-        if (s == DIFFC_OK || o->fixed || !exists) {
-            if (s) *error = inner;
-            return s;
-        }
-        free(*path);
-    }
-}
-
 static diffc_status write_latent(output *o, const diffc_result *r, diffc_error *error)
 {
     if (!o->latent_pattern) return DIFFC_OK;
@@ -71,7 +53,7 @@ static diffc_status write_result(output *o, const diffc_result *r, const double 
 {
     char *path = NULL;
     diffc_status s = write_latent(o, r, error); /* first: a full disk must not cost the latent's owner the picture's word */
-    if (!s) s = write_picture(o, r, &path, error);
+    if (!s) s = result_write(r, o->pattern, o->fixed ? NULL : &o->next, &(diffc_image_style){o->s->quality, o->s->lossless}, &path, error);
     if (!s) {
         o->made++;
         progress_clear(&o->line);
@@ -101,9 +83,9 @@ static int write_best(output *o)
 {
     diffc_error e = {0};
     for (int i = 0; i < o->best->n && !e.code; i++) {
-        kept *k = &o->best->at[i];
-        k->result.image = &k->image;
-        diffc_status s = write_result(o, &k->result, &k->score, &e);
+        ranked *k = &o->best->at[i];
+        k->kept.result.image = &k->kept.image;
+        diffc_status s = write_result(o, &k->kept.result, &k->score, &e);
         if (s && !e.code) e.code = s;
     }
     best_forget(o->best);
