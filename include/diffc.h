@@ -67,15 +67,16 @@ typedef struct diffc_options {
     const char *unet;   /* replaces the model's UNet: a component folder or a file. So do the next four */
     const char *text_encoder, *text_encoder_2;
     const char *vae;
-    const char *taesd;      /* AutoencoderTiny used for decoding (and encoding) instead of the VAE         */
-    const char *prediction; /* "epsilon", "v", "sample": what the UNet predicts; NULL: as the model says    */
-    const char *device;     /* "auto", "cpu"                                                                */
-    const char *cpu_level;  /* "auto", "portable", "avx2", "avx512", "avx512vnni", "avx512bf16": no higher  */
-    const char *precision;  /* "auto", "f32"; "bf16", "f16", "int8" where the device has them                */
-    bool exact;             /* only algorithms without approximation (direct convolutions)                  */
-    int threads;            /* 0: all usable CPUs                                                           */
-    uint64_t max_memory;    /* bytes the plan may take (the VAE then runs in strips); 0: what the machine has */
-    bool resident;          /* keep prepared weights of all stages between calls (a window, a server)       */
+    const char *taesd;       /* AutoencoderTiny used for decoding (and encoding) instead of the VAE         */
+    bool taesd_preview_only; /* it is for previews alone: the VAE decodes and encodes                        */
+    const char *prediction;  /* "epsilon", "v", "sample": what the UNet predicts; NULL: as the model says    */
+    const char *device;      /* "auto", "cpu"                                                                */
+    const char *cpu_level;   /* "auto", "portable", "avx2", "avx512", "avx512vnni", "avx512bf16": no higher  */
+    const char *precision;   /* "auto", "f32"; "bf16", "f16", "int8" where the device has them                */
+    bool exact;              /* only algorithms without approximation (direct convolutions)                  */
+    int threads;             /* 0: all usable CPUs                                                           */
+    uint64_t max_memory;     /* bytes the plan may take (the VAE then runs in strips); 0: what the machine has */
+    bool resident;           /* keep prepared weights of all stages between calls (a window, a server)       */
     void (*log)(void *user, diffc_log_level level, const char *line);
     void *log_user;
 } diffc_options;
@@ -152,6 +153,14 @@ typedef struct diffc_result {
     double guidance;
 } diffc_result;
 
+/* A picture on its way. Everything is valid during the call only. */
+typedef struct diffc_preview {
+    int index, count;         /* which picture, from 0, of how many in all */
+    int step, steps;          /* after step `step`, from 1, of `steps`; dpm_adaptive, which finds its own: percents */
+    const diffc_image *image; /* RGB of the denoised estimate (x0); "proj": width and height by the VAE's factor smaller */
+    double seconds;           /* that decoding it took */
+} diffc_preview;
+
 /* Strings are borrowed for the call. Use diffc_request_defaults first, then set what differs. */
 typedef struct diffc_request {
     const char *prompt;        /* NULL is "" */
@@ -190,11 +199,19 @@ typedef struct diffc_request {
     const diffc_image *mask;  /* with an inpaint model: white is painted anew (gray) */
     double strength;          /* with a start image: share of the steps that is run, (0,1] */
     bool vae_tiling;          /* decode in overlapping tiles: less memory, not exactly the same picture */
-    const char *trace;        /* folder for every named activation as .npy (NCHW); NULL */
-    bool profile;             /* collect per-op times for diffc_profile_text */
+    /* Previews: what the UNet takes the finished picture to be, by the last evaluation of a step. NULL or "none"; "proj": colours by a linear map, a
+     * pixel a latent, next to no work; "tae": the tiny decoder; "vae": the model's decoder. They change no byte of the picture; of the last step
+     * there is none, since the picture follows. Needs on_preview. Errors, told before any work: USAGE (an unknown name, latents whose colours are
+     * not known), NO_INPUT (no tiny decoder), DATA. */
+    const char *preview;
+    int preview_interval; /* every n-th step; 0: 1 */
+    const char *trace;    /* folder for every named activation as .npy (NCHW); NULL */
+    bool profile;         /* collect per-op times for diffc_profile_text */
 
     /* Return true to stop (DIFFC_CANCELLED). May be NULL. */
     bool (*on_progress)(void *user, const diffc_progress *progress);
+    /* One call a picture of the batch; return true to stop (DIFFC_CANCELLED). May be NULL. */
+    bool (*on_preview)(void *user, const diffc_preview *preview);
     /* Return non-zero to stop with that status; fill *error then. May be NULL. */
     diffc_status (*on_image)(void *user, const diffc_result *result, diffc_error *error);
     void *user;

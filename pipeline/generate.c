@@ -82,25 +82,32 @@ static void add_stage(diffc_plan *p, const char *name, const dc_params *weights,
 static uint64_t host_bytes(const job *j)
 {
     uint64_t latent = 4ull * (uint64_t)j->h * (uint64_t)j->w * (uint64_t)j->latent_channels, pixels = 3ull * (uint64_t)j->width * (uint64_t)j->height;
-    uint64_t text = 0, width = 4ull * (uint64_t)j->cond.width;
+    uint64_t text = 0, width = 4ull * (uint64_t)j->cond.width, preview = j->preview.kind ? latent * (uint64_t)j->batch + pixels : 0;
     for (int s = 0; s < j->cond.n; s++) /* each text, and that of a step once a picture of the batch */
         text += (uint64_t)j->cond.tokens[j->cond.strand[s].negative] * width * (uint64_t)(j->cond.strand[s].schedule.n + j->batch);
     text += (uint64_t)j->cond.n_rows * (uint64_t)j->m->text[0].length * width;
-    return latent * (uint64_t)j->batch * 5 + pixels * 2 + (j->picture ? pixels * 4 : 0) + (j->masked ? pixels * 4 : 0) + text;
+    return latent * (uint64_t)j->batch * 5 + pixels * 2 + (j->picture ? pixels * 4 : 0) + (j->masked ? pixels * 4 : 0) + text + preview;
 }
 
-/* Prepared weights and buffers. With more than one batch the UNet stays prepared while a picture is decoded; a resident model keeps all. */
+/* Prepared weights and buffers. With more than one batch the UNet stays prepared while a picture is decoded, and what makes previews is there
+ * while it samples; a resident model keeps all. */
 static uint64_t most_at_once(const job *j, const diffc_plan *p)
 {
-    const diffc_plan_stage *unet = &p->stage[p->n_stages - 2], *vae = &p->stage[p->n_stages - 1];
     uint64_t most = 0, weights = 0;
+    const diffc_plan_stage none = {0}, *preview = &none, *vae = &p->stage[p->n_stages - 1], *unet = vae;
     for (int i = 0; i < p->n_stages; i++) {
-        uint64_t one = p->stage[i].weights + p->stage[i].buffers;
-        most = one > most ? one : most;
-        weights += p->stage[i].weights;
+        const diffc_plan_stage *x = &p->stage[i];
+        if (!strcmp(x->name, "unet")) unet = x;
+        if (!strcmp(x->name, "preview")) preview = x;
+        most = x->weights + x->buffers > most ? x->weights + x->buffers : most;
+        weights += x->weights;
     }
-    if (j->m->resident) return weights + unet->buffers + vae->buffers;
-    const uint64_t both = unet->weights + unet->buffers + vae->weights + vae->buffers;
+    const bool shared = j->preview.with == &j->decode; /* its stage has nothing of its own */
+    if (shared) preview = vae;
+    if (j->m->resident) return weights + unet->buffers + vae->buffers + (shared ? 0 : preview->buffers);
+    const uint64_t sampling = unet->weights + unet->buffers + preview->weights + preview->buffers;
+    const uint64_t both = sampling + (shared ? 0 : vae->weights + vae->buffers);
+    most = sampling > most ? sampling : most;
     return j->count > j->batch && both > most ? both : most;
 }
 
@@ -108,6 +115,17 @@ static void tell_strips(const job *j, diffc_plan *p, dc_vae_strips how)
 {
     p->stage[p->n_stages - 1].strip = how.rows * dc_vae_configuration(j->m->vae)->factor;
     p->stage[p->n_stages - 1].again = how.again;
+}
+
+/* What shows previews, before the stage that it is there with; the model's own decoder is counted where it decodes pictures. */
+static void add_preview(const job *j, diffc_plan *p)
+{
+    const decoder *d = j->preview.with;
+    if (!d) return;
+    add_stage(p, "preview", dc_vae_params(d->vae), d->run, preview_passes(j));
+    diffc_plan_stage *x = &p->stage[p->n_stages - 1];
+    if (d == &j->decode) x->weights = x->buffers = 0;
+    else if (d->finish) x->buffers += dc_run_bytes(d->finish);
 }
 
 static void fill_plan(const job *j, diffc_plan *p)
@@ -127,9 +145,10 @@ static void fill_plan(const job *j, diffc_plan *p)
     }
     add_stage(p, "unet", dc_unet_params(m->unet), j->unet_run, (j->count + j->batch - 1) / j->batch * j->plan.n_rows);
     p->stage[p->n_stages - 1].buffers += dc_run_bytes(j->unet_text_run);
-    add_stage(p, "vae decoder", dc_vae_params(m->vae), j->decode_run, j->count);
-    tell_strips(j, p, j->decode_strips);
-    if (j->finish_run) p->stage[p->n_stages - 1].buffers += dc_run_bytes(j->finish_run);
+    add_preview(j, p);
+    add_stage(p, "vae decoder", dc_vae_params(m->vae), j->decode.run, j->count);
+    tell_strips(j, p, j->decode.strips);
+    if (j->decode.finish) p->stage[p->n_stages - 1].buffers += dc_run_bytes(j->decode.finish);
     p->peak = memory_anonymous() + host_bytes(j) + most_at_once(j, p);
     p->available = memory_available(m->max_memory);
 }
@@ -160,8 +179,9 @@ static dc_status plan_passes(job *j)
     if (!s && j->encodes) s = encode_plan(j);
     if (!s) s = sample_plan(j);
     if (!s) s = decode_plan(j);
+    if (!s) s = preview_plan(j);
     if (s || !j->m->max_memory || j->q->trace) return s; /* a trace shows whole activations */
-    if (!j->finish_run) s = fit_strips(j, "vae decoder", false, &j->decode_strips, decode_plan);
+    if (!j->decode.finish) s = fit_strips(j, "vae decoder", false, &j->decode.strips, decode_plan);
     if (!s && j->encodes) s = fit_strips(j, "vae encoder", true, &j->encode_strips, encode_plan);
     return s;
 }
@@ -252,7 +272,7 @@ static dc_status deliver(job *j, int i, const float *latent, const diffc_image *
 static dc_status decode_batch(job *j, int first, int n, const float *latents)
 {
     size_t one = (size_t)j->h * (size_t)j->w * (size_t)j->latent_channels;
-    dc_status s = job_prepare(j, dc_vae_params(j->m->vae), j->m->vae_weights, "VAE decoder");
+    dc_status s = job_prepare(j, dc_vae_params(j->decode.vae), j->decode.weights, j->decode.what);
     for (int i = 0; !s && i < n; i++) {
         diffc_image image = {0};
         j->image = first + i;
@@ -263,8 +283,8 @@ static dc_status decode_batch(job *j, int first, int n, const float *latents)
         if (!s) job_progress(j, DIFFC_STAGE_DECODE, "VAE decoder", (uint64_t)(first + i + 1), (uint64_t)j->count);
         free(image.pixels);
     }
-    dc_run_release(j->decode_run);
-    job_drop(j, dc_vae_params(j->m->vae));
+    dc_run_release(j->decode.run);
+    if (j->preview.with != &j->decode || first + n >= j->count) job_drop(j, dc_vae_params(j->m->vae)); /* else the next batch shows itself by it */
     return s;
 }
 
@@ -276,6 +296,7 @@ static dc_status sample_and_decode(job *j)
     if (!latents) return dc_fail_memory(j->e, "latents", (size_t)j->batch * one * sizeof(float));
     if (j->q->on_image) model_hash_begin(j->m);
     dc_status s = job_prepare(j, unet, j->m->unet_weights, "UNet");
+    if (!s) s = preview_prepare(j);
     j->sample_began = dc_seconds();
     for (int first = 0; !s && first < j->count; first += j->batch) {
         int n = j->count - first < j->batch ? j->count - first : j->batch;
@@ -284,6 +305,7 @@ static dc_status sample_and_decode(job *j)
         s = sample_run(j, first, n, latents);
         dc_run_release(j->unet_run);
         dc_run_release(j->unet_text_run);
+        preview_rest(j, first + n >= j->count);
         if (first + n >= j->count) job_drop(j, unet);
         if (!s) s = decode_batch(j, first, n, latents);
     }
@@ -312,7 +334,7 @@ static void keep_profile(diffc_model *m, const job *j)
     const struct {
         const char *name;
         const dc_run *r;
-    } part[] = {{"unet, once a text", j->unet_text_run}, {"unet", j->unet_run}, {"vae decoder", j->decode_run}};
+    } part[] = {{"unet, once a text", j->unet_text_run}, {"unet", j->unet_run}, {"preview", j->preview.own.run}, {"vae decoder", j->decode.run}};
     dc_text_free(&m->profile);
     for (size_t i = 0; j->q->profile && i < sizeof part / sizeof *part; i++)
         if (part[i].r) profile_table(&m->profile, part[i].name, part[i].r);

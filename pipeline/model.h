@@ -47,6 +47,9 @@ struct diffc_model {
     dc_weights *unet_weights, *vae_weights;
     dc_unet *unet;
     dc_vae *vae;
+    dc_weights *tiny_weights;
+    dc_vae *tiny;   /* for previews alone: --taesd, or (opened when it is wanted) the folder's own; NULL */
+    float *factors; /* preview.c: latent to RGB, [C + 1][3], the last row the bias; NULL: not wanted yet */
     dc_noise_config noise;
     bool zero_empty_negative; /* SDXL: no negative prompt conditions on zeros, not on "" */
     int default_steps;
@@ -79,6 +82,9 @@ void index_close(model_index *x);
  * free it. unet: the UNet's configuration. *unsure: what the UNet predicts (v was taken) is not said anywhere. */
 dc_status scheduler_config(const diffc_model *m, json_t **root, char **path, const json_t *unet, bool *unsure, dc_error *e);
 
+/* The autoencoder `replaced` (NULL: the model's own) with its weights; encoder: also the encoding half, where there is one. */
+dc_status autoencoder_open(diffc_model *m, dc_vae **vae, dc_weights **weights, const char *replaced, bool encoder, const json_t *unet, dc_error *e);
+
 /* ---- probe.c: what the UNet of an open model predicts, by its answer to one input; epsilon or v. Prepares its weights and drops them. */
 dc_status probe_prediction(diffc_model *m, dc_prediction *out, dc_error *e);
 
@@ -97,7 +103,8 @@ dc_status part_open(model_part *out, const diffc_model *m, dc_part p, const char
 dc_status part_there(bool *there, const diffc_model *m, dc_part p, const char *replaced, dc_error *e);
 /* Has the model all the parts that it needs, beside those that the options replace? Asked before any is opened. Errors: NO_INPUT. */
 dc_status parts_check(const diffc_model *m, const diffc_options *o, dc_error *e);
-void part_close(model_part *x); /* also after its weights were taken (set to NULL) */
+const char *decoder_option(const diffc_options *o); /* what replaces the model's VAE: --taesd, --vae; NULL: nothing */
+void part_close(model_part *x);                     /* also after its weights were taken (set to NULL) */
 /* Last part of a path, resolved so that "." has a name too; of a file with its ending or without. The caller frees; NULL: out of memory. */
 char *part_base_name(const char *path, bool ending);
 /* Opens the file or folder that -m names (NULL: the default among the assets), and the folder that describes it (--config; NULL: none). */
@@ -153,6 +160,25 @@ void emphasis_apply(conditioning *c, int i, const float *hidden, int from, int w
 
 /* ---- generate.c and its parts */
 
+/* Something that makes pictures of latents, and its passes. */
+typedef struct decoder {
+    dc_vae *vae;
+    const dc_weights *weights; /* where it came from */
+    const char *what;          /* for progress and messages */
+    dc_run *run, *finish;      /* finish: tiles to pixels; NULL: not in tiles */
+    dc_vae_strips strips;      /* where memory asks for them */
+} decoder;
+
+/* Pictures on their way; kind NONE: none are wanted. */
+typedef struct previews {
+    enum { PREVIEW_NONE, PREVIEW_PROJ, PREVIEW_TAE, PREVIEW_VAE } kind;
+    int interval;
+    float *x0;       /* [batch][h,w,C], of the evaluation that was last: the sampler's pass writes it */
+    uint8_t *pixels; /* of one */
+    decoder own;     /* the tiny decoder's, where that is not the job's */
+    decoder *with;   /* NULL: proj */
+} previews;
+
 /* A request with every default filled in and every value checked. */
 typedef struct job {
     diffc_model *m;
@@ -173,11 +199,13 @@ typedef struct job {
         float *mean, *logvar;
     } moments, masked_moments; /* [h,w,C], VAE units (TAESD: latent units, no logvar) */
     conditioning cond;
-    dc_run *text_run[MAX_TEXT], *unet_run, *encode_run, *decode_run, *finish_run; /* finish: tiles to pixels */
-    dc_run *unet_text_run;                                                        /* when another text's turn is: fills */
-    dc_tensor *unet_text; /* [2, dc_unet_texts], in that run's buffer: of all texts, or of the positive; of negative ones of another length */
-    dc_vae_strips encode_strips, decode_strips; /* of the VAE, where memory asks for them */
-    double began;                               /* of the stage, for progress */
+    dc_run *text_run[MAX_TEXT], *unet_run, *encode_run;
+    dc_run *unet_text_run;       /* when another text's turn is: fills */
+    dc_tensor *unet_text;        /* [2, dc_unet_texts], in that run's buffer: of all texts, or of the positive; of negative ones of another length */
+    dc_vae_strips encode_strips; /* of the VAE, where memory asks for them */
+    decoder decode;
+    previews preview;
+    double began; /* of the stage, for progress */
     double sample_began;
     int image;              /* first picture of the batch under way */
     const char *trace_part; /* subfolder of the trace folder */
@@ -188,6 +216,8 @@ typedef struct job {
 
 dc_status job_begin(job *j, diffc_model *m, const diffc_request *q, dc_error *e); /* request.c: resolves and checks */
 void job_end(job *j);
+/* "WHAT: found X, expected a known name (did you mean Y?)", and the names. Returns USAGE. */
+dc_status unknown_name(const char *what, const char *found, const char *const *names, int n, dc_error *e);
 dc_status check_text(const char *what, const char *text, dc_error *e); /* NULL is fine. Errors: USAGE (not UTF-8, too long) */
 /* Names (any accepted spelling, NULL: the model's own) to canonical ones; USAGE with near misses and the list. */
 dc_status resolve_sampler(const char *sampler, const char *schedule, dc_sampler_request *out, dc_error *e);
@@ -217,6 +247,21 @@ dc_status encode_plan(job *j);                                       /* latents.
 dc_status encode_run(job *j);                                        /* start image and masked image -> moments */
 dc_status decode_plan(job *j);                                       /* decode.c */
 dc_status decode_run(job *j, const float *latent, diffc_image *out); /* latent [h,w,C] -> RGB picture (free it) */
+dc_status decoder_plan(job *j, decoder *d);                          /* the same of any decoder */
+/* Into RGB pixels; what is not finite is 0 and counted in *stats. Leaves the buffers reserved. */
+dc_status decoder_run(job *j, decoder *d, const float *latent, uint8_t *pixels, dc_stats *stats);
+void decoder_free(decoder *d);
+
+/* ---- preview.c: pictures on their way */
+dc_status preview_begin(job *j); /* reads and checks what the request asks for; needs the job's sizes. Errors: as diffc_request says */
+dc_status preview_plan(job *j);
+dc_status preview_prepare(job *j); /* its decoder's weights: before sampling */
+/* After step `nth` (from 1) of pictures first .. first+n-1, whose estimates are in j->preview.x0. step of job_steps(j) is what is told. */
+dc_status preview_step(job *j, int first, int n, int nth, int step);
+int preview_passes(const job *j); /* of its decoder */
+/* Gives its working memory back while finished pictures are decoded; last: no more pictures follow, its weights go, too. */
+void preview_rest(job *j, bool last);
+void preview_end(job *j);
 
 /* ---- trace.c: taps to files; set on a run before planning when the request has a trace folder */
 void trace_attach(job *j, dc_run *r);

@@ -130,17 +130,16 @@ static dc_status open_unet(diffc_model *m, const char *replaced, json_t **config
 /* Files with only the decoding half are common (and enough for txt2img). */
 static bool has_encoder(const dc_weights *w) { return dc_weights_find(w, "encoder.conv_in.weight") || dc_weights_find(w, "encoder.layers.0.weight"); }
 
-/* replaced: --vae or --taesd; NULL: the model's own. */
-static dc_status open_vae(diffc_model *m, const char *replaced, const json_t *unet, dc_error *e)
+dc_status autoencoder_open(diffc_model *m, dc_vae **vae, dc_weights **weights, const char *replaced, bool encoder, const json_t *unet, dc_error *e)
 {
     model_part x;
     dc_vae_config c;
     dc_status s = part_open(&x, m, DC_PART_VAE, replaced, unet, e);
-    m->vae_weights = x.weights;
+    *weights = x.weights;
     x.weights = NULL;
     if (!s) s = dc_vae_config_read(&c, x.config, x.config_path, e);
-    if (!s) s = dc_vae_open(&m->vae, &c, m->vae_weights, has_encoder(m->vae_weights), m->device, &m->log, e);
-    if (!s) m->mapped += stored_bytes(m->vae_weights);
+    if (!s) s = dc_vae_open(vae, &c, *weights, encoder && has_encoder(*weights), m->device, &m->log, e);
+    if (!s) m->mapped += stored_bytes(*weights);
     part_close(&x);
     return s;
 }
@@ -284,9 +283,10 @@ static dc_status open_parts(diffc_model *m, const model_index *x, const diffc_op
     dc_status s = open_unet(m, o->unet, &unet, e);
     if (!s) s = open_text(m, m->n_text++, o->text_encoder, e);
     if (!s && has_second_text(m, x, o, unet)) s = open_text(m, m->n_text++, o->text_encoder_2, e);
-    const char *vae = o->taesd ? o->taesd : o->vae;
-    if (!s) s = open_vae(m, vae, unet, e);
+    const char *vae = decoder_option(o);
+    if (!s) s = autoencoder_open(m, &m->vae, &m->vae_weights, vae, true, unet, e);
     if (!s && vae && !(m->vae_name = part_base_name(vae, true))) s = dc_fail_memory(e, "a name", strlen(vae));
+    if (!s && o->taesd && o->taesd_preview_only) s = autoencoder_open(m, &m->tiny, &m->tiny_weights, o->taesd, false, unet, e);
     if (!s) s = check_fit(m, e);
     if (!s) s = open_scheduler(m, o->prediction, unet, e);
     json_decref(unet);
@@ -342,8 +342,10 @@ void model_close(diffc_model *m)
     }
     dc_unet_close(m->unet);
     dc_vae_close(m->vae);
+    dc_vae_close(m->tiny);
     dc_weights_close(m->unet_weights);
     dc_weights_close(m->vae_weights);
+    dc_weights_close(m->tiny_weights);
     dc_weights_close(m->file);
     dc_noise_config_free(&m->noise);
     dc_device_close(m->device);
@@ -352,5 +354,6 @@ void model_close(diffc_model *m)
     free(m->folder);
     free(m->name);
     free(m->vae_name);
+    free(m->factors);
     free(m);
 }

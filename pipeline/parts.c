@@ -212,9 +212,11 @@ dc_status part_there(bool *there, const diffc_model *m, dc_part p, const char *r
     return s;
 }
 
+const char *decoder_option(const diffc_options *o) { return o->taesd && !o->taesd_preview_only ? o->taesd : o->vae; }
+
 dc_status parts_check(const diffc_model *m, const diffc_options *o, dc_error *e)
 {
-    const char *const replaced[DC_PARTS] = {[DC_PART_TEXT] = o->text_encoder, [DC_PART_UNET] = o->unet, [DC_PART_VAE] = o->taesd ? o->taesd : o->vae};
+    const char *const replaced[DC_PARTS] = {[DC_PART_TEXT] = o->text_encoder, [DC_PART_UNET] = o->unet, [DC_PART_VAE] = decoder_option(o)};
     dc_status s = DC_OK;
     for (int p = 0; !s && p < DC_PARTS; p++) {
         bool there;

@@ -65,8 +65,7 @@ static dc_status resolve_size(job *j, dc_error *e)
     return DC_OK;
 }
 
-/* "found X, expected one of ..; did you mean Y" */
-static dc_status unknown_name(const char *what, const char *found, const char *const *names, int n, dc_error *e)
+dc_status unknown_name(const char *what, const char *found, const char *const *names, int n, dc_error *e)
 {
     char near[256];
     dc_nearest_names(near, sizeof near, found, names, n);
@@ -226,6 +225,7 @@ static dc_status check_values(job *j, dc_error *e)
     if (!s) s = check_range("count", q->count, 1, 1000000, e);
     if (!s) s = check_range("batch-size", q->batch, 1, 64, e);
     if (!s) s = check_range("clip-skip", q->clip_skip, 0, 64, e);
+    if (!s) s = check_range("preview-interval", q->preview_interval, 0, 1000, e);
     if (!s && q->image) s = check_range("strength", q->strength, 1e-6, 1, e);
     if (!s && isnan(q->eta)) s = check_range("eta", q->eta, 0, 1, e);
     if (!s && q->eta >= 0) s = check_range("eta", q->eta, 0, 10, e);
@@ -261,7 +261,7 @@ dc_status resolve_noise(const diffc_request *q, int factor, dc_noise_wish *out, 
 
 dc_status job_begin(job *j, diffc_model *m, const diffc_request *q, dc_error *e)
 {
-    *j = (job){.m = m, .q = q, .e = e, .trace_step = -1};
+    *j = (job){.m = m, .q = q, .e = e, .trace_step = -1, .decode = {.vae = m->vae, .weights = m->vae_weights, .what = "VAE decoder"}};
     dc_status s = check_values(j, e);
     if (s) return s;
     j->latent_channels = dc_vae_configuration(m->vae)->latent_channels;
@@ -277,7 +277,7 @@ dc_status job_begin(job *j, diffc_model *m, const diffc_request *q, dc_error *e)
     if (!s) s = prompt_begin(j);
     j->rescale = j->guided ? q->guidance_rescale : 0.0;
     if (j->plan.adaptive) j->batch = 1; /* each picture finds its own steps */
-    return s;
+    return s ? s : preview_begin(j);
 }
 
 void job_end(job *j)
@@ -287,8 +287,8 @@ void job_end(job *j)
     dc_run_free(j->unet_text_run);
     free(j->unet_text);
     dc_run_free(j->encode_run);
-    dc_run_free(j->decode_run);
-    dc_run_free(j->finish_run);
+    decoder_free(&j->decode);
+    preview_end(j);
     conditioning_free(&j->cond);
     dc_plan_free(&j->plan);
     free(j->moments.mean);

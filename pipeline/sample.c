@@ -10,9 +10,9 @@
 typedef struct step {
     const job *j;
     const dc_row *row;
-    int n;         /* pictures in the batch; the UNet sees cond.n times as many (with guidance the negative part first, as diffusers) */
-    float first;   /* 1: X comes from `start`, 0: from the pass before */
-    int rows_done; /* for the trace */
+    int n;                     /* pictures in the batch; the UNet sees cond.n times as many (with guidance the negative part first, as diffusers) */
+    float first;               /* 1: X comes from `start`, 0: from the pass before */
+    int rows_done, steps_done; /* for the trace, for previews */
     bool uses[DC_REGS];
     const float *start; /* [n,h,w,C] X of the first row */
     const float *noise; /* [n,h,w,C] Z of this row */
@@ -20,6 +20,7 @@ typedef struct step {
     float t, lcm_w;
     float *latent; /* [n,h,w,C] X after this row */
     float *saved;  /* the same of S, where trials are measured */
+    float *x0;     /* the same of the denoised estimate, where there are previews; j->preview.kind says so also while planning */
     dc_stats *stats;
 } step;
 
@@ -116,6 +117,7 @@ static void run_step(void *ctx, dc_run *r)
     dc_tensor U, M = guided_output(s, r, X, &U);
     reg[DC_REG_O] = dc_lincomb(r, (dc_term[]){{(float)row->kx, X}, {(float)row->km, M}}, 2);
     if (s->uses[DC_REG_U]) reg[DC_REG_U] = dc_lincomb(r, (dc_term[]){{(float)row->kx, X}, {(float)row->km, U}}, 2);
+    if (j->preview.kind) dc_download(r, dc_lincomb(r, (dc_term[]){{(float)row->px, X}, {(float)row->pm, M}}, 2), s->x0);
 
     dc_term to_x[DC_REGS], to_s[DC_REGS];
     int n = 0;
@@ -159,6 +161,8 @@ static const dc_row every_term = {.t = 500,
                                   .c_in = 1,
                                   .kx = 1,
                                   .km = 1,
+                                  .px = 1,
+                                  .pm = 1,
                                   .x = {1, 1, 1, 1, 1, 1, 1, 1},
                                   .s = {1, 1, 1, 1, 1, 1, 1, 1},
                                   .keep_u = true,
@@ -391,6 +395,7 @@ static dc_status run_rows(job *j, batch *b, step *st, uint64_t *done)
         bool step_ends = i + 1 == j->plan.n_rows || j->plan.rows[i + 1].begins_step;
         if (!s && step_ends && !j->plan.adaptive) job_progress(j, DIFFC_STAGE_SAMPLE, "unet", ++*done, 0);
         if (!s) s = job_cancelled(j);
+        if (!s && step_ends && !j->plan.adaptive) st->steps_done++, s = preview_step(j, b->first, b->n, st->steps_done, st->steps_done);
     }
     return s;
 }
@@ -414,7 +419,10 @@ static dc_status run_trials(job *j, batch *b, step *st, uint64_t before)
         draw_noise(j, b, t.sigma_from, t.sigma_to, b->noise);
         for (size_t k = 0; k < all; k++) x[k] = (float)(t.keep * st->latent[k] + t.noise * b->noise[k]);
         memcpy(coarse, st->saved, all * sizeof(float));
-        job_progress(j, DIFFC_STAGE_SAMPLE, "unet", before + (uint64_t)(j->plan.trial.progress * job_steps(j)), 0);
+        const int percents = (int)(j->plan.trial.progress * job_steps(j));
+        job_progress(j, DIFFC_STAGE_SAMPLE, "unet", before + (uint64_t)percents, 0);
+        s = job_cancelled(j);
+        if (!s) s = preview_step(j, b->first, b->n, ++st->steps_done, j->plan.n_rows ? percents : job_steps(j));
     }
     memcpy(st->latent, x, all * sizeof(float));
     free(coarse);
@@ -439,6 +447,7 @@ dc_status sample_run(job *j, int first, int n, float *latents)
                .extra = b.extra,
                .lcm_w = (float)(j->guidance - 1.0),
                .latent = latents,
+               .x0 = j->preview.x0,
                .stats = &stats};
     find_uses(&st, &j->plan);
     uint64_t done = (uint64_t)(first / j->batch) * (uint64_t)job_steps(j);
