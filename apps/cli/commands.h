@@ -5,6 +5,7 @@
 #include <jansson.h>
 
 int run_txt2img(const settings *s);
+int run_view(const settings *s);
 int run_embed(const settings *s);
 int run_classify(const settings *s);
 int run_index(const settings *s);
@@ -33,7 +34,10 @@ uint64_t random_seed(void);
 /* What of the options names a model and the parts that replace its own, and where its messages go. */
 diffc_options model_options(const settings *s);
 
-/* "14.6,5,1": the caller frees *out. 0 or an exit code. (txt2img.c) */
+/* The options over the picture of --from, that over the model's own defaults. The prompt may be NULL. Pictures read here belong to the caller. 0 or an
+ * exit code. (request.c) */
+int fill_request(diffc_request *q, diffc_model *m, const settings *s, diffc_image *image, diffc_image *mask);
+/* "14.6,5,1": the caller frees *out. 0 or an exit code. */
 int parse_sigmas(const char *text, double **out, int *n);
 /* What of the options says how a sampler works. (schedule.c) */
 void sampler_options(diffc_request *q, const settings *s);

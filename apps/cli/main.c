@@ -9,6 +9,8 @@ static const command commands[] = {
     {"txt2img", CMD_TXT2IMG, run_txt2img, "PROMPT [options]", "Makes pictures from text (and, with -i, from a picture).",
      "Without -m the model that comes with diffc is used: 128x128 icons of plain things, as in \"a red apple\"; it knows 136 of them, listed in its "
      "README.md."},
+    {"view", CMD_VIEW, run_view, "[PROMPT] [options]", "Opens a window: pictures while they form, settings, what was drawn.",
+     "F1 lists its keys. It takes txt2img's options as what it begins with; -o is where pictures are saved to."},
     {"embed", CMD_EMBED, run_embed, "[-m MODEL] --text TEXT ... | --image FILE ... [options]", "Vectors of texts and pictures by a CLIP model.",
      "Rows come in the order of the command line and have length 1: the product of two rows is their similarity, -1 to 1."},
     {"classify", CMD_CLASSIFY, run_classify, "IMAGE ... --labels A,B,.. [options]", "Which of some labels fits a picture best, by a CLIP model.",

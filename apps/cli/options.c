@@ -11,8 +11,8 @@
 
 #define NONE           ((size_t)-1)
 #define AT(field)      offsetof(settings, field)
-#define REQUEST        (CMD_TXT2IMG | CMD_LINE)
-#define MODEL_COMMANDS (CMD_TXT2IMG | CMD_BENCH)
+#define REQUEST        (CMD_TXT2IMG | CMD_LINE | CMD_VIEW)
+#define MODEL_COMMANDS (CMD_TXT2IMG | CMD_BENCH | CMD_VIEW)
 #define PARTS_COMMANDS (MODEL_COMMANDS | CMD_CONVERT)
 #define CLIP_COMMANDS  (CMD_EMBED | CMD_CLASSIFY | CMD_INDEX | CMD_SEARCH)
 #define MANY_WORDS     CLIP_COMMANDS /* positional arguments are items, any number of them */
@@ -31,7 +31,7 @@ static const option table[] = {
     {"template", 0, LIST, NONE, NONE, CMD_CLASSIFY, "TEXT",
      "text about a label, which stands for {}; several are averaged (default \"a photo of a {}.\")"},
     {"top", 0, INT, AT(top), NONE, CMD_CLASSIFY, "N", "only the N best labels of a picture"},
-    {"index", 0, TEXT, AT(index), NONE, CMD_INDEX | CMD_SEARCH, "FOLDER",
+    {"index", 0, TEXT, AT(index), NONE, CMD_INDEX | CMD_SEARCH | CMD_VIEW, "FOLDER",
      "the index's own folder (default: .diffc in the folder of pictures; search: the nearest one from here upwards)"},
     {"exclude|exclude-dir", 0, LIST, NONE, NONE, CMD_INDEX, "PATTERN",
      "names, or with a / paths, to leave out, as *.tmp.jpg or raw/*; besides .git, node_modules, @eaDir, ..."},
@@ -64,7 +64,7 @@ static const option table[] = {
     {"prompt", 'p', TEXT, AT(prompt), NONE, REQUEST, "TEXT", "the prompt (or as the first argument); - reads it from stdin"},
     {"prompt-file", 0, TEXT, AT(prompt_file), NONE, CMD_TXT2IMG, "FILE",
      "a prompt a line, - is stdin; a line that begins with - has options: -p \"a red apple\" -s 3 --steps 8"},
-    {"from", 0, TEXT, AT(from), NONE, CMD_TXT2IMG, "FILE",
+    {"from", 0, TEXT, AT(from), NONE, CMD_TXT2IMG | CMD_VIEW, "FILE",
      "make a picture again: what a picture of diffc, A1111, ComfyUI or sd.cpp (or a text of parameters) says; other options win over it"},
     {"negative-prompt|negative|neg-prompt", 'n', TEXT, AT(negative), NONE, REQUEST, "TEXT", "what the picture should not show"},
     {"prompt-syntax", 0, TEXT, AT(prompt_syntax), NONE, REQUEST | CMD_TOKENIZE, "NAME",
@@ -137,12 +137,18 @@ static const option table[] = {
     {"threads", 0, INT, AT(threads), NONE, CMD_SEARCH, "N", "threads (default: all usable CPUs)"},
     {"threads", 't', INT, AT(threads), NONE, MODEL_COMMANDS | (CLIP_COMMANDS & ~CMD_SEARCH), "N",
      "threads (default: all usable CPUs); the result does not depend on it"},
-    {"max-memory", 0, BYTES, AT(max_memory), NONE, CMD_TXT2IMG, "BYTES",
+    {"max-memory", 0, BYTES, AT(max_memory), NONE, CMD_TXT2IMG | CMD_VIEW, "BYTES",
      "refuse a plan that takes more (suffixes k, M, G); to fit, the VAE works in strips, with the same result"},
-    {"save-latent", 0, TEXT, AT(save_latent), NONE, REQUEST, "FILE", "also the final latent as .npy, float32 [1,C,h,w], as the VAE is given it"},
+    {"save-latent", 0, TEXT, AT(save_latent), NONE, REQUEST & ~CMD_VIEW, "FILE",
+     "also the final latent as .npy, float32 [1,C,h,w], as the VAE is given it"},
     {"trace", 0, TEXT, AT(trace), NONE, CMD_TXT2IMG, "FOLDER", "every named activation as FOLDER/PART/NAME.npy (NCHW)"},
+    {"window", 0, FLAG, AT(window), NONE, CMD_TXT2IMG, NULL, "show the pictures while they form in a window; it stays until it is closed"},
+    {"live", 0, FLAG, AT(live), NONE, CMD_VIEW, NULL, "draw while you type (F2)"},
+    {"light", 0, FLAG, AT(light), NONE, CMD_VIEW | CMD_TXT2IMG, NULL, "the window in light colours (Ctrl+T)"},
+    {"scale", 0, REAL, AT(scale), NONE, CMD_VIEW | CMD_TXT2IMG, "F", "of everything in the window (F9, F10; default: as the screen asks)"},
+    {"event-log", 0, TEXT, AT(event_log), NONE, CMD_VIEW | CMD_TXT2IMG, "FILE", "what happens in the window and when, an object a line"},
     {"dry-run", 0, FLAG, AT(dry_run), NONE, CMD_TXT2IMG, NULL, "print what it would take, do nothing"},
-    {"profile", 0, FLAG, AT(profile), NONE, MODEL_COMMANDS, NULL, "print the time of every kind of layer"},
+    {"profile", 0, FLAG, AT(profile), NONE, MODEL_COMMANDS & ~CMD_VIEW, NULL, "print the time of every kind of layer"},
     {"plan", 0, FLAG, AT(plan), NONE, CMD_BENCH, NULL, "print how each layer would be computed, and why; run nothing"},
     {"hash", 0, FLAG, AT(hash), NONE, CMD_INSPECT, NULL, "also SHA-256 and AutoV2 of each model file"},
     {"seconds", 0, REAL, AT(seconds), NONE, CMD_BENCH, "S", "how long to measure (default 5; at least 3 rounds, 1 with 0)"},
@@ -159,7 +165,7 @@ static const option table[] = {
     {"json", 0, FLAG, AT(json), NONE, CLIP_COMMANDS, NULL, "results as JSON, an object a line (and errors)"},
     {"json", 0, FLAG, AT(json), NONE, CMD_TXT2IMG | CMD_INSPECT | CMD_SCHEDULE | CMD_BENCH | CMD_VERSION | CMD_TOKENIZE | CMD_NOISE | CMD_CONVERT,
      NULL, "results (and errors) as JSON"},
-    {"progress", 0, TEXT, AT(progress), NONE, (PARTS_COMMANDS & ~CMD_BENCH) | CMD_INDEX | CMD_SEARCH, "auto|bar|json|none",
+    {"progress", 0, TEXT, AT(progress), NONE, (PARTS_COMMANDS & ~CMD_BENCH & ~CMD_VIEW) | CMD_INDEX | CMD_SEARCH, "auto|bar|json|none",
      "on stderr; auto: a bar on a terminal; json: an object a line, errors too"},
     {"quiet", 'q', FLAG, AT(quiet), NONE, PARTS_COMMANDS | CLIP_COMMANDS, NULL, "errors only"},
     {"verbose", 'v', FLAG, AT(verbose), NONE, PARTS_COMMANDS | CLIP_COMMANDS, NULL, "also notes"},

@@ -22,7 +22,8 @@ enum {
     CMD_EMBED = 2048,
     CMD_CLASSIFY = 4096,
     CMD_INDEX = 8192,
-    CMD_SEARCH = 16384
+    CMD_SEARCH = 16384,
+    CMD_VIEW = 32768
 };
 
 typedef enum option_kind {
@@ -79,14 +80,16 @@ typedef struct settings {
         *device, *cpu, *precision, *output, *save_latent, *trace, *sigmas, *tokenizer, *shape, *prediction, *prompt_file, *progress, *from,
         *from_stdin, *labels, *labels_file, *solver_type, *plot, *clip;
     const char *index, *queries, *sheet, *export, *import; /* index, search */
+    const char *event_log;                                 /* view */
     char *defaults;                                        /* text of the file of defaults, which values point into (owned) */
     int width, height, resize_width, resize_height, steps, count, batch, clip_skip, threads, quality, top, solver_order, keep_best;
     double guidance, rescale, strength, eta, seconds, variation_strength, s_churn, s_tmin, s_tmax, s_noise, sigma_min, sigma_max, rho;
     int64_t seed, variation_seed, ensd;
     uint64_t max_memory;
     bool has_steps, has_guidance, has_seed, has_strength, has_variation_seed, has_keep_best;
-    double threshold, distance, megapixels;
-    bool has_top, has_threshold, hidden, follow, rebuild, watch, check, automatic, only_paths, zero, duplicates, failures, preview;
+    double threshold, distance, megapixels, scale;
+    bool has_top, has_threshold, hidden, follow, rebuild, watch, check, automatic, only_paths, zero, duplicates, failures, preview, window, live,
+        light;
     bool given[MOST_OPTIONS]; /* by place in the table: on the command line or in a line of prompts, not in the file of defaults */
     diffc_replay *replay;     /* of --from; NULL */
     bool explain, lossless, vae_tiling, exact, dry_run, profile, plan, hash, json, quiet, verbose, help, no_defaults;

@@ -41,7 +41,8 @@ diffc_options model_options(const settings *s)
                            .exact = s->exact,
                            .threads = s->threads,
                            .max_memory = s->max_memory,
-                           .resident = s->prompt_file != NULL || (s->count > 1 && has_template(s)), /* then several requests follow */
+                           .resident =
+                               s->prompt_file || (s->count > 1 && has_template(s)) || s->command->bit == CMD_VIEW, /* then several requests follow */
                            .log = on_log,
                            .log_user = (void *)s};
 }

@@ -7,6 +7,7 @@
 #include "apps/cli/replay.h"
 #include "apps/cli/report.h"
 #include "apps/cli/result.h"
+#include "apps/cli/window.h"
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,11 +22,12 @@ typedef struct output {
     const settings *s; /* of the picture under way */
     const char *name;  /* -o as given */
     char *pattern, *latent_pattern;
-    long next;    /* number to try next */
-    long made;    /* pictures so far */
-    bool fixed;   /* the name has no number: replaced, not counted */
-    bool several; /* a file of prompts */
-    best *best;   /* --keep-best; NULL: every picture is written as it comes */
+    long next;                /* number to try next */
+    long made;                /* pictures so far */
+    bool fixed;               /* the name has no number: replaced, not counted */
+    bool several;             /* a file of prompts */
+    const view_hooks *window; /* --window; NULL */
+    best *best;               /* --keep-best; NULL: every picture is written as it comes */
     progress line;
     json_t *images, *replay; /* replay: the table of --from; NULL */
     double began;
@@ -35,6 +37,14 @@ static bool on_progress(void *user, const diffc_progress *x)
 {
     output *o = user;
     progress_tell(&o->line, x);
+    if (o->window) o->window->progress(o->window->self, x);
+    return false;
+}
+
+static bool on_preview(void *user, const diffc_preview *x)
+{
+    output *o = user;
+    if (o->window) o->window->preview(o->window->self, x);
     return false;
 }
 
@@ -57,6 +67,7 @@ static diffc_status write_result(output *o, const diffc_result *r, const double 
     if (!s) {
         o->made++;
         progress_clear(&o->line);
+        if (o->window) o->window->picture(o->window->self, r, path);
         json_t *told =
             json_pack("{s:s,s:I,s:i,s:i}", "path", path, "seed", (json_int_t)r->seed, "width", r->image->width, "height", r->image->height);
         if (score) json_object_set_new(told, "score", json_real(*score));
@@ -90,72 +101,6 @@ static int write_best(output *o)
     }
     best_forget(o->best);
     return e.code ? report_error(&e) : 0;
-}
-
-/* "14.6,9.1,4" -> numbers; the caller frees *out. */
-int parse_sigmas(const char *text, double **out, int *n)
-{
-    size_t room = 1;
-    for (const char *p = text; *p; p++) room += *p == ',';
-    *out = calloc(room, sizeof **out);
-    *n = 0;
-    for (const char *p = text; *out;) {
-        char *end;
-        (*out)[(*n)++] = strtod(p, &end);
-        if (end == p || (*end && *end != ',')) return report(DIFFC_USAGE, "", "sigmas: found \"%s\", expected numbers separated by commas", text);
-        if (!*end) return 0;
-        p = end + 1;
-    }
-    return report(DIFFC_NO_MEMORY, "", "sigmas: out of memory");
-}
-
-static int take_pictures(diffc_request *q, const settings *s, diffc_image *image, diffc_image *mask)
-{
-    diffc_error e = {0};
-    if (s->image && diffc_image_read(image, s->image, false, &e)) return report_error(&e);
-    if (s->mask && diffc_image_read(mask, s->mask, true, &e)) return report_error(&e);
-    if (s->image) q->image = image;
-    if (s->mask) q->mask = mask;
-    return 0;
-}
-
-/* The options over the picture of --from, that over the model's own defaults. Pictures read here belong to the caller. */
-static int fill_request(diffc_request *q, diffc_model *m, const settings *s, diffc_image *image, diffc_image *mask)
-{
-    diffc_error e = {0};
-    diffc_request_defaults(m, q);
-    int code = take_pictures(q, s, image, mask);
-    if (code) return code;
-    q->seed = random_seed();
-    if (s->replay && diffc_replay_apply(s->replay, m, q, &e)) return report_error(&e);
-    const char *prompt = s->prompt && replay_lets(s, "prompt") ? s->prompt : s->n_words ? s->word[0] : q->prompt;
-    if (!prompt)
-        return report(DIFFC_USAGE, "Example: diffc txt2img \"a red apple\"", "prompt: found none, expected one as the first argument or with -p");
-    if (s->n_words > (s->prompt ? 0 : 1))
-        return report(DIFFC_USAGE, "Put a prompt of several words in quotes.", "arguments: found \"%s\", expected one prompt",
-                      s->word[s->prompt ? 0 : 1]);
-    q->prompt = prompt;
-    if (replay_lets(s, "negative-prompt")) q->negative = s->negative;
-    if (s->width && (replay_lets(s, "size") || replay_lets(s, "width"))) q->width = s->width;
-    if (s->height && (replay_lets(s, "size") || replay_lets(s, "height"))) q->height = s->height;
-    if (s->has_steps && replay_lets(s, "steps")) q->steps = s->steps;
-    if (s->has_guidance && replay_lets(s, "cfg-scale")) q->guidance = s->guidance;
-    if (s->has_strength && replay_lets(s, "strength")) q->strength = s->strength;
-    if (s->sampler && replay_lets(s, "sampler")) q->sampler = s->sampler;
-    if (s->schedule && replay_lets(s, "scheduler")) q->schedule = s->schedule;
-    fill_noise(q, s);
-    if (replay_lets(s, "guidance-rescale")) q->guidance_rescale = s->rescale;
-    if (replay_lets(s, "eta")) q->eta = s->eta;
-    sampler_options(q, s);
-    if (replay_lets(s, "batch-count")) q->count = s->count;
-    if (replay_lets(s, "batch-size")) q->batch = s->batch;
-    if (replay_lets(s, "clip-skip")) q->clip_skip = s->clip_skip;
-    if (replay_lets(s, "prompt-syntax")) q->prompt_syntax = s->prompt_syntax;
-    if (replay_lets(s, "emphasis")) q->emphasis = s->emphasis;
-    if (replay_lets(s, "vae-tiling")) q->vae_tiling = s->vae_tiling;
-    q->trace = s->trace;
-    q->profile = s->profile;
-    return 0;
 }
 
 /* ---- --dry-run -------------------------------------------------------------------------------------------------- */
@@ -263,7 +208,9 @@ static int generate(diffc_model *m, diffc_request *q, output *o)
     diffc_error e = {0};
     q->on_progress = on_progress;
     q->on_image = on_image;
+    q->on_preview = on_preview;
     q->user = o;
+    if (o->window && !q->preview) choose_preview(m, q);
     o->began = seconds_now();
     diffc_status status = diffc_generate(m, q, &e);
     progress_clear(&o->line);
@@ -331,6 +278,8 @@ static int run_prompt(diffc_model *m, const settings *s, output *o)
     double *sigmas = NULL;
     o->s = s;
     int code = fill_request(&q, m, s, &image, &mask);
+    if (!code && !q.prompt)
+        code = report(DIFFC_USAGE, "Example: diffc txt2img \"a red apple\"", "prompt: found none, expected one as the first argument or with -p");
     if (!code && s->sigmas && replay_lets(s, "sigmas")) {
         code = parse_sigmas(s->sigmas, &sigmas, &q.n_sigmas);
         q.sigmas = sigmas;
@@ -371,6 +320,22 @@ static void print_result(const output *o, const diffc_model *m, double seconds)
     json_decref(r);
 }
 
+/* --window: the same on another thread, beside the window. */
+typedef struct shown_run {
+    diffc_model *m;
+    const settings *s;
+    output *o;
+} shown_run;
+
+static int run_shown(void *user, const view_hooks *hooks)
+{
+    shown_run *x = user;
+    x->o->window = hooks;
+    int code = x->o->several ? run_lines(x->m, x->s, x->o) : run_prompt(x->m, x->s, x->o);
+    x->o->window = NULL;
+    return code;
+}
+
 int run_txt2img(const settings *given)
 {
     diffc_model *m = NULL;
@@ -390,7 +355,9 @@ int run_txt2img(const settings *given)
     if (!code && s.has_keep_best) code = best_open(o.best = &kept_best, &s);
     if (!code) code = open_model(&m, &s);
     if (!code && s.verbose) fprintf(stderr, "%s\n%s\n", diffc_model_summary(m), diffc_device_summary(m));
-    if (!code) code = o.several ? run_lines(m, &s, &o) : run_prompt(m, &s, &o);
+    shown_run shown = {m, &s, &o};
+    const char *title = s.prompt ? s.prompt : s.n_words ? s.word[0] : s.prompt_file;
+    if (!code) code = s.window ? watch_in_window(m, &s, title, run_shown, &shown) : run_shown(&shown, NULL);
     if (o.pattern && s.json && (!code || o.several)) print_result(&o, m, seconds_now() - began);
     if (o.pattern) progress_event(&o.line, "done", json_pack("{s:i,s:f}", "images", (int)o.made, "seconds", seconds_now() - began));
     signals_model(NULL);
