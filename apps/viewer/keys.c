@@ -6,7 +6,7 @@
 
 static void do_draw(view *v, int same)
 {
-    if (!same && v->running) return; /* Enter twice is no other picture */
+    if (!same && v->running && !v->altered) return; /* Enter twice is no other picture */
     view_draw(v, !same);
 }
 static void do_seed(view *v, int by)

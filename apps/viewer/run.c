@@ -33,6 +33,7 @@ void view_draw(view *v, bool new_seed)
     diffc_request q = v->request;
     if (v->watched) return;
     v->live_at = 0;
+    v->altered = false;
     if (new_seed && !v->locked) q.seed = v->request.seed = rolled();
     const char *text = field_text(&v->prompt), *without = field_text(&v->negative);
     bool good = expand(v, text, &prompt) && expand(v, without, &negative);
@@ -73,6 +74,7 @@ enum { LIVE_STEPS = 2 };
 
 void view_changed(view *v)
 {
+    v->altered = true;
     if (v->live) v->live_at = view_seconds() + LIVE_WAIT;
 }
 
@@ -231,7 +233,7 @@ void view_take_recipe(view *v, recipe *r)
     v->request = q;
     recipe_drop(v->recipe);
     v->recipe = recipe_hold(r);
-    v->locked = true;
+    v->locked = v->altered = true;
     v->live = false;
     v->steps_before_live = 0;
     if (list_changes(r->replay, changes, sizeof changes)) view_say(v, false, "settings of %s; not the same here: %s", r->replay->source, changes);

@@ -73,6 +73,7 @@ typedef struct view {
     canvas canvas;
     strip strip;
     bool running, dirty, quit, full_screen;
+    bool altered; /* the settings, since they were drawn last */
     double run_began, first_preview;
     diffc_progress progress;
     int step, steps;

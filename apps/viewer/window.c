@@ -289,9 +289,13 @@ static diffc_status open_window(view *v, const char *title, double scale, bool l
     SDL_SetHint(SDL_HINT_VIDEO_ALLOW_SCREENSAVER, "1");
     SDL_SetHint(SDL_HINT_FRAMEBUFFER_ACCELERATION, "0"); /* not through OpenGL, which without a GPU is another program on the CPU */
     if (log && !(v->log = fopen(log, "w"))) return fail(error, DIFFC_NO_CREATE, "", "%.600s: cannot be written", log);
-    if (SDL_Init(SDL_INIT_VIDEO))
-        return fail(error, DIFFC_UNAVAILABLE, "Without one, --preview-path writes previews to a file; Xvfb is a display in memory.",
-                    "window: found no display (%.300s), expected one, as DISPLAY or WAYLAND_DISPLAY name it", SDL_GetError());
+    /* SDL settles for drivers that show nothing; they are meant only where somebody names them */
+    bool started = SDL_Init(SDL_INIT_VIDEO) == 0, named = getenv("SDL_VIDEODRIVER") != NULL;
+    const char *driver = started ? SDL_GetCurrentVideoDriver() : "";
+    if (!started || (!named && (!strcmp(driver, "offscreen") || !strcmp(driver, "dummy"))))
+        return fail(error, DIFFC_UNAVAILABLE, "Without one, --preview writes previews to a file; Xvfb is a display in memory.",
+                    "window: found no display%s%.300s, expected one that DISPLAY or WAYLAND_DISPLAY names", started ? "" : ": ",
+                    started ? "" : SDL_GetError());
     if (TTF_Init()) return fail(error, DIFFC_UNAVAILABLE, "", "window: SDL_ttf does not start: %.300s", TTF_GetError());
     float dpi = 96;
     if (SDL_GetDisplayDPI(0, &dpi, NULL, NULL) || dpi < 72 || dpi > 600) dpi = 96;
