@@ -50,5 +50,10 @@ typedef enum dc_filter { DC_FILTER_BOX, DC_FILTER_BILINEAR, DC_FILTER_BICUBIC, D
 /* Pillow 13's Image.resize for 8-bit data, byte for byte (fixed point, 8-bit intermediate rows; RGBA is premultiplied).
  * Errors: NO_MEMORY. */
 dc_status dc_image_resize(dc_image *out, const dc_image *in, int width, int height, dc_filter filter, dc_error *e);
+/* Of that picture a part that lies in it, without computing the rest. */
+typedef struct dc_image_part {
+    int left, top, width, height;
+} dc_image_part;
+dc_status dc_image_resize_part(dc_image *out, const dc_image *in, int width, int height, const dc_image_part *part, dc_filter filter, dc_error *e);
 
 #endif

@@ -119,6 +119,36 @@ static void many_sizes_resize_as_pillow_does(void **state)
     json_decref(all);
 }
 
+/* The whole is Pillow's; a part of it is computed alone. */
+static void parts_are_cut_from_the_whole(void **state)
+{
+    (void)state;
+    static const int sizes[][4] = {{40, 30, 20, 15}, {61, 200, 50, 20}, {300, 17, 77, 17}, {33, 90, 33, 31}, {5, 4, 60, 50}, {20, 20, 20, 20}};
+    uint64_t random = 5;
+    for (int k = 0; k < 360; k++) {
+        const int *v = sizes[k % 6], channels = (int[]){1, 3, 4}[k / 6 % 3], filter = k / 18 % 5;
+        const size_t n = (size_t)(v[0] * v[1] * channels);
+        dc_image in = {v[0], v[1], channels, malloc(n)}, whole, some;
+        dc_error e = {0};
+        int part[4];
+        for (size_t i = 0; i < n; i++) in.pixels[i] = (uint8_t)(i * i * 31 >> 3);
+        for (int i = 0; i < 4; i++) {
+            random = random * 6364136223846793005ull + 1442695040888963407ull;
+            part[i] = (int)(random >> 33) % (v[2 + i % 2] - (i < 2 ? 0 : part[i - 2])) + i / 2;
+        }
+        const dc_image_part p = {part[0], part[1], part[2], part[3]};
+        if (dc_image_resize(&whole, &in, v[2], v[3], (dc_filter)filter, &e)) fail_msg("%s", e.text);
+        if (dc_image_resize_part(&some, &in, v[2], v[3], &p, (dc_filter)filter, &e)) fail_msg("%s", e.text);
+        assert_true(some.width == p.width && some.height == p.height && some.channels == channels);
+        const size_t row = (size_t)(p.width * channels);
+        for (int y = 0; y < p.height; y++)
+            assert_memory_equal(some.pixels + (size_t)y * row, whole.pixels + (size_t)(((p.top + y) * v[2] + p.left) * channels), row);
+        dc_image_free(&in);
+        dc_image_free(&whole);
+        dc_image_free(&some);
+    }
+}
+
 static void tricky_files_read_as_pillow_reads_them(void **state)
 {
     (void)state;
@@ -406,6 +436,7 @@ int main(void)
                                        cmocka_unit_test(png_keeps_pixels_and_text),
                                        cmocka_unit_test(wrong_files_are_refused),
                                        cmocka_unit_test(many_sizes_resize_as_pillow_does),
+                                       cmocka_unit_test(parts_are_cut_from_the_whole),
                                        cmocka_unit_test(compressed_text_is_read),
                                        cmocka_unit_test(pictures_of_other_programs_are_read),
                                        cmocka_unit_test(jpeg_and_webp_keep_text),
