@@ -179,6 +179,12 @@ static void normalise(const dc_clip_preprocess *p, const dc_image *m, int x, int
     }
 }
 
+int dc_clip_preprocess_least(const dc_clip_preprocess *p)
+{
+    const int largest = p->width > p->height ? p->width : p->height;
+    return p->fit == DC_CLIP_FIT_NONE ? 0 : 2 * (p->fit == DC_CLIP_FIT_SHORTEST ? p->size : p->fit == DC_CLIP_FIT_EXACT ? largest : p->side);
+}
+
 /* Laid on white, in Pillow's whole numbers. Ref: Pillow src/libImaging/AlphaComposite.c, of which this is the case of an opaque ground. */
 static dc_status on_white(dc_image *out, const dc_image *in, dc_error *e)
 {

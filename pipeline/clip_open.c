@@ -290,7 +290,7 @@ static dc_status make_id(diffc_clip *m, dc_error *e)
                               : dc_weights_fingerprint(hex, (const dc_weights *const[]){m->text_part, m->vision_part}, 2, rest.at, e);
     dc_text_free(&rest);
     if (s) return s;
-    snprintf(m->id, sizeof m->id, "clip-%d-%.10s", m->info.dims, hex);
+    snprintf(m->id, sizeof m->id, "clip-%d-%.10s%s", m->info.dims, hex, m->vision && m->fast_decode ? DIFFC_ID_FAST : "");
     return DC_OK;
 }
 
@@ -370,6 +370,7 @@ dc_status clip_open(diffc_clip **out, const diffc_options *o, dc_error *e)
     m->log = (dc_log){forward_log, m};
     m->log_fn = o->log;
     m->log_user = o->log_user;
+    m->fast_decode = o->fast_decode;
     dc_status s = open_all(m, &x, o, e);
     source_close(&x);
     if (s) clip_close(m);
