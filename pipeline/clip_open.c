@@ -228,7 +228,10 @@ static dc_status open_tokenizer(diffc_clip *m, const source *x, dc_error *e)
     else if (!s) {
         s = asset_path(&merges, "clip_merges.txt.gz", e);
         if (!s) s = dc_tokenizer_open_merges(&m->tokenizer, merges, c->vocab_size < 49408 ? c->vocab_size : 49408, e);
-        if (!s && x->openclip) dc_tokenizer_pad_with(m->tokenizer, 0);
+        if (!s && x->openclip) {
+            dc_tokenizer_pad_with(m->tokenizer, 0);
+            dc_tokenizer_clean_texts(m->tokenizer);
+        }
     }
     if (!s && dc_tokenizer_vocab_size(m->tokenizer) > c->vocab_size)
         s = dc_fail(e, DC_DATA, "%s: vocabulary: found %d tokens, expected at most the %d of the text encoder", own ? m->path : merges,
