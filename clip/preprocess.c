@@ -155,15 +155,34 @@ static int crop_from(const dc_clip_preprocess *p, int n)
     return p->openclip ? (int)rint(left / 2.0) : left / 2;
 }
 
-static void normalise(const dc_clip_preprocess *p, const dc_image *m, float *out)
+/* What is seen of a picture of that size, and where in the square it comes to lie. */
+static dc_image_part seen(const dc_clip_preprocess *p, int width, int height, int *x, int *y)
 {
-    const int left = p->crop ? crop_from(p, m->width) : 0, top = p->crop ? crop_from(p, m->height) : 0, C = m->channels;
-    for (int c = 0; c < 3; c++)
-        for (int y = top; y < top + p->side; y++) {
-            const uint8_t *row = y >= 0 && y < m->height ? m->pixels + (size_t)y * (size_t)m->width * (size_t)C : NULL;
-            for (int x = left; x < left + p->side; x++)
-                *out++ = p->value[c][row && x >= 0 && x < m->width ? row[x * C + (C > 1 ? c : 0)] : p->fill[c]];
+    const int left = p->crop ? crop_from(p, width) : 0, top = p->crop ? crop_from(p, height) : 0;
+    *x = left < 0 ? -left : 0, *y = top < 0 ? -top : 0;
+    return (dc_image_part){left < 0 ? 0 : left, top < 0 ? 0 : top, width < p->side ? width : p->side, height < p->side ? height : p->side};
+}
+
+/* m at (x, y) of the square. */
+static void normalise(const dc_clip_preprocess *p, const dc_image *m, int x, int y, float *out)
+{
+    const int S = p->side, C = m->channels, right = S - x - m->width;
+    for (int c = 0; c < 3; c++) {
+        const float *value = p->value[c], fill = value[p->fill[c]];
+        for (int v = 0; v < S; v++) {
+            const bool inside = v >= y && v < y + m->height;
+            const uint8_t *from = m->pixels + (inside ? (size_t)(v - y) * (size_t)m->width * (size_t)C : 0) + (C > 1 ? c : 0);
+            for (int u = 0; u < (inside ? x : S); u++) *out++ = fill;
+            for (int u = 0; inside && u < m->width; u++, from += C) *out++ = value[*from];
+            for (int u = 0; inside && u < right; u++) *out++ = fill;
         }
+    }
+}
+
+int dc_clip_preprocess_least(const dc_clip_preprocess *p)
+{
+    const int largest = p->width > p->height ? p->width : p->height;
+    return p->fit == DC_CLIP_FIT_NONE ? 0 : 2 * (p->fit == DC_CLIP_FIT_SHORTEST ? p->size : p->fit == DC_CLIP_FIT_EXACT ? largest : p->side);
 }
 
 /* Laid on white, in Pillow's whole numbers. Ref: Pillow src/libImaging/AlphaComposite.c, of which this is the case of an opaque ground. */
@@ -185,13 +204,12 @@ static dc_status on_white(dc_image *out, const dc_image *in, dc_error *e)
 dc_status dc_clip_preprocess_run(const dc_clip_preprocess *p, const dc_image *in, float *out, dc_error *e)
 {
     dc_image plain = {0}, sized = {0};
-    int width, height;
+    int width, height, x, y;
     dc_status s = in->channels == 4 && !p->openclip ? on_white(&plain, in, e) : DC_OK;
-    const dc_image *from = plain.pixels ? &plain : in;
     fitted(p, in, &width, &height);
-    bool same = width == in->width && height == in->height;
-    if (!s && !same) s = dc_image_resize(&sized, from, width, height, p->filter, e);
-    if (!s) normalise(p, same ? from : &sized, out);
+    const dc_image_part part = seen(p, width, height, &x, &y);
+    if (!s) s = dc_image_resize_part(&sized, plain.pixels ? &plain : in, width, height, &part, p->filter, e);
+    if (!s) normalise(p, &sized, x, y, out);
     dc_image_free(&plain);
     dc_image_free(&sized);
     return s;

@@ -31,6 +31,9 @@ dc_status dc_clip_preprocess_read(dc_clip_preprocess *p, const json_t *root, int
 /* root: open_clip_config.json (its preprocess_cfg), or NULL: open_clip's defaults, which are OpenAI's. Errors: DATA. */
 dc_status dc_clip_preprocess_read_openclip(dc_clip_preprocess *p, const json_t *root, int side, const char *path, dc_error *e);
 
+/* A picture with sides shorter than this has less to show than the square that comes out; a larger one may be decoded smaller, down to this: twice
+ * what it is resized to (what Pillow's thumbnail() leaves by default); 0: the picture's own size counts. */
+int dc_clip_preprocess_least(const dc_clip_preprocess *p);
 /* out [3, side, side], planes R, G, B. in: 1, 3 or 4 channels. Thread-safe. Errors: NO_MEMORY. */
 dc_status dc_clip_preprocess_run(const dc_clip_preprocess *p, const dc_image *in, float *out, dc_error *e);
 

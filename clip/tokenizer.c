@@ -1,5 +1,6 @@
 /* tokenizer.c - text to ids as transformers' CLIPTokenizer does it: special tokens are cut out, the rest is brought to NFC, white space
  * becomes single blanks, letters become small, words are split by CLIP's pattern, and byte-level BPE joins what it can. */
+#include "clip/clean.h"
 #include "clip/tokenizer.h"
 #include "base/checked.h"
 #include "base/file.h"
@@ -17,6 +18,7 @@
 struct dc_tokenizer {
     dc_vocabulary v;
     dc_specials special;
+    bool clean; /* texts, before anything else */
 };
 
 /* ---- opening --------------------------------------------------------------------------------------------------- */
@@ -68,6 +70,7 @@ int dc_tokenizer_start(const dc_tokenizer *t) { return t->special.start; }
 int dc_tokenizer_end(const dc_tokenizer *t) { return t->special.end; }
 int dc_tokenizer_pad(const dc_tokenizer *t) { return t->special.pad; }
 void dc_tokenizer_pad_with(dc_tokenizer *t, int id) { t->special.pad = id; }
+void dc_tokenizer_clean_texts(dc_tokenizer *t) { t->clean = true; }
 int dc_tokenizer_vocab_size(const dc_tokenizer *t) { return t->v.size; }
 int dc_tokenizer_max_length(const dc_tokenizer *t) { return t->special.max_length; }
 dc_status dc_tokenizer_text(const dc_tokenizer *t, dc_text *vocab, dc_text *merges, dc_error *e)
@@ -247,12 +250,8 @@ static dc_status encode_small(const dc_tokenizer *t, const int32_t *c, size_t n,
 
 /* ---- the face ---------------------------------------------------------------------------------------------------------------- */
 
-dc_status dc_tokenize(const dc_tokenizer *t, const char *text, size_t n, int32_t **ids, int *count, dc_error *e)
+static dc_status tokenize(const dc_tokenizer *t, const char *text, size_t n, int32_t **ids, int *count, dc_error *e)
 {
-    *ids = NULL;
-    *count = 0;
-    if (n > MAX_TEXT) return dc_fail(e, DC_USAGE, "prompt: found %zu bytes, expected at most %d", n, MAX_TEXT);
-    if (!dc_utf8_valid(text, n)) return dc_fail(e, DC_USAGE, "prompt: found bytes that are not UTF-8, expected UTF-8 text");
     /* NFC makes at most 3 times as many bytes (Unicode's own bound), small letters half as many again, each byte at most one id */
     int32_t *out = malloc(sizeof(int32_t) * (5 * n + 1));
     size_t made = 0;
@@ -280,6 +279,19 @@ dc_status dc_tokenize(const dc_tokenizer *t, const char *text, size_t n, int32_t
     *ids = out;
     *count = (int)made;
     return DC_OK;
+}
+
+dc_status dc_tokenize(const dc_tokenizer *t, const char *text, size_t n, int32_t **ids, int *count, dc_error *e)
+{
+    char *cleaned = NULL;
+    *ids = NULL;
+    *count = 0;
+    if (n > MAX_TEXT) return dc_fail(e, DC_USAGE, "prompt: found %zu bytes, expected at most %d", n, MAX_TEXT);
+    if (!dc_utf8_valid(text, n)) return dc_fail(e, DC_USAGE, "prompt: found bytes that are not UTF-8, expected UTF-8 text");
+    dc_status s = t->clean ? dc_clean(&cleaned, &n, text, n, e) : DC_OK;
+    if (!s) s = tokenize(t, cleaned ? cleaned : text, n, ids, count, e);
+    free(cleaned);
+    return s;
 }
 
 dc_status dc_tokenize_padded(const dc_tokenizer *t, const char *text, int length, int32_t *out, int *cut, dc_error *e)

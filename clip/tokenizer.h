@@ -20,6 +20,8 @@ dc_status dc_tokenizer_open_merges(dc_tokenizer **out, const char *file, int voc
 void dc_tokenizer_close(dc_tokenizer *t);
 /* Pads with another token from now on: open_clip's towers were trained with id 0. */
 void dc_tokenizer_pad_with(dc_tokenizer *t, int id);
+/* Cleans texts from now on as open_clip and OpenAI do: HTML's escapes, curly quotes, ligatures, ... (clean.h has the rules). */
+void dc_tokenizer_clean_texts(dc_tokenizer *t);
 
 int dc_tokenizer_start(const dc_tokenizer *t);
 int dc_tokenizer_end(const dc_tokenizer *t);

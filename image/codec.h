@@ -9,12 +9,16 @@
 #define DC_IMAGE_PIXELS 67108864u
 #define DC_IMAGE_TEXT   (1u << 20)
 
-/* Checks a size against the limits and allocates *out. */
+/* Checks a size against the limits; and allocates *out. */
+dc_status dc_image_check(const char *name, uint64_t width, uint64_t height, dc_error *e);
 dc_status dc_image_make(dc_image *out, const char *name, uint64_t width, uint64_t height, int channels, dc_error *e);
-/* Decoders: the file's own channels (1, 3 or 4); *orientation is EXIF's 1..8 (1: none). */
+/* Decoders: the file's own channels (1, 3 or 4); *orientation is EXIF's 1..8 (1: none). least: as dc_image_read_reduced. */
 dc_status dc_png_decode(dc_image *out, const char *name, const uint8_t *bytes, size_t n, int *orientation, dc_error *e);
-dc_status dc_jpeg_decode(dc_image *out, const char *name, const uint8_t *bytes, size_t n, int *orientation, dc_error *e);
+dc_status dc_jpeg_decode(dc_image *out, const char *name, const uint8_t *bytes, size_t n, int least, int *orientation, dc_error *e);
 dc_status dc_webp_decode(dc_image *out, const char *name, const uint8_t *bytes, size_t n, int *orientation, dc_error *e);
+/* Sizes as stored, from headers alone. */
+bool dc_jpeg_size(const uint8_t *bytes, size_t n, uint32_t *width, uint32_t *height);
+bool dc_webp_size(const uint8_t *bytes, size_t n, uint32_t *width, uint32_t *height);
 /* Encoders, into a file that is open; `text` (NULL: none) as A1111 puts it there. JPEG and WebP hold RGB or gray: alpha is left out. */
 dc_status dc_png_encode(dc_out *to, const char *name, const dc_image *m, const char *text, dc_error *e);
 dc_status dc_jpeg_encode(dc_out *to, const char *name, const dc_image *m, int quality, const char *text, dc_error *e);

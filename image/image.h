@@ -21,6 +21,12 @@ typedef struct dc_image {
  * Errors: NO_INPUT, DATA, NO_MEMORY. */
 dc_status dc_image_read(dc_image *out, const char *path, int want, dc_error *e);
 dc_status dc_image_read_memory(dc_image *out, const char *name, const uint8_t *bytes, size_t n, int want, dc_error *e);
+/* The same where less will do: a JPEG is decoded at 1/2, 1/4 or 1/8 of its size, the smallest with at least `least` pixels a side. Not the same as
+ * resizing it, but near. */
+dc_status dc_image_read_reduced(dc_image *out, const char *path, int want, int least, dc_error *e);
+/* Width and height as the header tells them before anything is decoded, upright where that is EXIF's matter in a JPEG or WebP; false: no PNG, JPEG
+ * or WebP, or no header. */
+bool dc_image_size(const uint8_t *bytes, size_t n, uint32_t *width, uint32_t *height);
 void dc_image_free(dc_image *m); /* zeroes *m */
 
 typedef enum dc_image_format { DC_IMAGE_UNKNOWN, DC_IMAGE_PNG, DC_IMAGE_JPEG, DC_IMAGE_WEBP } dc_image_format;
@@ -50,5 +56,10 @@ typedef enum dc_filter { DC_FILTER_BOX, DC_FILTER_BILINEAR, DC_FILTER_BICUBIC, D
 /* Pillow 13's Image.resize for 8-bit data, byte for byte (fixed point, 8-bit intermediate rows; RGBA is premultiplied).
  * Errors: NO_MEMORY. */
 dc_status dc_image_resize(dc_image *out, const dc_image *in, int width, int height, dc_filter filter, dc_error *e);
+/* Of that picture a part that lies in it, without computing the rest. */
+typedef struct dc_image_part {
+    int left, top, width, height;
+} dc_image_part;
+dc_status dc_image_resize_part(dc_image *out, const dc_image *in, int width, int height, const dc_image_part *part, dc_filter filter, dc_error *e);
 
 #endif

@@ -1,4 +1,5 @@
 /* jpeg.c - JPEG through libjpeg-turbo: reads RGB, gray and CMYK (turned into RGB), writes RGB and gray. */
+#include "base/checked.h"
 #include "image/codec.h"
 #include <setjmp.h>
 #include <stdio.h>
@@ -19,6 +20,12 @@ typedef struct jpeg_work {
     bool failed;
 } jpeg_work;
 
+static void stop(jpeg_work *w)
+{
+    w->failed = true;
+    longjmp(w->jump, 1);
+}
+
 static void on_error(j_common_ptr c)
 {
     jpeg_work *w = (jpeg_work *)c->err;
@@ -26,8 +33,7 @@ static void on_error(j_common_ptr c)
     w->manager.format_message(c, message);
     dc_status code = c->err->msg_code == JERR_OUT_OF_MEMORY ? DC_NO_MEMORY : DC_DATA;
     if (!w->failed) dc_fail(w->e, code, "%s: JPEG: %s", w->name, message);
-    w->failed = true;
-    longjmp(w->jump, 1);
+    stop(w);
 }
 
 /* Warnings are let be, but for a file that ends too early: half a picture is not a picture. */
@@ -42,8 +48,7 @@ static void on_progress(j_common_ptr c)
     jpeg_work *w = (jpeg_work *)c->err;
     if (!c->is_decompressor || ((j_decompress_ptr)c)->input_scan_number <= MAX_SCANS) return;
     dc_fail(w->e, DC_DATA, "%s: JPEG: found more than %d scans, expected fewer", w->name, MAX_SCANS);
-    w->failed = true;
-    longjmp(w->jump, 1);
+    stop(w);
 }
 
 /* Adobe's CMYK is stored inverted: r = c * k / 255. */
@@ -53,16 +58,23 @@ static void cmyk_row(uint8_t *to, const uint8_t *from, int n)
         for (int c = 0; c < 3; c++) *to++ = (uint8_t)((from[c] * from[3] + 127) / 255);
 }
 
-static void read_picture(jpeg_work *w, struct jpeg_decompress_struct *c, dc_image *out, const uint8_t *bytes, size_t n)
+/* The largest divisor that leaves `least` pixels a side, as Pillow's Image.draft chooses it; 0: 1. */
+static unsigned reduction(const struct jpeg_decompress_struct *c, int least)
+{
+    const unsigned side = c->image_width < c->image_height ? c->image_width : c->image_height, most = least > 0 ? side / (unsigned)least : 1;
+    return most >= 8 ? 8 : most >= 4 ? 4 : most >= 2 ? 2 : 1;
+}
+
+static void read_picture(jpeg_work *w, struct jpeg_decompress_struct *c, dc_image *out, const uint8_t *bytes, size_t n, int least)
 {
     jpeg_mem_src(c, bytes, n);
     jpeg_read_header(c, TRUE);
     bool cmyk = c->jpeg_color_space == JCS_CMYK || c->jpeg_color_space == JCS_YCCK;
     c->out_color_space = cmyk ? JCS_CMYK : c->jpeg_color_space == JCS_GRAYSCALE ? JCS_GRAYSCALE : JCS_RGB;
-    if (dc_image_make(out, w->name, c->image_width, c->image_height, c->out_color_space == JCS_GRAYSCALE ? 1 : 3, w->e)) {
-        w->failed = true;
-        longjmp(w->jump, 1);
-    }
+    if (dc_image_check(w->name, c->image_width, c->image_height, w->e)) stop(w);
+    c->scale_denom = reduction(c, least);
+    jpeg_calc_output_dimensions(c);
+    if (dc_image_make(out, w->name, c->output_width, c->output_height, c->out_color_space == JCS_GRAYSCALE ? 1 : 3, w->e)) stop(w);
     jpeg_start_decompress(c);
     JSAMPARRAY wide = cmyk ? c->mem->alloc_sarray((j_common_ptr)c, JPOOL_IMAGE, (JDIMENSION)(4 * out->width), 1) : NULL;
     while (c->output_scanline < c->output_height) {
@@ -73,7 +85,26 @@ static void read_picture(jpeg_work *w, struct jpeg_decompress_struct *c, dc_imag
     jpeg_finish_decompress(c);
 }
 
-dc_status dc_jpeg_decode(dc_image *out, const char *name, const uint8_t *bytes, size_t n, int *orientation, dc_error *e)
+/* The frame header is behind segments that say their own length. */
+bool dc_jpeg_size(const uint8_t *b, size_t n, uint32_t *width, uint32_t *height)
+{
+    for (size_t at = 2; dc_in_range(at, 9, n);) {
+        const uint8_t kind = b[at + 1];
+        if (b[at] != 0xff) return false;
+        if (kind == 0xff) {
+            at++;
+        } else if (kind >= 0xc0 && kind <= 0xcf && kind != 0xc4 && kind != 0xc8 && kind != 0xcc) {
+            *height = (uint32_t)(b[at + 5] << 8 | b[at + 6]);
+            *width = (uint32_t)(b[at + 7] << 8 | b[at + 8]);
+            return true;
+        } else {
+            at += kind >= 0xd0 && kind <= 0xd8 ? 2 : 2 + (size_t)(b[at + 2] << 8 | b[at + 3]);
+        }
+    }
+    return false;
+}
+
+dc_status dc_jpeg_decode(dc_image *out, const char *name, const uint8_t *bytes, size_t n, int least, int *orientation, dc_error *e)
 {
     dc_error own = {0};
     jpeg_work w = {.name = name, .e = e ? e : &own};
@@ -85,7 +116,7 @@ dc_status dc_jpeg_decode(dc_image *out, const char *name, const uint8_t *bytes, 
         jpeg_create_decompress(&c);
         c.progress = &progress;
         c.mem->max_memory_to_use = 512l << 20;
-        read_picture(&w, &c, out, bytes, n);
+        read_picture(&w, &c, out, bytes, n, least);
     }
     jpeg_destroy_decompress(&c);
     if (w.failed) dc_image_free(out);

@@ -5,11 +5,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-dc_status dc_image_make(dc_image *out, const char *name, uint64_t width, uint64_t height, int channels, dc_error *e)
+dc_status dc_image_check(const char *name, uint64_t width, uint64_t height, dc_error *e)
 {
     if (width < 1 || height < 1 || width > DC_IMAGE_SIDE || height > DC_IMAGE_SIDE || width * height > DC_IMAGE_PIXELS)
         return dc_fail(e, DC_DATA, "%s: picture: found %llux%llu, expected 1 to %d a side and at most %u pixels", name, (unsigned long long)width,
                        (unsigned long long)height, DC_IMAGE_SIDE, DC_IMAGE_PIXELS);
+    return DC_OK;
+}
+
+dc_status dc_image_make(dc_image *out, const char *name, uint64_t width, uint64_t height, int channels, dc_error *e)
+{
+    dc_status s = dc_image_check(name, width, height, e);
+    if (s) return s;
     *out = (dc_image){(int)width, (int)height, channels, dc_calloc(width * height, (size_t)channels)};
     return out->pixels ? DC_OK : dc_fail_memory(e, name, width * height * (unsigned)channels);
 }
@@ -94,7 +101,7 @@ static const char *other_format(const uint8_t *b, size_t n)
 /* Is the transparency of a picture that has some in a channel of its own? In a PNG by its colour type, else always. */
 static bool has_alpha(const uint8_t *bytes, size_t n) { return dc_image_kind(bytes, n) != DC_IMAGE_PNG || (n > 25 && bytes[25] & 4); }
 
-dc_status dc_image_read_memory(dc_image *out, const char *name, const uint8_t *bytes, size_t n, int want, dc_error *e)
+static dc_status read_memory(dc_image *out, const char *name, const uint8_t *bytes, size_t n, int want, int least, dc_error *e)
 {
     int orientation = 1;
     dc_status s = DC_OK;
@@ -102,7 +109,7 @@ dc_status dc_image_read_memory(dc_image *out, const char *name, const uint8_t *b
     *out = (dc_image){0};
     switch (dc_image_kind(bytes, n)) {
     case DC_IMAGE_PNG: s = dc_png_decode(out, name, bytes, n, &orientation, e); break;
-    case DC_IMAGE_JPEG: s = dc_jpeg_decode(out, name, bytes, n, &orientation, e); break;
+    case DC_IMAGE_JPEG: s = dc_jpeg_decode(out, name, bytes, n, least, &orientation, e); break;
     case DC_IMAGE_WEBP: s = dc_webp_decode(out, name, bytes, n, &orientation, e); break;
     case DC_IMAGE_UNKNOWN:
         other = other_format(bytes, n);
@@ -115,6 +122,11 @@ dc_status dc_image_read_memory(dc_image *out, const char *name, const uint8_t *b
     return s;
 }
 
+dc_status dc_image_read_memory(dc_image *out, const char *name, const uint8_t *bytes, size_t n, int want, dc_error *e)
+{
+    return read_memory(out, name, bytes, n, want, 0, e);
+}
+
 /* All of stdin, at most the size of a picture file. */
 static dc_status read_stdin(dc_text *t, dc_error *e)
 {
@@ -125,18 +137,40 @@ static dc_status read_stdin(dc_text *t, dc_error *e)
     return t->failed ? dc_fail_memory(e, "stdin", t->length) : DC_OK;
 }
 
-dc_status dc_image_read(dc_image *out, const char *path, int want, dc_error *e)
+dc_status dc_image_read_reduced(dc_image *out, const char *path, int want, int least, dc_error *e)
 {
     *out = (dc_image){0};
     dc_text t = {0};
     dc_status s;
     if (!strcmp(path, "-")) {
         s = read_stdin(&t, e);
-        if (!s) s = dc_image_read_memory(out, "stdin", (const uint8_t *)(t.at ? t.at : ""), t.length, want, e);
+        if (!s) s = read_memory(out, "stdin", (const uint8_t *)(t.at ? t.at : ""), t.length, want, least, e);
     } else {
         s = dc_read_file(path, DC_IMAGE_FILE, &t.at, &t.length, e);
-        if (!s) s = dc_image_read_memory(out, path, (const uint8_t *)t.at, t.length, want, e);
+        if (!s) s = read_memory(out, path, (const uint8_t *)t.at, t.length, want, least, e);
     }
     dc_text_free(&t);
     return s;
+}
+
+dc_status dc_image_read(dc_image *out, const char *path, int want, dc_error *e) { return dc_image_read_reduced(out, path, want, 0, e); }
+
+/* ---- headers ---------------------------------------------------------------------------------------------------------- */
+
+static uint32_t big(const uint8_t *p) { return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3]; }
+
+bool dc_image_size(const uint8_t *bytes, size_t n, uint32_t *width, uint32_t *height)
+{
+    const dc_image_format kind = dc_image_kind(bytes, n);
+    size_t size;
+    if (kind == DC_IMAGE_PNG && n >= 24) *width = big(bytes + 16), *height = big(bytes + 20);
+    if (kind == DC_IMAGE_PNG || kind == DC_IMAGE_UNKNOWN) return kind == DC_IMAGE_PNG && n >= 24;
+    const bool jpeg = kind == DC_IMAGE_JPEG;
+    if (!(jpeg ? dc_jpeg_size : dc_webp_size)(bytes, n, width, height)) return false;
+    const uint8_t *exif = jpeg ? dc_jpeg_exif(bytes, n, &size) : dc_webp_chunk(bytes, n, "EXIF", &size);
+    if (exif && dc_exif_orientation(exif, size) >= 5) {
+        const uint32_t w = *width;
+        *width = *height, *height = w;
+    }
+    return true;
 }

@@ -45,6 +45,14 @@ dc_status dc_webp_decode(dc_image *out, const char *name, const uint8_t *bytes, 
     return DC_OK;
 }
 
+bool dc_webp_size(const uint8_t *bytes, size_t n, uint32_t *width, uint32_t *height)
+{
+    int w, h;
+    if (!WebPGetInfo(bytes, n, &w, &h)) return false;
+    *width = (uint32_t)w, *height = (uint32_t)h;
+    return true;
+}
+
 /* ---- writing ---------------------------------------------------------------------------------------------------- */
 
 static void put(dc_text *to, uint32_t v, int n) /* little-endian */

@@ -77,6 +77,7 @@ typedef struct diffc_options {
     int threads;             /* 0: all usable CPUs                                                           */
     uint64_t max_memory;     /* bytes the plan may take (the VAE then runs in strips); 0: what the machine has */
     bool resident;           /* keep prepared weights of all stages between calls (a window, a server)       */
+    bool fast_decode;        /* CLIP: JPEGs much larger than the model sees are decoded smaller (diffc_clip_image_read): other vectors, another id */
     void (*log)(void *user, diffc_log_level level, const char *line);
     void *log_user;
 } diffc_options;
@@ -280,6 +281,8 @@ DIFFC_API char *diffc_profile_text(const diffc_model *model);
 
 typedef struct diffc_clip diffc_clip;
 
+#define DIFFC_ID_FAST "-fast" /* ends the id of a model with fast_decode */
+
 /* What an open CLIP model is. Valid while it lives. */
 typedef struct diffc_clip_info {
     int dims;                  /* numbers of a vector                                                          */
@@ -298,7 +301,7 @@ typedef struct diffc_clip_info {
 /* model: a folder of transformers (CLIPModel, or either encoder with its projection), of open_clip (open_clip_config.json and weights), or a
  * single file of open_clip's or OpenAI's names (safetensors, .bin, .pt, also a TorchScript); NULL: the one among the assets. config: an
  * open_clip_config.json, or a folder with one, for a single file (else one beside the file is taken, else sizes are told from the weights).
- * Also taken of the options: device, cpu_level, precision, exact, threads, log. Weights are prepared at first use and kept.
+ * Also taken of the options: device, cpu_level, precision, exact, threads, fast_decode, log. Weights are prepared at first use and kept.
  * Errors: NO_INPUT, DATA, UNAVAILABLE, USAGE, NO_MEMORY. */
 DIFFC_API diffc_status diffc_clip_open(diffc_clip **out, const diffc_options *options, diffc_error *error);
 DIFFC_API void diffc_clip_close(diffc_clip *clip); /* NULL is fine */
@@ -321,7 +324,7 @@ DIFFC_API diffc_status diffc_clip_embed_prompts(diffc_clip *clip, const char *co
 DIFFC_API diffc_status diffc_clip_preprocess(const diffc_clip *clip, const diffc_image *image, float *out, diffc_error *error);
 DIFFC_API diffc_status diffc_clip_embed_pixels(diffc_clip *clip, const float *pixels, int n, float *out, diffc_error *error);
 /* As diffc_image_read, with the channels that the model's preprocessing wants: open_clip's resizes transparency and then drops it, that of
- * transformers lays it on white. */
+ * transformers lays it on white. With fast_decode a JPEG comes at 1/2, 1/4 or 1/8 of its size, when that is still twice what the model sees. */
 DIFFC_API diffc_status diffc_clip_image_read(const diffc_clip *clip, diffc_image *out, const char *path, diffc_error *error);
 
 /* ---- searching pictures by what they show --------------------------------------------------------------- */
@@ -403,6 +406,7 @@ typedef struct diffc_index_info {
     const char *folder, *root; /* root: of the pictures, as a path that can be opened */
     const char *model, *model_path;
     int dims;
+    bool fast_decode; /* its model had it: pictures that ask are to be read so, too */
     uint64_t vectors, files, failed;
 } diffc_index_info;
 DIFFC_API diffc_status diffc_index_about(diffc_index *index, diffc_index_info *out, diffc_error *error);

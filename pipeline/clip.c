@@ -249,7 +249,7 @@ diffc_status diffc_clip_image_read(const diffc_clip *m, diffc_image *out, const 
 {
     dc_error e = {0};
     dc_image read = {0};
-    dc_image_read(&read, path, m->prepare.openclip ? DC_IMAGE_ALPHA : 0, &e);
+    dc_image_read_reduced(&read, path, m->prepare.openclip ? DC_IMAGE_ALPHA : 0, m->fast_decode ? dc_clip_preprocess_least(&m->prepare) : 0, &e);
     *out = (diffc_image){read.width, read.height, read.channels, read.pixels};
     return give_error(error, &e);
 }

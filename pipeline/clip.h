@@ -21,6 +21,7 @@ struct diffc_clip {
     dc_tokenizer *tokenizer;
     int tokens; /* that fit a text */
     dc_clip_preprocess prepare;
+    bool fast_decode;
     dc_run *text_run, *vision_run;
     int text_planned[2], vision_planned; /* for how many texts of how many tokens, and pictures */
     float *patches;                      /* of CLIP_BATCH pictures; NULL before the first */

@@ -228,7 +228,10 @@ static dc_status open_tokenizer(diffc_clip *m, const source *x, dc_error *e)
     else if (!s) {
         s = asset_path(&merges, "clip_merges.txt.gz", e);
         if (!s) s = dc_tokenizer_open_merges(&m->tokenizer, merges, c->vocab_size < 49408 ? c->vocab_size : 49408, e);
-        if (!s && x->openclip) dc_tokenizer_pad_with(m->tokenizer, 0);
+        if (!s && x->openclip) {
+            dc_tokenizer_pad_with(m->tokenizer, 0);
+            dc_tokenizer_clean_texts(m->tokenizer);
+        }
     }
     if (!s && dc_tokenizer_vocab_size(m->tokenizer) > c->vocab_size)
         s = dc_fail(e, DC_DATA, "%s: vocabulary: found %d tokens, expected at most the %d of the text encoder", own ? m->path : merges,
@@ -290,7 +293,7 @@ static dc_status make_id(diffc_clip *m, dc_error *e)
                               : dc_weights_fingerprint(hex, (const dc_weights *const[]){m->text_part, m->vision_part}, 2, rest.at, e);
     dc_text_free(&rest);
     if (s) return s;
-    snprintf(m->id, sizeof m->id, "clip-%d-%.10s", m->info.dims, hex);
+    snprintf(m->id, sizeof m->id, "clip-%d-%.10s%s", m->info.dims, hex, m->vision && m->fast_decode ? DIFFC_ID_FAST : "");
     return DC_OK;
 }
 
@@ -370,6 +373,7 @@ dc_status clip_open(diffc_clip **out, const diffc_options *o, dc_error *e)
     m->log = (dc_log){forward_log, m};
     m->log_fn = o->log;
     m->log_user = o->log_user;
+    m->fast_decode = o->fast_decode;
     dc_status s = open_all(m, &x, o, e);
     source_close(&x);
     if (s) clip_close(m);

@@ -3,9 +3,11 @@
 #include "base/file.h"
 #include "base/parallel.h"
 #include "base/text.h"
+#include "image/image.h"
 #include "search/update.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -18,44 +20,6 @@
 #define MOST_BYTES (256u << 20) /* of a picture file, as everywhere */
 #define TRIES      3            /* at a file that changes while it is read */
 #define FRESH      2000000000ll /* ns: a file changed this recently may change again within the clock's step */
-
-/* ---- sizes --------------------------------------------------------------------------------------------------------- */
-
-static uint32_t big(const uint8_t *p, int n)
-{
-    uint32_t v = 0;
-    for (int i = 0; i < n; i++) v = v << 8 | p[i];
-    return v;
-}
-
-/* The frame header is behind segments that say their own length. */
-static bool jpeg_size(const uint8_t *b, size_t n, int64_t *width, int64_t *height)
-{
-    for (size_t at = 2; dc_in_range(at, 9, n);) {
-        if (b[at] != 0xff) return false;
-        const uint8_t kind = b[at + 1];
-        if (kind == 0xff) {
-            at++;
-        } else if (kind >= 0xc0 && kind <= 0xcf && kind != 0xc4 && kind != 0xc8 && kind != 0xcc) {
-            *height = big(b + at + 5, 2);
-            *width = big(b + at + 7, 2);
-            return true;
-        } else {
-            at += kind >= 0xd0 && kind <= 0xd8 ? 2 : 2 + (size_t)big(b + at + 2, 2);
-        }
-    }
-    return false;
-}
-
-bool dc_picture_size(const uint8_t *b, size_t n, int64_t *width, int64_t *height)
-{
-    if (n >= 24 && !memcmp(b, "\x89PNG\r\n\x1a\n", 8)) {
-        *width = big(b + 16, 4);
-        *height = big(b + 20, 4);
-        return true;
-    }
-    return n >= 3 && !memcmp(b, "\xff\xd8\xff", 3) && jpeg_size(b, n, width, height);
-}
 
 /* ---- one picture ----------------------------------------------------------------------------------------------------- */
 
@@ -92,10 +56,10 @@ static const char *without_path(const char *text, const char *path)
     return !strncmp(text, path, n) && !strncmp(text + n, ": ", 2) ? text + n + 2 : text;
 }
 
-static bool too_large(const dc_reader_options *o, dc_job *j, int64_t width, int64_t height)
+static bool too_large(const dc_reader_options *o, dc_job *j, uint32_t width, uint32_t height)
 {
-    if (o->max_megapixels <= 0 || (double)width * (double)height <= o->max_megapixels * 1e6) return false;
-    char *text = dc_format("picture: found %lldx%lld, expected at most %g megapixels", (long long)width, (long long)height, o->max_megapixels);
+    if (o->max_megapixels <= 0 || (double)width * height <= o->max_megapixels * 1e6) return false;
+    char *text = dc_format("picture: found %ux%u, expected at most %g megapixels", width, height, o->max_megapixels);
     refuse(j, text);
     free(text);
     return true;
@@ -108,11 +72,10 @@ static dc_status prepare(const dc_reader_options *o, dc_job *j, const char *full
     const diffc_embedder *m = o->embedder;
     diffc_status s = m->read(m->self, &image, full, &why);
     if (!s) {
-        j->width = image.width;
-        j->height = image.height;
+        if (!j->width) j->width = image.width, j->height = image.height;
         j->pixels = dc_calloc(m->pixels, sizeof(float));
         if (!j->pixels) s = (diffc_status)dc_fail_memory(e, "a prepared picture", m->pixels * sizeof(float));
-        else if (!too_large(o, j, image.width, image.height)) s = m->preprocess(m->self, &image, j->pixels, &why);
+        else if (!too_large(o, j, (uint32_t)image.width, (uint32_t)image.height)) s = m->preprocess(m->self, &image, j->pixels, &why);
     }
     diffc_image_free(&image);
     if (s || j->error) {
@@ -132,7 +95,7 @@ static dc_status look_into(const dc_reader_options *o, dc_job *j, const char *fu
     size_t n;
     dc_error why = {0};
     XXH128_canonical_t hash;
-    int64_t width, height;
+    uint32_t width, height;
     if (dc_read_file(full, MOST_BYTES, &bytes, &n, &why)) {
         refuse(j, without_path(why.text, full));
         if (why.code != DC_DATA) j->modified = -1;
@@ -143,9 +106,10 @@ static dc_status look_into(const dc_reader_options *o, dc_job *j, const char *fu
     dc_reader_lock(lock);
     dc_status s = o->look_up(o->ctx, j->hash, &j->row, e);
     dc_reader_unlock(lock);
-    const bool told = dc_picture_size((const uint8_t *)bytes, n, &width, &height), large = !s && j->row < 0 && told && too_large(o, j, width, height);
+    const bool told = dc_image_size((const uint8_t *)bytes, n, &width, &height) && width <= INT_MAX && height <= INT_MAX;
+    const bool large = !s && j->row < 0 && told && too_large(o, j, width, height);
     free(bytes);
-    if (!o->embedder && told) j->width = (int)width, j->height = (int)height;
+    if (told && j->row < 0) j->width = (int)width, j->height = (int)height; /* which may be decoded smaller */
     return s || large || j->row >= 0 || !o->embedder ? s : prepare(o, j, full, e);
 }
 

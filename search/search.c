@@ -144,6 +144,7 @@ diffc_status diffc_index_about(diffc_index *x, diffc_index_info *out, diffc_erro
                               .model = i->is.model,
                               .model_path = i->is.model_path,
                               .dims = i->is.dims,
+                              .fast_decode = dc_ends_with(i->is.model, DIFFC_ID_FAST),
                               .vectors = (uint64_t)(i->rows - i->dead),
                               .files = c.n,
                               .failed = c.failed};

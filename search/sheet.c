@@ -51,7 +51,7 @@ static dc_status draw_picture(diffc_image *m, int x, int y, int size, const char
     dc_error why = {0};
     char *name = dc_path_join(root, path);
     if (!name) return dc_fail_memory(e, path, strlen(path));
-    dc_status s = dc_image_read(&full, name, 3, &why);
+    dc_status s = dc_image_read_reduced(&full, name, 3, 2 * size, &why);
     if (!s) {
         const double by = fmin(1, (double)size / (full.width > full.height ? full.width : full.height));
         const int w = (int)fmax(1, round(full.width * by)), h = (int)fmax(1, round(full.height * by));

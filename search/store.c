@@ -2,6 +2,7 @@
 #include "search/store.h"
 #include "base/file.h"
 #include "base/text.h"
+#include "include/diffc.h"
 #include "search/inside.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -382,12 +383,23 @@ static dc_status take_lock(dc_store *s, dc_error *e)
     return status;
 }
 
+/* Is `fast` the name of that model with fast_decode? */
+static bool is_fast_one(const char *fast, const char *model)
+{
+    const size_t n = strlen(model);
+    return !strncmp(fast, model, n) && !strcmp(fast + n, DIFFC_ID_FAST);
+}
+
 static dc_status check_identity(dc_store *s, const dc_store_identity *is, dc_error *e)
 {
     if (!strcmp(s->info.is.model, is->model) && s->info.is.dims == is->dims) return DC_OK;
     dc_status status = dc_fail(e, DC_USAGE, "%s: model: found an index of %s, %d numbers a picture; expected one of %s, %d", s->folder,
                                s->info.is.model, s->info.is.dims, is->model, is->dims);
-    dc_hint(e, "Name the index's own model (-m), make it anew with --rebuild, or another one beside it with --index FOLDER.");
+    const bool with = is_fast_one(s->info.is.model, is->model);
+    if (with || is_fast_one(is->model, s->info.is.model))
+        dc_hint(e, "The index was made %s --fast-decode: go on so, make it anew with --rebuild, or another one beside it with --index FOLDER.",
+                with ? "with" : "without");
+    else dc_hint(e, "Name the index's own model (-m), make it anew with --rebuild, or another one beside it with --index FOLDER.");
     return status;
 }
 

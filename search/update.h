@@ -55,7 +55,4 @@ dc_job *dc_job_read(const dc_reader_options *o, char *path, bool known, dc_reade
 /* The same without preparing: o->embedder is NULL. */
 static inline dc_job *dc_job_hash(const dc_reader_options *o, char *path, dc_error *e) { return dc_job_read(o, path, false, NULL, e); }
 
-/* Width and height that a picture's first bytes tell; false: no format of which we know where. */
-bool dc_picture_size(const uint8_t *bytes, size_t n, int64_t *width, int64_t *height);
-
 #endif

@@ -88,8 +88,8 @@ typedef struct settings {
     uint64_t max_memory;
     bool has_steps, has_guidance, has_seed, has_strength, has_variation_seed, has_keep_best;
     double threshold, distance, megapixels, scale;
-    bool has_top, has_threshold, hidden, follow, rebuild, watch, check, automatic, only_paths, zero, duplicates, failures, preview, window, live,
-        light;
+    bool has_top, has_threshold, fast_decode, hidden, follow, rebuild, watch, check, automatic, only_paths, zero, duplicates, failures, preview,
+        window, live, light;
     bool given[MOST_OPTIONS]; /* by place in the table: on the command line or in a line of prompts, not in the file of defaults */
     diffc_replay *replay;     /* of --from; NULL */
     bool explain, lossless, vae_tiling, exact, dry_run, profile, plan, hash, json, quiet, verbose, help, no_defaults;

@@ -251,6 +251,7 @@ static int ask_model(const settings *s, diffc_index *x, const diffc_index_info *
 {
     settings with = *s;
     diffc_clip *clip;
+    with.fast_decode = i->fast_decode;
     if (!s->model && i->model_path && *i->model_path) with.model = i->model_path;
     int code = open_clip(&clip, &with);
     if (code) return code;

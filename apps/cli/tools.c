@@ -39,6 +39,7 @@ diffc_options model_options(const settings *s)
                            .cpu_level = s->cpu,
                            .precision = s->precision,
                            .exact = s->exact,
+                           .fast_decode = s->fast_decode,
                            .threads = s->threads,
                            .max_memory = s->max_memory,
                            .resident =

@@ -45,6 +45,19 @@ mkdir two && cp -rp photos/icon.png photos/sub two
 "$diffc" index two -m "$clip" --import v.npy >out || fail "--import: $(cat out)"
 "$diffc" index two -m "$clip" >out 2>&1 && grep -q '0 new, 0 changed, 0 gone, 3 as they were; 0 encoded' out || fail "after --import: $(cat out)"
 
+# --fast-decode: another model for the index, which a search knows by itself; sizes are those of the files
+mkdir fast && (cd photos && "$diffc" search cat --sheet ../fast/sheet.jpg -q >/dev/null) && cp photos/icon.png fast || fail "a large JPEG"
+"$diffc" index fast -m "$clip" --fast-decode -q && "$diffc" index fast --check | grep -q ' by clip-7-[0-9a-f]*-fast, ' || fail "--fast-decode"
+refused 64 'found an index of clip-7-[0-9a-f]*-fast, 7 numbers a picture; expected one of clip-7' index fast -m "$clip"
+refused 64 'was made with --fast-decode' index fast -m "$clip"
+refused 64 'was made without --fast-decode' index photos -m "$clip" --fast-decode
+"$diffc" search --index fast/.diffc fast/sheet.jpg -t 1 --json >out
+"$diffc" inspect fast/sheet.jpg >size
+grep -q '^{"path":"fast/sheet.jpg","score":\(1.0\|0.999999[0-9]*\),"width":'"$(sed -n 's/.*width: *//p' size | head -1)," out || fail "asked of a fast index: $(cat out size)"
+"$diffc" embed -i fast/sheet.jpg -i photos/icon.png -m "$clip" -o slow.npy && "$diffc" embed -i fast/sheet.jpg -i photos/icon.png -m "$clip" --fast-decode -o fast.npy || fail embed
+cmp -s slow.npy fast.npy && fail "the same, fast or not"
+tail -c 28 slow.npy >a && tail -c 28 fast.npy | cmp -s - a || fail "a PNG is not read in another way"
+
 # an index elsewhere, and its model by itself
 "$diffc" index photos --index elsewhere -m "$clip" -q 2>/dev/null || fail "--index"
 [ "$("$diffc" search --index elsewhere "$PWD/photos/icon.png" -f -t 1)" = "$PWD/photos/icon.png" ] || fail "from elsewhere"

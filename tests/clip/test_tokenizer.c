@@ -1,6 +1,7 @@
 /* The tokenizer against transformers' CLIPTokenizer. Goldens: tests/gen/clip.py. */
 #include "tests/clip/folders.h"
 #include <time.h>
+#include <zlib.h>
 
 /* JSON as it is: unlike our own reader it takes the NUL characters that some texts hold. */
 static json_t *golden(const char *name)
@@ -283,6 +284,49 @@ static void long_texts_take_no_long_time(void **state)
     dc_tokenizer_close(t);
 }
 
+/* Golden: tests/gen/clip_clean.py; of ids their sum, little-endian. */
+static void texts_are_cleaned_as_open_clip_does(void **state)
+{
+    (void)state;
+    json_t *all = golden("clean.json"), *row;
+    size_t i;
+    dc_tokenizer *t = open_merges();
+    dc_tokenizer_clean_texts(t);
+    assert_int_equal(json_array_size(all), 120);
+    json_array_foreach(all, i, row)
+    {
+        dc_error e = {0};
+        int32_t *ids = NULL;
+        int n = 0;
+        const char *s = json_string_value(json_array_get(row, 0));
+        if (dc_tokenize(t, s, json_string_length(json_array_get(row, 0)), &ids, &n, &e)) fail_msg("\"%s\": %s", s, e.text);
+        uLong crc = crc32(0, NULL, 0);
+        for (int k = 0; k < n; k++) {
+            const uint32_t v = (uint32_t)ids[k];
+            crc = crc32(crc, (const Bytef[]){(Bytef)v, (Bytef)(v >> 8), (Bytef)(v >> 16), (Bytef)(v >> 24)}, 4);
+        }
+        if (n != json_integer_value(json_array_get(row, 1)) || crc != (uLong)json_integer_value(json_array_get(row, 2)))
+            fail_msg("\"%s\": %d ids, or others than expected", s, n);
+        free(ids);
+    }
+    json_decref(all);
+    static const char *const units[] = {"&amp;amp;", "&#111", "\xce\xa3'", "a\xce\xa3''", "\xef\xac\x83", "\xef\xbd\xb6", "&"};
+    char *text = malloc(65536);
+    for (size_t k = 0; k < sizeof units / sizeof *units; k++) {
+        dc_error e = {0};
+        int32_t *ids;
+        int n;
+        size_t size = strlen(units[k]), length = 0;
+        for (; length + size <= 65536; length += size) memcpy(text + length, units[k], size);
+        clock_t began = clock();
+        if (dc_tokenize(t, text, length, &ids, &n, &e)) fail_msg("%s", e.text);
+        if ((double)(clock() - began) / CLOCKS_PER_SEC > 0.5) fail_msg("%s...: too slow", units[k]);
+        free(ids);
+    }
+    free(text);
+    dc_tokenizer_close(t);
+}
+
 static void bad_texts_are_refused(void **state)
 {
     (void)state;
@@ -321,6 +365,7 @@ int main(void)
         cmocka_unit_test(padding_and_cutting),
         cmocka_unit_test(sd2_pads_with_zero),
         cmocka_unit_test(long_texts_take_no_long_time),
+        cmocka_unit_test(texts_are_cleaned_as_open_clip_does),
         cmocka_unit_test(bad_texts_are_refused),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);

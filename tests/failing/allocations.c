@@ -240,12 +240,20 @@ static diffc_status tokenize(const char *where, diffc_error *e)
 }
 static diffc_status tokenize_folder(diffc_error *e) { return tokenize(TEST_DATA "/malformed/seeds", e); }
 
-/* The packed merges, of a small vocabulary. */
+/* The packed merges, of a small vocabulary; and a text that is cleaned. */
 static diffc_status tokenize_packed(diffc_error *e)
 {
     dc_error own = {0};
     dc_tokenizer *t = NULL;
     dc_tokenizer_open_merges(&t, TEST_DATA "/malformed/seeds/merges.txt.gz", 522, &own);
+    if (!own.code) {
+        static const char text[] = "a &amp; b \xef\xac\x83 \xef\xbd\xb6";
+        int32_t *ids = NULL;
+        int n;
+        dc_tokenizer_clean_texts(t);
+        dc_tokenize(t, text, sizeof text - 1, &ids, &n, &own);
+        free(ids);
+    }
     dc_tokenizer_close(t);
     e->code = (diffc_status)own.code;
     memcpy(e->text, own.text, sizeof e->text);

@@ -3,6 +3,7 @@
 #include "base/file.h"
 #include "search/query.h"
 #include "search/store.h"
+#include "image/image.h"
 #include "search/update.h"
 #include <fcntl.h>
 #include <stdio.h>
@@ -105,8 +106,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
         write_file("vectors.1", what ? bytes : good[1] + 1, what ? n : good_n[1] - 1);
         use_index();
     } else if (what == 2) {
-        int64_t w = -1, h = -1;
-        if (dc_picture_size(bytes, n, &w, &h)) need(w >= 0 && h >= 0 && n >= 11);
+        uint32_t w, h;
+        if (dc_image_size(bytes, n, &w, &h)) need(n >= 11);
     } else {
         char *word = malloc(n + 1);
         dc_term_of_query t;

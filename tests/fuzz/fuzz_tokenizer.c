@@ -7,20 +7,22 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 
-static dc_tokenizer *the_tokenizer(void)
+static dc_tokenizer *the_tokenizer(bool cleans)
 {
-    static dc_tokenizer *t; /* opened once: it is read-only */
+    static dc_tokenizer *both[2]; /* opened once: they are read-only */
+    dc_tokenizer *t = both[cleans];
     char path[1024];
     const char *folder = getenv("DIFFC_ASSETS");
     dc_error e = {0};
     snprintf(path, sizeof path, "%s/clip_merges.txt.gz", folder ? folder : ASSETS);
     if (!t && dc_tokenizer_open_merges(&t, path, 49408, &e)) abort();
-    return t;
+    if (cleans && !both[1]) dc_tokenizer_clean_texts(t);
+    return both[cleans] = t;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
-    dc_tokenizer *t = the_tokenizer();
+    dc_tokenizer *t = the_tokenizer(n & 1);
     dc_error e = {0};
     int32_t *ids = NULL, padded[77];
     int count = 0, cut = 0;

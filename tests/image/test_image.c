@@ -119,6 +119,36 @@ static void many_sizes_resize_as_pillow_does(void **state)
     json_decref(all);
 }
 
+/* The whole is Pillow's; a part of it is computed alone. */
+static void parts_are_cut_from_the_whole(void **state)
+{
+    (void)state;
+    static const int sizes[][4] = {{40, 30, 20, 15}, {61, 200, 50, 20}, {300, 17, 77, 17}, {33, 90, 33, 31}, {5, 4, 60, 50}, {20, 20, 20, 20}};
+    uint64_t random = 5;
+    for (int k = 0; k < 360; k++) {
+        const int *v = sizes[k % 6], channels = (int[]){1, 3, 4}[k / 6 % 3], filter = k / 18 % 5;
+        const size_t n = (size_t)(v[0] * v[1] * channels);
+        dc_image in = {v[0], v[1], channels, malloc(n)}, whole, some;
+        dc_error e = {0};
+        int part[4];
+        for (size_t i = 0; i < n; i++) in.pixels[i] = (uint8_t)(i * i * 31 >> 3);
+        for (int i = 0; i < 4; i++) {
+            random = random * 6364136223846793005ull + 1442695040888963407ull;
+            part[i] = (int)(random >> 33) % (v[2 + i % 2] - (i < 2 ? 0 : part[i - 2])) + i / 2;
+        }
+        const dc_image_part p = {part[0], part[1], part[2], part[3]};
+        if (dc_image_resize(&whole, &in, v[2], v[3], (dc_filter)filter, &e)) fail_msg("%s", e.text);
+        if (dc_image_resize_part(&some, &in, v[2], v[3], &p, (dc_filter)filter, &e)) fail_msg("%s", e.text);
+        assert_true(some.width == p.width && some.height == p.height && some.channels == channels);
+        const size_t row = (size_t)(p.width * channels);
+        for (int y = 0; y < p.height; y++)
+            assert_memory_equal(some.pixels + (size_t)y * row, whole.pixels + (size_t)(((p.top + y) * v[2] + p.left) * channels), row);
+        dc_image_free(&in);
+        dc_image_free(&whole);
+        dc_image_free(&some);
+    }
+}
+
 static void tricky_files_read_as_pillow_reads_them(void **state)
 {
     (void)state;
@@ -148,6 +178,49 @@ static void tricky_files_read_as_pillow_reads_them(void **state)
         dc_image_free(&m);
     }
     json_decref(all);
+}
+
+/* What Pillow's draft mode gives; off by as much as whole ones, by other versions of libjpeg. */
+static void reduced_as_pillows_draft_does(void **state)
+{
+    (void)state;
+    json_t *all = read_json("reduced.json"), *row;
+    size_t i;
+    assert_true(json_array_size(all) >= 9);
+    json_array_foreach(all, i, row)
+    {
+        dc_error e = {0};
+        dc_image m;
+        char path[512];
+        int v[3], most = 0;
+        uint32_t width, height;
+        const char *name = json_string_value(json_array_get(row, 0)), *hex = json_string_value(json_array_get(row, 4));
+        for (size_t k = 0; k < 3; k++) v[k] = (int)json_integer_value(json_array_get(row, k + 1));
+        snprintf(path, sizeof path, GOLDEN "files/%s", name);
+        if (dc_image_read_reduced(&m, path, 3, v[0], &e)) fail_msg("%s", e.text);
+        if (m.width != v[1] || m.height != v[2]) fail_msg("%s, %d: %dx%d, not %dx%d", name, v[0], m.width, m.height, v[1], v[2]);
+        for (int k = 0; k < 3 * m.width * m.height; k++) {
+            unsigned want;
+            assert_int_equal(sscanf(hex + 2 * k, "%2x", &want), 1);
+            const int d = abs((int)want - m.pixels[k]);
+            most = d > most ? d : most;
+        }
+        if (most > (strstr(name, "cmyk") ? 8 : 4)) fail_msg("%s, %d: off by %d levels", name, v[0], most);
+        dc_image_free(&m);
+        char *file;
+        size_t n;
+        if (dc_read_file(path, 1 << 20, &file, &n, &e)) fail_msg("%s", e.text);
+        assert_true(dc_image_size((uint8_t *)file, n, &width, &height));
+        const bool turned = strstr(name, "orientation6") != NULL; /* 37x29 as stored */
+        assert_true(width == (turned ? 29 : 37) && height == (turned ? 37 : 29));
+        free(file);
+    }
+    json_decref(all);
+    dc_error e = {0};
+    dc_image m; /* half of 29 is less than 15 */
+    if (dc_image_read_reduced(&m, GOLDEN "files/baseline420.jpg", 3, 15, &e)) fail_msg("%s", e.text);
+    assert_true(m.width == 37 && m.height == 29);
+    dc_image_free(&m);
 }
 
 static const dc_image_style png = {.format = DC_IMAGE_PNG};
@@ -406,6 +479,8 @@ int main(void)
                                        cmocka_unit_test(png_keeps_pixels_and_text),
                                        cmocka_unit_test(wrong_files_are_refused),
                                        cmocka_unit_test(many_sizes_resize_as_pillow_does),
+                                       cmocka_unit_test(parts_are_cut_from_the_whole),
+                                       cmocka_unit_test(reduced_as_pillows_draft_does),
                                        cmocka_unit_test(compressed_text_is_read),
                                        cmocka_unit_test(pictures_of_other_programs_are_read),
                                        cmocka_unit_test(jpeg_and_webp_keep_text),

@@ -403,12 +403,12 @@ static void sizes_of_pictures(void **state)
     (void)state;
     static const uint8_t png[] = "\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\x12\x34\0\0\x01\x02";
     static const uint8_t jpeg[] = "\xff\xd8\xff\xe0\0\x10JFIF\0\1\1\0\0\1\0\1\0\0\xff\xff\xc2\0\x11\x08\x01\x02\x12\x34\x03";
-    int64_t w = 0, h = 0;
-    assert_true(dc_picture_size(png, sizeof png - 1, &w, &h) && w == 0x1234 && h == 0x102);
+    uint32_t w = 0, h = 0;
+    assert_true(dc_image_size(png, sizeof png - 1, &w, &h) && w == 0x1234 && h == 0x102);
     w = h = 0;
-    assert_true(dc_picture_size(jpeg, sizeof jpeg - 1, &w, &h) && w == 0x1234 && h == 0x102);
-    for (size_t n = 0; n < 24; n++) assert_false(dc_picture_size(png, n, &w, &h) || dc_picture_size(jpeg, n, &w, &h));
-    assert_false(dc_picture_size((const uint8_t *)"\xff\xd8\xff\xd8\xff\xd8\xff\xd8\xff\xd8\xff\xd8\xff\xd8", 14, &w, &h));
+    assert_true(dc_image_size(jpeg, sizeof jpeg - 1, &w, &h) && w == 0x1234 && h == 0x102);
+    for (size_t n = 0; n < 24; n++) assert_false(dc_image_size(png, n, &w, &h) || dc_image_size(jpeg, n, &w, &h));
+    assert_false(dc_image_size((const uint8_t *)"\xff\xd8\xff\xd8\xff\xd8\xff\xd8\xff\xd8\xff\xd8\xff\xd8", 14, &w, &h));
 
     fake f = {0};
     put("small.jpg", "aaa");
