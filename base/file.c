@@ -149,7 +149,7 @@ struct dc_out {
     char *path;      /* the final name, links followed */
     char *shown;     /* as the caller wrote it, for messages */
     char *temporary; /* NULL: written in place */
-    bool exclusive, regular;
+    bool exclusive, regular, fleeting;
     int slot; /* among the pending ones, or -1 */
 };
 
@@ -310,13 +310,15 @@ static dc_status take_name(dc_out *o, dc_error *e)
     return cannot_create(o->shown, errno, e);
 }
 
+void dc_out_fleeting(dc_out *o) { o->fleeting = true; }
+
 dc_status dc_out_commit(dc_out *o, dc_error *e)
 {
     dc_status s = DC_OK;
     if (o->temporary) {
         struct stat st;
         if (stat(o->path, &st) == 0) fchmod(o->fd, st.st_mode & 07777); /* a replaced file keeps its permissions */
-        if (fsync(o->fd) != 0 && errno != EINVAL && errno != EROFS) s = write_failed(o, errno, e);
+        if (!o->fleeting && fsync(o->fd) != 0 && errno != EINVAL && errno != EROFS) s = write_failed(o, errno, e);
     }
     if (o->fd > STDOUT_FILENO) {
         int fd = o->fd;
@@ -326,7 +328,7 @@ dc_status dc_out_commit(dc_out *o, dc_error *e)
     if (!s && o->temporary) s = take_name(o, e);
     if (o->temporary) {
         if (s) unlink(o->temporary);
-        else dc_sync_folder_of(o->path);
+        else if (!o->fleeting) dc_sync_folder_of(o->path);
     }
     out_free(o);
     return s;

@@ -44,7 +44,8 @@ typedef struct dc_out dc_out;
 dc_status dc_out_open(dc_out **out, const char *path, bool exclusive, bool *exists, dc_error *e);
 dc_status dc_out_write(dc_out *o, const void *bytes, size_t n, dc_error *e); /* IO: disk full, ... */
 dc_status dc_out_commit(dc_out *o, dc_error *e);                             /* write out, fsync, rename, fsync the folder; frees o */
-void dc_out_abandon(dc_out *o);                                              /* NULL is fine; frees o */
+void dc_out_fleeting(dc_out *o); /* commit need not sync: the file is whole or not there all the same, but after a power loss it may be either */
+void dc_out_abandon(dc_out *o);  /* NULL is fine; frees o */
 /* Would dc_out_open work for this path? Asked before long work, so that a missing folder is told at once. */
 dc_status dc_out_check(const char *path, dc_error *e);
 

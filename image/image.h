@@ -34,6 +34,7 @@ typedef struct dc_image_style {
     dc_image_format format;
     int quality;   /* JPEG, WebP: 1..100 */
     bool lossless; /* WebP */
+    bool fleeting; /* as dc_out_fleeting */
 } dc_image_style;
 /* By the first bytes (12 are enough). */
 dc_image_format dc_image_kind(const uint8_t *bytes, size_t n);

@@ -26,6 +26,7 @@ dc_status dc_image_write(const char *path, const dc_image *m, const dc_image_sty
     if (style->format != DC_IMAGE_PNG && !style->lossless && (style->quality < 1 || style->quality > 100))
         return dc_fail(e, DC_USAGE, "quality: found %d, expected 1 to 100", style->quality);
     dc_status s = dc_out_open(&to, path, exclusive, exists, e);
+    if (!s && style->fleeting) dc_out_fleeting(to);
     if (!s) s = encode(to, path, m, style, parameters, e);
     if (s) {
         dc_out_abandon(to);

@@ -108,6 +108,7 @@ DIFFC_API void diffc_image_free(diffc_image *image);
 typedef struct diffc_image_style {
     int quality;   /* 1..100; 0: 90. JPEG keeps the colours at full size from 90 on */
     bool lossless; /* WebP without loss */
+    bool fleeting; /* soon replaced or of no weight, as a preview: whole or not there all the same, but not synced to the disk */
 } diffc_image_style;
 /* JPEG for names in .jpg and .jpeg, WebP for .webp, else PNG. Written under a temporary name and renamed when complete; "-" is stdout.
  * parameters: A1111's text, put where A1111 puts it (NULL: none); a JPEG has room for 32,739 characters. style: NULL is the default. exclusive: a

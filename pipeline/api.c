@@ -85,7 +85,8 @@ diffc_status diffc_image_write(const char *path, const diffc_image *m, const cha
 {
     dc_error e = {0};
     dc_image view = {m->width, m->height, m->channels, m->pixels};
-    dc_image_style how = {dc_image_format_of(path), style && style->quality ? style->quality : 90, style && style->lossless};
+    dc_image_style how = {dc_image_format_of(path), style && style->quality ? style->quality : 90, style && style->lossless,
+                          style && style->fleeting};
     dc_image_write(path, &view, &how, parameters, exclusive, exists, &e);
     return give_error(error, &e);
 }

@@ -79,17 +79,18 @@ typedef struct settings {
     const char *model, *config, *unet, *text_encoder, *text_encoder_2, *vae, *taesd, *prompt, *negative, *image, *mask, *sampler, *schedule, *rng,
         *device, *cpu, *precision, *output, *save_latent, *trace, *sigmas, *tokenizer, *shape, *prediction, *prompt_file, *progress, *from,
         *from_stdin, *labels, *labels_file, *solver_type, *plot, *clip;
+    const char *preview_kind, *preview_path;               /* previews while sampling; `preview` is search's */
     const char *index, *queries, *sheet, *export, *import; /* index, search */
     const char *event_log;                                 /* view */
     char *defaults;                                        /* text of the file of defaults, which values point into (owned) */
-    int width, height, resize_width, resize_height, steps, count, batch, clip_skip, threads, quality, top, solver_order, keep_best;
+    int width, height, resize_width, resize_height, steps, count, batch, clip_skip, threads, quality, top, solver_order, keep_best, preview_interval;
     double guidance, rescale, strength, eta, seconds, variation_strength, s_churn, s_tmin, s_tmax, s_noise, sigma_min, sigma_max, rho;
     int64_t seed, variation_seed, ensd;
     uint64_t max_memory;
     bool has_steps, has_guidance, has_seed, has_strength, has_variation_seed, has_keep_best;
     double threshold, distance, megapixels, scale;
     bool has_top, has_threshold, fast_decode, hidden, follow, rebuild, watch, check, automatic, only_paths, zero, duplicates, failures, preview,
-        window, live, light;
+        window, live, light, preview_terminal, show, taesd_preview_only;
     bool given[MOST_OPTIONS]; /* by place in the table: on the command line or in a line of prompts, not in the file of defaults */
     diffc_replay *replay;     /* of --from; NULL */
     bool explain, lossless, vae_tiling, exact, dry_run, profile, plan, hash, json, quiet, verbose, help, no_defaults;

@@ -11,7 +11,5 @@ const char **item_values(const settings *s, const char *name, int *n);
 char *paths_beside(const char *npy);
 /* A path as JSON: bytes that are no UTF-8 as \xNN, and then "path_hex" has all of them. */
 void json_set_path(json_t *o, const char *path);
-/* A picture in the terminal, at most `rows` lines of it; nothing where the terminal, or this build, shows none. False: none is shown. */
-bool preview_show(const char *path, int rows);
 
 #endif

@@ -1,58 +1,64 @@
-/* preview.c - pictures in the terminal, by libchafa: kitty's, iTerm2's or sixel graphics where the terminal has them, else characters. */
-#include "apps/cli/pictures.h"
-#include <stdio.h>
-#include <unistd.h>
+/* preview.c - see preview.h. */
+#include "apps/cli/preview.h"
+#include "apps/cli/names.h"
+#include <stdlib.h>
+#include <string.h>
 
-#ifdef DIFFC_CHAFA
-#include <chafa.h>
-#include <sys/ioctl.h>
+#define DEFAULT_PATH "preview.png"
 
-bool preview_show(const char *path, int rows)
+static int check_path(const char *pattern)
 {
-    diffc_image m;
-    struct winsize size = {0};
-    if (!isatty(STDOUT_FILENO) || diffc_image_read(&m, path, false, NULL)) return false;
-    ioctl(STDOUT_FILENO, TIOCGWINSZ, &size);
-    gchar **environment = g_get_environ();
-    ChafaTermInfo *term = chafa_term_db_detect(chafa_term_db_get_default(), environment);
-    ChafaCanvasConfig *c = chafa_canvas_config_new();
-    ChafaSymbolMap *symbols = chafa_symbol_map_new();
-    const ChafaPixelMode mode = chafa_term_info_have_seq(term, CHAFA_TERM_SEQ_BEGIN_KITTY_IMMEDIATE_IMAGE_V1) ? CHAFA_PIXEL_MODE_KITTY
-                                : chafa_term_info_have_seq(term, CHAFA_TERM_SEQ_BEGIN_ITERM2_IMAGE)           ? CHAFA_PIXEL_MODE_ITERM2
-                                : chafa_term_info_have_seq(term, CHAFA_TERM_SEQ_BEGIN_SIXELS)                 ? CHAFA_PIXEL_MODE_SIXELS
-                                                                                                              : CHAFA_PIXEL_MODE_SYMBOLS;
-    gint width = size.ws_col ? size.ws_col : 80, height = rows;
-    float cell = 0.5f; /* width of a character by its height */
-    if (size.ws_xpixel && size.ws_ypixel && size.ws_col && size.ws_row) {
-        const int w = size.ws_xpixel / size.ws_col, h = size.ws_ypixel / size.ws_row;
-        if (w > 0 && h > 0) {
-            cell = (float)w / (float)h;
-            chafa_canvas_config_set_cell_geometry(c, w, h);
-        }
+    diffc_error e = {0};
+    if (!strcmp(pattern, "-")) return report(DIFFC_USAGE, "--preview-terminal draws them.", "preview-path: found -, expected the name of a file");
+    char *path = name_make(pattern, 1, &(diffc_result){0});
+    int code = !path ? report(DIFFC_NO_MEMORY, "", "out of memory") : diffc_output_check(path, &e) ? report_error(&e) : 0;
+    free(path);
+    return code;
+}
+
+int previews_begin(previews *p, const settings *s, bool window, const progress *line)
+{
+    const bool none = s->preview_kind && !strcmp(s->preview_kind, "none");
+    const bool draws = (s->preview_terminal || s->show) && line->kind != PROGRESS_JSON && terminal_draws(stderr);
+    p->terminal = draws && s->preview_terminal && !none;
+    p->pictures = draws;
+    /* --preview alone means the file */
+    const char *path = s->preview_path ? s->preview_path : s->preview_kind && !s->preview_terminal && !window ? DEFAULT_PATH : NULL;
+    p->pattern = none ? NULL : path;
+    return p->pattern && !s->dry_run ? check_path(p->pattern) : 0;
+}
+
+bool previews_wanted(const previews *p) { return p->pattern || p->terminal; }
+
+/* A preview that cannot be written costs nobody the picture. */
+static void write_file(previews *p, progress *line, const diffc_preview *x)
+{
+    diffc_error e = {0};
+    const diffc_image_style fleeting = {.fleeting = true};
+    char *path = name_make(p->pattern, x->index + 1, &(diffc_result){.image = x->image});
+    diffc_status s = path ? diffc_image_write(path, x->image, NULL, &fleeting, false, NULL, &e) : DIFFC_NO_MEMORY;
+    if (s && !p->failed) {
+        p->failed = true;
+        progress_clear(line);
+        report_log(DIFFC_LOG_WARNING, *e.text ? e.text : "out of memory for a preview");
+    } else if (!s) {
+        progress_event(line, "preview",
+                       json_pack("{s:s,s:i,s:i,s:i,s:i,s:i,s:i,s:f}", "path", path, "step", x->step, "steps", x->steps, "image", x->index, "images",
+                                 x->count, "width", x->image->width, "height", x->image->height, "seconds", x->seconds));
     }
-    chafa_symbol_map_add_by_tags(symbols, CHAFA_SYMBOL_TAG_BLOCK);
-    chafa_canvas_config_set_symbol_map(c, symbols);
-    chafa_canvas_config_set_pixel_mode(c, mode);
-    chafa_calc_canvas_geometry(m.width, m.height, &width, &height, cell, TRUE, FALSE);
-    chafa_canvas_config_set_geometry(c, width, height);
-    ChafaCanvas *canvas = chafa_canvas_new(c);
-    chafa_canvas_draw_all_pixels(canvas, CHAFA_PIXEL_RGB8, m.pixels, m.width, m.height, 3 * m.width);
-    GString *text = chafa_canvas_print(canvas, term);
-    fwrite(text->str, 1, text->len, stdout);
-    putchar('\n');
-    g_string_free(text, TRUE);
-    chafa_canvas_unref(canvas);
-    chafa_symbol_map_unref(symbols);
-    chafa_canvas_config_unref(c);
-    chafa_term_info_unref(term);
-    g_strfreev(environment);
-    diffc_image_free(&m);
-    return true;
+    free(path);
 }
-#else
-bool preview_show(const char *path, int rows)
+
+void previews_tell(previews *p, progress *line, const diffc_preview *x, bool first)
 {
-    (void)path, (void)rows;
-    return false;
+    if (p->pattern && (first || name_has_number(p->pattern))) write_file(p, line, x);
+    if (!p->terminal || !first) return;
+    terminal_redraw(&p->place, stderr, x->image);
+    progress_again(line);
 }
-#endif
+
+void previews_finish(previews *p, const diffc_image *m)
+{
+    if (p->pictures) terminal_redraw(&p->place, stderr, m);
+    terminal_leave(&p->place);
+}

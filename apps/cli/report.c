@@ -68,7 +68,7 @@ double seconds_now(void)
 
 int progress_begin(progress *p, const char *word, bool silent)
 {
-    *p = (progress){PROGRESS_NONE, 0};
+    *p = (progress){.kind = PROGRESS_NONE};
     if (!word || !strcmp(word, "auto")) p->kind = !silent && isatty(STDERR_FILENO) ? PROGRESS_BAR : PROGRESS_NONE;
     else if (!strcmp(word, "bar")) p->kind = PROGRESS_BAR;
     else if (!strcmp(word, "json")) p->kind = PROGRESS_JSON;
@@ -127,8 +127,14 @@ void progress_tell(progress *p, const diffc_progress *x)
     bool every = (x->total > 0 && x->done == x->total) || (p->kind == PROGRESS_JSON && x->stage == DIFFC_STAGE_SAMPLE);
     if (p->kind == PROGRESS_NONE || (p->last > 0 && !every && t - p->last < 0.1)) return;
     p->last = t;
+    p->shown = *x;
     if (p->kind == PROGRESS_JSON) tell_json(p, x);
     else tell_bar(x);
+}
+
+void progress_again(const progress *p)
+{
+    if (p->kind == PROGRESS_BAR && p->last > 0) tell_bar(&p->shown);
 }
 
 static const char *const index_stages[] = {"scan", "embed", "wait"};

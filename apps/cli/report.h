@@ -19,12 +19,14 @@ typedef enum progress_kind { PROGRESS_NONE, PROGRESS_BAR, PROGRESS_JSON } progre
 typedef struct progress {
     progress_kind kind;
     double last;
+    diffc_progress shown; /* by the bar, for progress_again */
 } progress;
 /* word: --progress; NULL or "auto": a bar where stderr is a terminal and nobody asked for silence. 0 or DIFFC_USAGE. */
 int progress_begin(progress *p, const char *word, bool silent);
 void progress_tell(progress *p, const diffc_progress *x);
 void progress_index(progress *p, const diffc_index_progress *x); /* the same for an index */
 void progress_clear(progress *p);                                /* before other output and at the end */
+void progress_again(const progress *p);                          /* the bar, where its line was cleared */
 /* Another event of a JSON progress: takes the reference, adds "event". */
 void progress_event(const progress *p, const char *event, json_t *o);
 

@@ -62,6 +62,8 @@ int fill_request(diffc_request *q, diffc_model *m, const settings *s, diffc_imag
     if (replay_lets(s, "prompt-syntax")) q->prompt_syntax = s->prompt_syntax;
     if (replay_lets(s, "emphasis")) q->emphasis = s->emphasis;
     if (replay_lets(s, "vae-tiling")) q->vae_tiling = s->vae_tiling;
+    q->preview = s->preview_kind;
+    q->preview_interval = s->preview_interval;
     q->trace = s->trace;
     q->profile = s->profile;
     return 0;

@@ -3,6 +3,7 @@
 #include "apps/cli/defaults.h"
 #include "apps/cli/pictures.h"
 #include "apps/cli/report.h"
+#include "apps/cli/terminal.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -148,8 +149,11 @@ static int print_match(const settings *s, const char *root, const diffc_match *m
         printf("%.4f\t%s\n", (double)m->score, diffc_escape(shown, sizeof shown, place));
     }
     if (s->preview) {
-        fflush(stdout);
-        preview_show(place, 12);
+        diffc_image picture;
+        if (terminal_draws(stdout) && diffc_image_read(&picture, place, false, NULL) == DIFFC_OK) {
+            terminal_show(stdout, &picture, 12);
+            diffc_image_free(&picture);
+        }
     }
     free(place);
     return 0;

@@ -34,6 +34,7 @@ diffc_options model_options(const settings *s)
                            .text_encoder_2 = s->text_encoder_2,
                            .vae = s->vae,
                            .taesd = s->taesd,
+                           .taesd_preview_only = s->taesd_preview_only,
                            .prediction = s->prediction,
                            .device = s->device,
                            .cpu_level = s->cpu,

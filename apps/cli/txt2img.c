@@ -3,6 +3,7 @@
 #include "apps/cli/commands.h"
 #include "apps/cli/defaults.h"
 #include "apps/cli/names.h"
+#include "apps/cli/preview.h"
 #include "apps/cli/prompts.h"
 #include "apps/cli/replay.h"
 #include "apps/cli/report.h"
@@ -28,6 +29,8 @@ typedef struct output {
     bool several;             /* a file of prompts */
     const view_hooks *window; /* --window; NULL */
     best *best;               /* --keep-best; NULL: every picture is written as it comes */
+    previews previews;
+    int batch; /* first picture of the batch under way */
     progress line;
     json_t *images, *replay; /* replay: the table of --from; NULL */
     double began;
@@ -36,6 +39,7 @@ typedef struct output {
 static bool on_progress(void *user, const diffc_progress *x)
 {
     output *o = user;
+    o->batch = x->image;
     progress_tell(&o->line, x);
     if (o->window) o->window->progress(o->window->self, x);
     return false;
@@ -45,6 +49,7 @@ static bool on_preview(void *user, const diffc_preview *x)
 {
     output *o = user;
     if (o->window) o->window->preview(o->window->self, x);
+    previews_tell(&o->previews, &o->line, x, x->index == o->batch);
     return false;
 }
 
@@ -63,10 +68,13 @@ static diffc_status write_result(output *o, const diffc_result *r, const double 
 {
     char *path = NULL;
     diffc_status s = write_latent(o, r, error); /* first: a full disk must not cost the latent's owner the picture's word */
-    if (!s) s = result_write(r, o->pattern, o->fixed ? NULL : &o->next, &(diffc_image_style){o->s->quality, o->s->lossless}, &path, error);
+    if (!s)
+        s = result_write(r, o->pattern, o->fixed ? NULL : &o->next, &(diffc_image_style){.quality = o->s->quality, .lossless = o->s->lossless}, &path,
+                         error);
     if (!s) {
         o->made++;
         progress_clear(&o->line);
+        previews_finish(&o->previews, r->image);
         if (o->window) o->window->picture(o->window->self, r, path);
         json_t *told =
             json_pack("{s:s,s:I,s:i,s:i}", "path", path, "seed", (json_int_t)r->seed, "width", r->image->width, "height", r->image->height);
@@ -208,12 +216,11 @@ static int generate(diffc_model *m, diffc_request *q, output *o)
     diffc_error e = {0};
     q->on_progress = on_progress;
     q->on_image = on_image;
-    q->on_preview = on_preview;
     q->user = o;
-    if (o->window && !q->preview) choose_preview(m, q);
     o->began = seconds_now();
     diffc_status status = diffc_generate(m, q, &e);
     progress_clear(&o->line);
+    terminal_leave(&o->previews.place); /* of a run that was stopped */
     if (o->s->profile) {
         char *table = diffc_profile_text(m);
         fprintf(stderr, "%s", table ? table : "");
@@ -250,11 +257,16 @@ static int expand(diffc_request *q, const settings *s, char **prompt, char **neg
 }
 
 /* A template is another prompt for every seed, so its pictures are made one by one. */
-static int make_pictures(diffc_model *m, const diffc_request *q, output *o)
+static int make_pictures(diffc_model *m, diffc_request *q, output *o)
 {
     const settings *s = o->s;
     bool template = is_template(s, q, false) || is_template(s, q, true);
     int code = s->dry_run ? 0 : prepare_names(q, o);
+    if (!code) code = previews_begin(&o->previews, s, o->window, &o->line);
+    if (!code && (o->window || previews_wanted(&o->previews))) {
+        q->on_preview = on_preview;
+        if (!q->preview) choose_preview(m, q);
+    }
     for (int i = 0; !code && i < (template ? q->count : 1); i++) {
         char *prompt = NULL, *negative = NULL;
         diffc_request one = *q;

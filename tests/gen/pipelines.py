@@ -124,4 +124,5 @@ def main():
         print(model, name, "tolerance", latent, image, "rms", math.sqrt((a ** 2).mean()), math.sqrt((x ** 2).mean()))
 
 
-main()
+if __name__ == "__main__":
+    main()

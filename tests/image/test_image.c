@@ -376,7 +376,8 @@ static void style_round_trip(dc_image_style style, int channels, const char *par
 static void jpeg_and_webp_keep_text(void **state)
 {
     (void)state;
-    const dc_image_style styles[] = {{DC_IMAGE_JPEG, 80, false}, {DC_IMAGE_JPEG, 95, false}, {DC_IMAGE_WEBP, 80, false}, {DC_IMAGE_WEBP, 0, true}};
+    const dc_image_style styles[] = {
+        {DC_IMAGE_JPEG, 80, false, false}, {DC_IMAGE_JPEG, 95, false, true}, {DC_IMAGE_WEBP, 80, false, false}, {DC_IMAGE_WEBP, 0, true, true}};
     json_t *all = read_json("text/pictures.json"), *last = json_array_get(all, json_array_size(all) - 1);
     for (size_t i = 0; i < sizeof styles / sizeof *styles; i++)
         for (int channels = 1; channels <= 4; channels += channels == 1 ? 2 : 1) {
@@ -404,7 +405,7 @@ static void jpeg_has_room_for_so_much_text(void **state)
     (void)state;
     uint8_t pixel[3] = {1, 2, 3};
     dc_image m = {1, 1, 3, pixel};
-    dc_image_style style = {DC_IMAGE_JPEG, 80, false};
+    dc_image_style style = {DC_IMAGE_JPEG, 80, false, false};
     enum { FITS = DC_JPEG_TEXT / 2 };
     char path[] = "/tmp/diffc-test-XXXXXX", *got = NULL, *value = malloc(FITS + 2);
     close(mkstemp(path));
