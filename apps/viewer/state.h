@@ -73,6 +73,7 @@ typedef struct view {
     canvas canvas;
     strip strip;
     bool running, dirty, quit, full_screen;
+    bool deaf;    /* text is not taken: it is the letter of a key that closed a page */
     bool altered; /* the settings, since they were drawn last */
     double run_began, first_preview;
     diffc_progress progress;
