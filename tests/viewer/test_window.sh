@@ -10,7 +10,7 @@ trap 'kill $pid $server 2>/dev/null; wait; rm -rf "$work"' EXIT
 
 # ---- a display, and hands ------------------------------------------------------------------------------------------
 
-Xvfb -displayfd 3 -screen 0 1280x900x24 -nolisten tcp 3>display 2>/dev/null &
+Xvfb -displayfd 3 -screen 0 1280x900x24 -nolisten tcp -noreset 3>display 2>/dev/null &
 server=$!
 for i in $(seq 100); do [ -s display ] && break; sleep 0.1; done
 [ -s display ] || { echo "skipped: Xvfb does not start"; exit 77; }
