@@ -253,6 +253,9 @@ dc_status decoder_run(job *j, decoder *d, const float *latent, uint8_t *pixels, 
 void decoder_free(decoder *d);
 
 /* ---- preview.c: pictures on their way */
+/* preview.json, {"factors": [C][3], "bias": [3] (or none)}: RGB in -1 to 1 = bias + sum of latent channel times its factors. to [C + 1][3], zeros;
+ * the bias is the last row. Errors: DATA. */
+dc_status preview_factors(float *to, int channels, const json_t *root, const char *path, dc_error *e);
 dc_status preview_begin(job *j); /* reads and checks what the request asks for; needs the job's sizes. Errors: as diffc_request says */
 dc_status preview_plan(job *j);
 dc_status preview_prepare(job *j); /* its decoder's weights: before sampling */

@@ -29,16 +29,22 @@ static dc_status read_row(const json_t *row, const char *path, const char *what,
     return DC_OK;
 }
 
-/* {"factors": [C][3], "bias": [3]}. */
+dc_status preview_factors(float *to, int channels, const json_t *root, const char *path, dc_error *e)
+{
+    dc_status s = DC_OK;
+    const json_t *factors = json_object_get(root, "factors"), *bias = json_object_get(root, "bias");
+    if (!json_is_array(factors) || json_array_size(factors) != (size_t)channels)
+        s = dc_fail(e, DC_DATA, "%s: factors: found %zu rows, expected one for each of %d latent channels", path, json_array_size(factors), channels);
+    for (int c = 0; !s && c < channels; c++) s = read_row(json_array_get(factors, (size_t)c), path, "factors", c, to + 3 * c, e);
+    if (!s && bias) s = read_row(bias, path, "bias", 0, to + 3 * channels, e);
+    return s;
+}
+
 static dc_status read_factors(float *to, int channels, const char *path, dc_error *e)
 {
     json_t *root = NULL;
     dc_status s = dc_json_read(&root, path, DC_JSON_CONFIG_LIMIT, e);
-    const json_t *factors = json_object_get(root, "factors"), *bias = json_object_get(root, "bias");
-    if (!s && (!json_is_array(factors) || json_array_size(factors) != (size_t)channels))
-        s = dc_fail(e, DC_DATA, "%s: factors: found %zu rows, expected one for each of %d latent channels", path, json_array_size(factors), channels);
-    for (int c = 0; !s && c < channels; c++) s = read_row(json_array_get(factors, (size_t)c), path, "factors", c, to + 3 * c, e);
-    if (!s && bias) s = read_row(bias, path, "bias", 0, to + 3 * channels, e);
+    if (!s) s = preview_factors(to, channels, root, path, e);
     json_decref(root);
     return s;
 }

@@ -99,6 +99,12 @@ static diffc_status write_picture(void *user, const diffc_result *r, diffc_error
     return diffc_image_write(inside("out/picture.png"), r->image, r->parameters, NULL, false, NULL, e);
 }
 
+static bool look(void *user, const diffc_preview *p)
+{
+    (void)user, (void)p;
+    return false;
+}
+
 static diffc_status generate(const diffc_request *more, diffc_error *e)
 {
     diffc_request q;
@@ -113,6 +119,8 @@ static diffc_status generate(const diffc_request *more, diffc_error *e)
     q.vae_tiling = more->vae_tiling;
     q.profile = more->profile;
     q.trace = more->trace;
+    q.preview = more->preview;
+    q.on_preview = look;
     q.on_image = write_picture;
     picture = 0;
     return diffc_generate(model, &q, e);
@@ -121,6 +129,22 @@ static diffc_status generate(const diffc_request *more, diffc_error *e)
 static diffc_status txt2img(diffc_error *e) { return generate(&(diffc_request){0}, e); }
 static diffc_status tiled(diffc_error *e) { return generate(&(diffc_request){.vae_tiling = true, .profile = true}, e); }
 static diffc_status traced(diffc_error *e) { return generate(&(diffc_request){.trace = inside("trace")}, e); }
+/* A model of its own: the tiny decoder and the factors are read when they are wanted first. */
+static diffc_status previewed(diffc_error *e)
+{
+    diffc_model *usual = model;
+    diffc_status s =
+        diffc_open(&model, &(diffc_options){.model = folder, .taesd = GOLDEN "models/taesd", .taesd_preview_only = true, .threads = 2}, e);
+    diffc_plan p;
+    diffc_request q = {.steps = 0};
+    if (!s) diffc_request_defaults(model, &q);
+    q.preview = "proj", q.on_preview = look;
+    if (!s) s = diffc_plan_request(model, &q, &p, e);
+    if (!s) s = generate(&(diffc_request){.preview = "tae"}, e);
+    if (model != usual) diffc_close(model);
+    model = usual;
+    return s;
+}
 static diffc_status composed(diffc_error *e)
 {
     return generate(&(diffc_request){.prompt = "a (red:1.2) [house:lake:0.5] BREAK x AND [y|z] :0.5"}, e);
@@ -404,6 +428,7 @@ static const work works[] = {
     {"expand", expand, 100, false},
     {"tiled", tiled, 25, true},
     {"traced", traced, 10, true},
+    {"previewed", previewed, 60, true},
     {"plan", plan, 60, false},
     {"bench", bench, 30, false},
     {"convert-to-file", convert_to_file, 40, false},

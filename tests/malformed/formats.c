@@ -9,6 +9,7 @@
 #include "clip/vision.h"
 #include "image/image.h"
 #include "include/diffc.h"
+#include "pipeline/model.h"
 #include "scheduler/sampler.h"
 #include "unet/unet.h"
 #include "vae/vae.h"
@@ -96,6 +97,13 @@ static dc_status read_openclip(dc_clip_preprocess *p, const json_t *root, const 
     return s ? s : dc_clip_preprocess_read_openclip(p, root, 20, path, e);
 }
 CONFIG(open_openclip, dc_clip_preprocess, read_openclip, (void)0)
+
+typedef struct factors {
+    float row[5][3];
+} factors;
+
+static dc_status read_factors(factors *f, const json_t *root, const char *path, dc_error *e) { return preview_factors(f->row[0], 4, root, path, e); }
+CONFIG(open_factors, factors, read_factors, (void)0)
 CONFIG(open_scheduler, dc_noise_config, dc_noise_config_read, dc_noise_config_free(&c))
 
 static dc_status open_npy(const char *path, dc_error *e)
@@ -188,6 +196,7 @@ const format formats[] = {
     {"vision", "vision.json", open_vision, 0, {"golden/clip/tiny/hf/config.json"}},
     {"preprocessor", "preprocessor.json", open_preprocessor, 0, {"golden/clip/tiny/hf/preprocessor_config.json"}},
     {"open_clip", "open_clip.json", open_openclip, 0, {"golden/clip/tiny/open_clip_config.json"}},
+    {"preview", "preview.json", open_factors, 0, {"../assets/default/preview.json"}},
     {"scheduler",
      "scheduler.json",
      open_scheduler,
