@@ -126,8 +126,8 @@ dc_status dc_exif_text(char **out, const char *name, const uint8_t *bytes, size_
 {
     tiff t;
     uint32_t directory;
-    const uint8_t *p;
-    size_t k;
+    const uint8_t *p = NULL;
+    size_t k = 0;
     *out = NULL;
     if (!open_tiff(&t, &directory, bytes, n)) return DC_OK;
     bool comment = !strcmp(key, "parameters");

@@ -249,7 +249,7 @@ void keys_draw(view *v)
     rows += (int)SDL_arraysize(more);
     const int margin = px(d, 24), line = text_height(d, LETTER_NORMAL) + px(d, 3), top = margin * 2 + text_height(d, LETTER_LARGE);
     const int columns = rows * line > h - top - margin ? 2 : 1, each = (rows + columns - 1) / columns;
-    const SDL_Rect page = {margin / 2, margin / 2, w - margin, h - margin};
+    const SDL_Rect page = {0, 0, w, h};
     const int width = (page.w - margin) / columns;
     draw_fill(d, page, INK_PANEL);
     draw_frame(d, page, INK_ACCENT, px(d, 1));

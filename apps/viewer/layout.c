@@ -118,7 +118,7 @@ static void panel_draw(view *v)
     const int up = text_height(d, LETTER_SMALL) + px(d, 2);
     draw_fill(d, v->panel_at, INK_PANEL);
     text_print(d, LETTER_SMALL, INK_DIM, v->prompt_at.x, v->prompt_at.y - up, v->prompt_at.w, "Prompt");
-    textbox_draw(v, v->prompt_at, &v->prompt, v->focus == FOCUS_PROMPT && !v->cover, "a red apple");
+    textbox_draw(v, v->prompt_at, &v->prompt, v->focus == FOCUS_PROMPT && !v->cover, "for example: a red apple");
     text_print(d, LETTER_SMALL, INK_DIM, v->negative_at.x, v->negative_at.y - up, v->negative_at.w, "What it shall not show");
     textbox_draw(v, v->negative_at, &v->negative, v->focus == FOCUS_NEGATIVE && !v->cover, "");
     rows_draw(v);
