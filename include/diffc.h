@@ -206,7 +206,7 @@ typedef struct diffc_request {
      * there is none, since the picture follows. Needs on_preview. Errors, told before any work: USAGE (an unknown name, latents whose colours are
      * not known), NO_INPUT (no tiny decoder), DATA. */
     const char *preview;
-    int preview_interval; /* every n-th step; 0: 1 */
+    int preview_interval; /* every n-th step; 0: the first, then as often as takes a twelfth of the run's time at most */
     const char *trace;    /* folder for every named activation as .npy (NCHW); NULL */
     bool profile;         /* collect per-op times for diffc_profile_text */
 

@@ -172,11 +172,12 @@ typedef struct decoder {
 /* Pictures on their way; kind NONE: none are wanted. */
 typedef struct previews {
     enum { PREVIEW_NONE, PREVIEW_PROJ, PREVIEW_TAE, PREVIEW_VAE } kind;
-    int interval;
-    float *x0;       /* [batch][h,w,C], of the evaluation that was last: the sampler's pass writes it */
-    uint8_t *pixels; /* of one */
-    decoder own;     /* the tiny decoder's, where that is not the job's */
-    decoder *with;   /* NULL: proj */
+    int interval;              /* 0: as time allows */
+    double began, spent, last; /* s: when the run did; what previews took, all and the last one */
+    float *x0;                 /* [batch][h,w,C], of the evaluation that was last: the sampler's pass writes it */
+    uint8_t *pixels;           /* of one */
+    decoder own;               /* the tiny decoder's, where that is not the job's */
+    decoder *with;             /* NULL: proj */
 } previews;
 
 /* A request with every default filled in and every value checked. */

@@ -145,7 +145,8 @@ dc_status preview_begin(job *j)
     if (s || kind == PREVIEW_NONE) return s;
     if (kind == PREVIEW_VAE) p->with = &j->decode;
     const size_t latents = (size_t)j->batch * (size_t)j->h * (size_t)j->w * (size_t)j->latent_channels, f = (size_t)factor(j);
-    p->interval = j->q->preview_interval ? j->q->preview_interval : 1;
+    p->interval = j->q->preview_interval;
+    p->began = dc_seconds();
     p->x0 = dc_calloc(latents, sizeof *p->x0);
     p->pixels = dc_calloc(f * (size_t)j->h * f * (size_t)j->w, 3);
     if (!p->x0 || !p->pixels) return dc_fail_memory(j->e, "previews", latents * sizeof *p->x0);
@@ -155,7 +156,7 @@ dc_status preview_begin(job *j)
 
 dc_status preview_plan(job *j) { return j->preview.with && j->preview.with != &j->decode ? decoder_plan(j, j->preview.with) : DC_OK; }
 
-int preview_passes(const job *j) { return j->plan.adaptive ? 0 : (j->plan.steps - 1) / j->preview.interval * j->count; }
+int preview_passes(const job *j) { return j->plan.adaptive ? 0 : (j->plan.steps - 1) / (j->preview.interval ? j->preview.interval : 1) * j->count; }
 
 dc_status preview_prepare(job *j)
 {
@@ -171,13 +172,21 @@ static dc_status make(job *j, const float *x0)
     return DC_OK;
 }
 
+/* As time allows: the first, then such as leave previews a twelfth of the run's time. */
+static bool is_due(const previews *p, int nth)
+{
+    if (p->interval) return nth % p->interval == 0;
+    return !p->last || 12 * (p->spent + p->last) <= dc_seconds() - p->began;
+}
+
 dc_status preview_step(job *j, int first, int n, int nth, int step)
 {
     previews *p = &j->preview;
-    if (p->kind == PREVIEW_NONE || nth % p->interval != 0 || step >= job_steps(j)) return DC_OK;
+    if (p->kind == PREVIEW_NONE || !is_due(p, nth) || step >= job_steps(j)) return DC_OK;
     const size_t one = (size_t)j->h * (size_t)j->w * (size_t)j->latent_channels;
     const diffc_image image = {factor(j) * j->w, factor(j) * j->h, 3, p->pixels};
     dc_status s = DC_OK;
+    const double start = dc_seconds();
     trace_part(j, "preview", nth);
     for (int i = 0; !s && i < n; i++) {
         const double began = dc_seconds();
@@ -188,6 +197,8 @@ dc_status preview_step(job *j, int first, int n, int nth, int step)
         if (j->q->on_preview(j->q->user, &x)) atomic_store(&j->m->cancel, 1);
         s = job_cancelled(j);
     }
+    p->last = dc_seconds() - start; /* with what was done with them */
+    p->spent += p->last;
     return s;
 }
 

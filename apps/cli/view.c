@@ -98,7 +98,6 @@ static int fill_sizes(diffc_model *m, diffc_request *q)
     if (diffc_plan_request(m, &own, &plan, &e)) return report_error(&e);
     q->width = plan.width;
     q->height = plan.height;
-    if (!q->preview_interval) q->preview_interval = 1;
     return 0;
 }
 

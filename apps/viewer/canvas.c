@@ -27,7 +27,7 @@ void canvas_preview(view *v, const diffc_image *m)
 {
     if (v->canvas.preview) SDL_DestroyTexture(v->canvas.preview);
     v->canvas.preview = m && !v->canvas.looking ? draw_texture(&v->d, m, true) : NULL;
-    v->dirty = true;
+    v->canvas_dirty = true;
 }
 
 void canvas_forget(view *v) { canvas_preview(v, NULL); }

@@ -124,22 +124,28 @@ static void panel_draw(view *v)
     rows_draw(v);
 }
 
+/* Draws what has changed; while a picture forms that is seldom everything. */
 void view_frame(view *v)
 {
     draw *d = &v->d;
+    bool all = v->dirty || v->cover || v->full_screen || !v->keeps;
     d->now++;
-    v->dirty = false;
-    SDL_Color back = ink_color(d, INK_BACK);
-    SDL_SetRenderDrawColor(d->renderer, back.r, back.g, back.b, 255);
-    SDL_RenderClear(d->renderer);
-    canvas_draw(v);
-    if (v->focus == FOCUS_PICTURE && v->panel_at.w && !v->cover) draw_frame(d, v->canvas_at, INK_LINE, px(d, 1));
-    if (v->strip_at.h) strip_draw(v);
-    if (v->panel_at.w) panel_draw(v);
+    if (all) {
+        SDL_Color back = ink_color(d, INK_BACK);
+        SDL_SetRenderDrawColor(d->renderer, back.r, back.g, back.b, 255);
+        SDL_RenderClear(d->renderer);
+    }
+    if (all || v->canvas_dirty) {
+        canvas_draw(v);
+        if (v->focus == FOCUS_PICTURE && v->panel_at.w && !v->cover) draw_frame(d, v->canvas_at, INK_LINE, px(d, 1));
+    }
+    if (all && v->strip_at.h) strip_draw(v);
+    if (all && v->panel_at.w) panel_draw(v);
     if (!v->full_screen || v->running || *v->message) status_draw(v);
     if (v->cover == COVER_LIST) list_draw(v);
     if (v->cover == COVER_OPEN || v->cover == COVER_DROPPED) open_draw(v);
     if (v->cover == COVER_FIND) pane_draw(v);
     if (v->cover == COVER_KEYS) keys_draw(v);
     SDL_RenderPresent(d->renderer);
+    v->dirty = v->canvas_dirty = v->status_dirty = false;
 }

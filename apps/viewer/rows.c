@@ -59,7 +59,7 @@ static const row rows[] = {
     {"Pictures", ROW_INT, AT(request.count), 1, 16, 1, 1, 1000, NULL, NULL, NULL},
     {"Strength", ROW_REAL, AT(request.strength), 0.05, 1, 0.05, 0.01, 1, NULL, has_start, NULL},
     {"Preview", ROW_CHOICE, AT(request.preview), 0, 0, 0, 0, 0, previews, NULL, NULL},
-    {"Preview every", ROW_INT, AT(request.preview_interval), 1, 10, 1, 1, 1000, NULL, has_preview, NULL},
+    {"Preview every (0: as time allows)", ROW_INT, AT(request.preview_interval), 0, 10, 1, 0, 1000, NULL, has_preview, NULL},
     {"Live: draw as I type", ROW_SWITCH, AT(live), 0, 0, 0, 0, 0, NULL, NULL, live_changed},
 };
 enum { ROWS = (int)SDL_arraysize(rows) };

@@ -159,7 +159,8 @@ void view_take_news(view *v)
     if (n.ended && !another) ended(v, &n);
     diffc_image_free(&n.preview);
     free(n.finished);
-    v->dirty = true;
+    v->dirty |= n.began || n.ended || n.n_finished;
+    v->status_dirty |= n.moved;
 }
 
 /* ---- pictures from outside ------------------------------------------------------------------------------------------- */

@@ -72,9 +72,11 @@ typedef struct view {
 
     canvas canvas;
     strip strip;
-    bool running, dirty, quit, full_screen;
-    bool deaf;    /* text is not taken: it is the letter of a key that closed a page */
-    bool altered; /* the settings, since they were drawn last */
+    bool running, quit, full_screen;
+    bool dirty, canvas_dirty, status_dirty; /* what is to be drawn anew: everything, the picture and the status line, the status line */
+    bool keeps;                             /* the renderer has what was drawn before: parts may be drawn alone */
+    bool deaf;                              /* text is not taken: it is the letter of a key that closed a page */
+    bool altered;                           /* the settings, since they were drawn last */
     double run_began, first_preview;
     diffc_progress progress;
     int step, steps;

@@ -108,6 +108,7 @@ void strip_choose(view *v, int i)
     if (left + 2 * pitch(v) > s->scroll + width) s->scroll = left + 2 * pitch(v) - width;
     s->scroll = SDL_clamp(s->scroll, 0, SDL_max(0, s->n * pitch(v) + px(&v->d, 8) - width));
     v->canvas.looking = v->running;
+    v->dirty = true;
     canvas_preview(v, NULL);
 }
 
@@ -126,7 +127,7 @@ void strip_draw(view *v)
         int w = at.w * p->kept.image.width / longest, h = at.h * p->kept.image.height / longest;
         const SDL_Rect to = {at.x + (at.w - w) / 2, at.y + (at.h - h) / 2, w, h};
         if (s->item[i].small) SDL_RenderCopy(d->renderer, s->item[i].small, NULL, &to);
-        if (i == s->chosen && !v->canvas.preview) draw_frame(d, at, INK_ACCENT, px(d, 2));
+        if (i == s->chosen && (!v->running || v->canvas.looking)) draw_frame(d, at, INK_ACCENT, px(d, 2));
         if (i == s->marked) draw_fill(d, (SDL_Rect){at.x, at.y, px(d, 10), px(d, 10)}, INK_ERROR);
         if (*p->path) draw_fill(d, (SDL_Rect){at.x, at.y + at.h - px(d, 4), at.w, px(d, 4)}, INK_ACCENT); /* it is saved */
     }

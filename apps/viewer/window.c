@@ -255,17 +255,20 @@ static void timers(view *v)
     if (stopped()) v->quit = true;
 }
 
+static bool must_draw(const view *v) { return v->dirty || v->canvas_dirty || v->status_dirty; }
+
 static void loop(view *v)
 {
     SDL_Event e;
     while (!v->quit) {
-        if (!v->dirty && SDL_WaitEventTimeout(&e, next_due(v))) on_event(v, &e);
+        if (!must_draw(v) && SDL_WaitEventTimeout(&e, next_due(v))) on_event(v, &e);
         while (!v->quit && SDL_PollEvent(&e)) on_event(v, &e);
         timers(v);
-        if (!v->dirty || v->quit) continue;
+        if (!must_draw(v) || v->quit) continue;
         double began = view_seconds();
         view_frame(v);
         double now = view_seconds();
+        if (v->log && !v->input_at) view_log(v, "frame", json_pack("{s:f}", "frame_ms", 1000 * (now - began)));
         if (v->input_at) view_log(v, "answered", json_pack("{s:f,s:f}", "ms", 1000 * (now - v->input_at), "frame_ms", 1000 * (now - began)));
         v->input_at = 0;
     }
@@ -327,6 +330,8 @@ static diffc_status open_window(view *v, const char *title, double scale, bool l
     /* Everything is drawn by the CPU unless SDL_RENDER_DRIVER says otherwise: that works everywhere, and a frame is due only when something changes */
     SDL_Renderer *r = SDL_CreateRenderer(v->window, -1, getenv("SDL_RENDER_DRIVER") ? 0 : SDL_RENDERER_SOFTWARE);
     if (!r) return fail(error, DIFFC_UNAVAILABLE, "", "window: nothing can be drawn: %.300s", SDL_GetError());
+    SDL_RendererInfo about;
+    v->keeps = SDL_GetRendererInfo(r, &about) == 0 && (about.flags & SDL_RENDERER_SOFTWARE);
     int w, pixels;
     SDL_GetWindowSize(v->window, &w, NULL);
     SDL_GetRendererOutputSize(r, &pixels, NULL);

@@ -31,7 +31,7 @@ rm -f ./*.png
 [ "$(grep -c '"event":"preview"' events)" = 1 ] && grep -q '"path":"p.jpg","step":2,"steps":4,"image":0,"images":1,"width":8,"height":8,' events ||
     fail "events: $(grep preview events)"
 [ "$(od -An -tx1 -N2 p.jpg | tr -d ' ')" = ffd8 ] || fail "p.jpg is no JPEG"
-"$diffc" txt2img house $t --preview-path p.png --progress json -q -o a.png 2>events
+"$diffc" txt2img house $t --preview-path p.png --preview-interval 1 --progress json -q -o a.png 2>events
 [ "$(grep -c '"event":"preview"' events)" = 3 ] || fail "a preview of each step but the last: $(grep preview events)"
 "$diffc" txt2img house $t --preview proj --preview-path 'q%d.png' -b 3 --batch-size 2 -q -o b.png || fail "a batch"
 [ -s q1.png ] && [ -s q2.png ] && [ -s q3.png ] || fail "a file for each picture of a batch: $(ls)"
@@ -52,10 +52,10 @@ rm -f ./*
 [ "$(wc -l <out)" = 1 ] && [ ! -s err ] && [ ! -e preview.png ] || fail "drawn without a terminal: $(cat out err; ls)"
 if ldd "$diffc" 2>/dev/null | grep -q chafa && script -qec true /dev/null >/dev/null 2>&1 </dev/null; then
     drawn() { TERM=$1 script -qec "$diffc txt2img house $t ${2-} -o a.png" /dev/null </dev/null | tr '\033' '@' | grep -o '@\[[0-9]*A@7' | wc -l; }
-    [ "$(drawn xterm-256color --preview-terminal)" = 4 ] || fail "three previews and the picture: $(drawn xterm-256color --preview-terminal)"
+    [ "$(drawn xterm-256color '--preview-terminal --preview-interval 1')" = 4 ] || fail "three previews and the picture: $(drawn xterm-256color '--preview-terminal --preview-interval 1')"
     [ "$(drawn xterm-256color --show)" = 1 ] || fail "--show"
     [ "$(drawn xterm-256color)" = 0 ] || fail "drawn though nobody asked"
-    [ "$(drawn dumb --preview-terminal)" = 0 ] || fail "drawn on a dumb terminal"
-    [ "$(drawn xterm-256color '--preview-terminal --progress json')" = 0 ] || fail "drawn among events"
+    [ "$(drawn dumb '--preview-terminal --preview-interval 1')" = 0 ] || fail "drawn on a dumb terminal"
+    [ "$(drawn xterm-256color '--preview-terminal --preview-interval 1 --progress json')" = 0 ] || fail "drawn among events"
 fi
 finish

@@ -120,6 +120,7 @@ static diffc_status generate(const diffc_request *more, diffc_error *e)
     q.profile = more->profile;
     q.trace = more->trace;
     q.preview = more->preview;
+    q.preview_interval = 1;
     q.on_preview = look;
     q.on_image = write_picture;
     picture = 0;

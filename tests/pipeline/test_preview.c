@@ -78,6 +78,7 @@ static diffc_request ask(diffc_model *m, const char *preview, int steps, shown *
     q.steps = steps;
     q.seed = 5;
     q.preview = preview;
+    q.preview_interval = 1;
     q.on_preview = show;
     q.on_image = keep;
     q.user = s;
