@@ -46,6 +46,7 @@ static size_t named(const char *p, size_t n, uint32_t *c)
 {
     size_t best = 0;
     uint32_t number = 0xa0;
+    if (!n || (uint8_t)((p[0] | 0x20) - 'a') > 25) return 0; /* as all names do */
     for (const char *at = latin1; *at; number++) {
         const size_t k = strcspn(at, " ");
         if (k <= n && k > best && !memcmp(at, p, k)) best = k, *c = number;

@@ -320,7 +320,9 @@ static void texts_are_cleaned_as_open_clip_does(void **state)
         for (; length + size <= 65536; length += size) memcpy(text + length, units[k], size);
         clock_t began = clock();
         if (dc_tokenize(t, text, length, &ids, &n, &e)) fail_msg("%s", e.text);
-        if ((double)(clock() - began) / CLOCKS_PER_SEC > 0.5) fail_msg("%s...: too slow", units[k]);
+        double seconds = (double)(clock() - began) / CLOCKS_PER_SEC;
+        print_message("%s...: %.2f s\n", units[k], seconds);
+        if (seconds > 5) fail_msg("%s...: %.2f s, as what grows with the square of the length takes", units[k], seconds);
         free(ids);
     }
     free(text);
