@@ -31,6 +31,10 @@ def make_inputs(a, folder):
     h, w = a.height // 8, a.width // 8
     if a.what == "clip-text":
         xs = [(np.arange(a.batch * LENGTH) * 37 % VOCABULARY).reshape(a.batch, LENGTH)]
+    elif a.what == "clip-image":
+        xs = [noise(a, 1, (a.batch, 3, 224, 224), folder)]
+    elif a.what == "index":
+        xs = [np.frombuffer(b"".join(open(os.path.join(a.pictures, f), "rb").read() for f in sorted(os.listdir(a.pictures))), np.uint8)]
     elif a.what == "e2e":
         xs = [noise(a, 1, (1, 4, h, w), folder)]
     else:
@@ -42,7 +46,7 @@ def make_inputs(a, folder):
         if a.batch % 2 == 0:  # guidance: the same latents in both halves
             xs[0] = np.concatenate(2 * [xs[0][:a.batch // 2]])
         xs += [np.full(a.batch, 500), noise(a, 2, (a.batch, LENGTH, WIDTH), folder)]
-    for i, x in enumerate(xs):
+    for i, x in enumerate(xs if a.what != "index" else []):  # whose files are the inputs
         np.save(os.path.join(folder, f"{i}.npy"), np.ascontiguousarray(x))
     return zlib.crc32(b"".join(np.ascontiguousarray(x).tobytes() for x in xs))
 
@@ -59,7 +63,8 @@ def expected(a, folder):
         part = path.replace(name, "part-" + name)
         subprocess.check_call([sys.executable, PEERS, command, "-m", a.model, "-x", a.exports, "--peer", "torch-f32", "--inputs", folder, "-o", part,
                                "--width", str(a.width), "--height", str(a.height), "--steps", str(a.steps), "--threads", str(a.threads)]
-                              + ([] if a.what == "e2e" else ["--what", a.what, "--batch", str(a.batch)]))
+                              + ([] if a.what == "e2e" else ["--what", a.what, "--batch", str(a.batch)])
+                              + (["--pictures", a.pictures] if a.what == "index" else []))
         os.replace(part, path)
     return path
 

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Stable Diffusion 1.5 or XL of the real size with random weights: python make_weights.py FOLDER [--kind sd15|sdxl] [--seed N]
+"""Stable Diffusion 1.5 or XL, or CLIP ViT-B/32, of the real size with random weights: python make_weights.py FOLDER [--kind sd15|sdxl|clip] [--seed N]
 
-Writes a diffusers folder in fp16 with unet/, vae/, text_encoder/ (XL: and text_encoder_2/), scheduler/ and, for 1.5, taesd/ beside them. 2.1 and 6.9 GB. Each layer has torch's own
+Writes a diffusers folder in fp16 with unet/, vae/, text_encoder/ (XL: and text_encoder_2/), scheduler/ and, for 1.5, taesd/ beside them. 2.1 and 6.9 GB; of CLIP
+transformers' folder in fp32, 0.6 GB. Each layer has torch's own
 initialisation for its kind, so that activations stay of ordinary size; what that leaves all zero becomes small random numbers, so that no
 layer is without effect. Same seed, same torch: same files.
 """
@@ -11,7 +12,7 @@ import os
 
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, EulerDiscreteScheduler, UNet2DConditionModel
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 
 def unet():
@@ -46,6 +47,14 @@ def text_encoder_2():
         hidden_act="gelu", projection_dim=1280, bos_token_id=49406, eos_token_id=49407))
 
 
+def clip():
+    both = dict(num_hidden_layers=12, hidden_act="quick_gelu", projection_dim=512)
+    text = dict(both, vocab_size=49408, hidden_size=512, intermediate_size=2048, num_attention_heads=8, max_position_embeddings=77, bos_token_id=49406,
+                eos_token_id=49407)
+    vision = dict(both, hidden_size=768, intermediate_size=3072, num_attention_heads=12, image_size=224, patch_size=32)
+    return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=512))
+
+
 SD15 = {"unet": unet, "vae": vae, "text_encoder": text_encoder, "taesd": AutoencoderTiny}
 SDXL = {"unet": unet_xl, "vae": lambda: vae(1024, 0.13025), "text_encoder": text_encoder, "text_encoder_2": text_encoder_2}
 
@@ -53,9 +62,13 @@ SDXL = {"unet": unet_xl, "vae": lambda: vae(1024, 0.13025), "text_encoder": text
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("folder")
-    p.add_argument("--kind", choices=("sd15", "sdxl"), default="sd15")
+    p.add_argument("--kind", choices=("sd15", "sdxl", "clip"), default="sd15")
     p.add_argument("--seed", type=int, default=0)
     a = p.parse_args()
+    if a.kind == "clip":
+        torch.manual_seed(a.seed)
+        clip().save_pretrained(a.folder)
+        return
     xl = a.kind == "sdxl"
     torch.set_default_dtype(torch.float16 if xl else torch.float32)  # XL in floats would take 10 GB
     for i, (name, make) in enumerate((SDXL if xl else SD15).items()):

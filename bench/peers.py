@@ -19,7 +19,8 @@ import time
 
 import numpy as np
 
-WHATS = ("unet", "vae", "taesd", "clip-text")
+WHATS = ("unet", "vae", "taesd", "clip-text", "clip-image", "index")
+SIDE, INDEX_BATCH = 224, 32  # of ViT-B/32; pictures that a pass of indexing encodes together
 ROUND_SECONDS = 1.0  # a short pass is repeated for as long as diffc bench repeats it here, and the median is the answer
 
 
@@ -33,6 +34,8 @@ def inputs(what, batch, width, height):
     latent = (batch, 4, height // 8, width // 8)
     if what == "unet":
         return [normal(*latent), np.full((batch,), 500, np.int64), normal(batch, 77, 768)]
+    if what == "clip-image":
+        return [normal(batch, 3, SIDE, SIDE)]
     if what == "clip-text":
         ids = g.integers(1, 40000, (batch, 77)).astype(np.int64)
         ids[:, 0], ids[:, 20:] = 49406, 49407
@@ -50,10 +53,10 @@ def torch_model(what, model):
     """The part as a torch module of plain tensors, its weights in float32."""
     import torch
     from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
-    from transformers import CLIPTextModel
+    from transformers import CLIPTextModel, CLIPVisionModelWithProjection
 
-    folder = {"clip-text": "text_encoder"}.get(what, what)
-    kind = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "taesd": AutoencoderTiny, "clip-text": CLIPTextModel}[what]
+    folder = {"clip-text": "text_encoder", "clip-image": ""}.get(what, what)
+    kind = {"clip-image": CLIPVisionModelWithProjection, "unet": UNet2DConditionModel, "vae": AutoencoderKL, "taesd": AutoencoderTiny, "clip-text": CLIPTextModel}[what]
     m = kind.from_pretrained(os.path.join(model, folder), torch_dtype=torch.float32).eval()
 
     class Part(torch.nn.Module):
@@ -64,7 +67,7 @@ def torch_model(what, model):
         if what == "unet":
             def forward(self, x, t, context):
                 return self.m(x, t, context, return_dict=False)[0]
-        elif what == "clip-text":
+        elif what in ("clip-text", "clip-image"):
             def forward(self, x):
                 return self.m(x)[0]
         else:
@@ -79,11 +82,11 @@ def export(a):
     import torch
 
     os.makedirs(a.exports, exist_ok=True)
-    for what in a.parts or WHATS:
+    for what in a.parts or WHATS[:4]:
         example = tuple(torch.from_numpy(x) for x in inputs(what, 1, 128, 128))  # sizes stay free: small is quick to trace
         with torch.no_grad():
             m = openvino.convert_model(torch_model(what, a.model), example_input=example)
-        openvino.save_model(m, os.path.join(a.exports, what + ".xml"), compress_to_fp16=True)
+        openvino.save_model(m, os.path.join(a.exports, what + ".xml"), compress_to_fp16=what != "clip-image")  # as the weights are stored
         print(what, "exported", flush=True)
 
 
@@ -122,12 +125,81 @@ def torch_pass(a, precision):
     return lambda: m(*xs).float().numpy()
 
 
+# ---- indexing: JPEG files to vectors of length 1 -------------------------------------------------------------------------------
+
+
+def prepared(path):
+    """As transformers prepares a picture for CLIP: Pillow decodes, resizes the shorter side to 224 and cuts out the middle."""
+    from PIL import Image
+
+    m = Image.open(path).convert("RGB")
+    short = min(m.size)
+    m = m.resize([SIDE * x // short for x in m.size], Image.BICUBIC)
+    left, top = ((x - SIDE) // 2 for x in m.size)
+    x = np.asarray(m.crop((left, top, left + SIDE, top + SIDE)), np.float32) / np.float32(255)
+    mean, std = (np.array(v, np.float32) for v in ([0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]))
+    return ((x - mean) / std).transpose(2, 0, 1)
+
+
+class Pictures:
+    """torch's DataLoader takes anything with these two."""
+
+    def __init__(self, files):
+        self.files = files
+
+    def __len__(self):
+        return len(self.files)
+
+    def __getitem__(self, i):
+        return prepared(self.files[i])
+
+
+def index_pass(a, program, precision):
+    """openvino: threads prepare pictures while the model encodes; torch: its DataLoader with processes, as programs on open_clip do it."""
+    files = sorted(os.path.join(a.pictures, f) for f in os.listdir(a.pictures) if f.endswith(".jpg"))
+    groups = range(0, len(files), INDEX_BATCH)
+
+    if program == "openvino":
+        import openvino
+        from concurrent.futures import ThreadPoolExecutor
+
+        m = openvino.Core().read_model(os.path.join(a.exports, "clip-image.xml"))
+        m.reshape({0: [-1, 3, SIDE, SIDE]})
+        options = {"INFERENCE_NUM_THREADS": a.threads, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
+        r = openvino.Core().compile_model(m, "CPU", options).create_infer_request()
+
+        def rows():
+            with ThreadPoolExecutor(a.threads) as pool:
+                ready = [pool.submit(prepared, f) for f in files]
+                return [r.infer([np.stack([f.result() for f in ready[i:i + INDEX_BATCH]])])[0].copy() for i in groups]
+    else:
+        import torch
+
+        torch.set_num_threads(a.threads)
+        torch.set_grad_enabled(False)
+        kind = {"f32": torch.float32, "bf16": torch.bfloat16}[precision]
+        m = torch_model("clip-image", a.model).to(kind)
+
+        def rows():
+            loader = torch.utils.data.DataLoader(Pictures(files), batch_size=INDEX_BATCH, num_workers=a.threads,
+                                                 collate_fn=lambda xs: torch.from_numpy(np.stack(xs)))
+            return [m(x.to(kind)).float().numpy() for x in loader]
+
+    def once():
+        y = np.concatenate(rows())
+        return y / np.linalg.norm(y, axis=-1, keepdims=True)
+
+    return once
+
+
 def peak_gib():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def the_pass(a):
     program, precision = a.peer.split("-")
+    if a.what == "index":
+        return index_pass(a, program, precision)
     return {"openvino": openvino_pass, "torch": torch_pass}[program](a, precision)
 
 
@@ -234,6 +306,7 @@ def main():
     p.add_argument("--steps", type=int, default=4)
     p.add_argument("--threads", type=int, default=os.cpu_count())
     p.add_argument("--inputs")
+    p.add_argument("--pictures", help="index: a folder of JPEG files")
     p.add_argument("-o", "--output")
     a = p.parse_intermixed_args()
     {"export": export, "serve": serve, "once": once, "txt2img": txt2img}[a.command](a)

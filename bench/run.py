@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """diffc beside another program on the same weights, in turn, in one run; see README.md here.
 
-    python run.py unet|vae|taesd|clip-text --diffc DIFFC -m MODEL -x EXPORTS [--peer openvino-f32] [--batch B] [--isa avx2]
+    python run.py unet|vae|taesd|clip-text|clip-image --diffc DIFFC -m MODEL -x EXPORTS [--peer openvino-f32] [--batch B] [--isa avx2]
+    python run.py index --diffc DIFFC -m MODEL -x EXPORTS --pictures FOLDER [--peer torch-f32]
     python run.py e2e --diffc DIFFC -m MODEL -x EXPORTS [--peer openvino-f32] [--steps 4]
     python run.py e2e --diffc DIFFC -m MODEL -x EXPORTS --peer sd.cpp --sd SD-CLI --sd-model FILE
 
@@ -89,7 +90,7 @@ def report(r):
 
 def options():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("what", choices=("unet", "vae", "taesd", "clip-text", "e2e"))
+    p.add_argument("what", choices=("unet", "vae", "taesd", "clip-text", "clip-image", "index", "e2e"))
     p.add_argument("--diffc", required=True, help="the program; bench_peak is looked for beside it")
     p.add_argument("--peak", help="bench_peak, where it lies elsewhere")
     p.add_argument("-m", "--model", required=True, help="folder of make_weights.py")
@@ -100,6 +101,7 @@ def options():
     p.add_argument("--batch", type=int, default=1)
     p.add_argument("-W", "--width", type=int, default=512)
     p.add_argument("-H", "--height", type=int, default=512)
+    p.add_argument("--pictures", help="index: a folder of JPEG files (make_pictures.py)")
     p.add_argument("--steps", type=int, default=4, help="e2e: steps, each a pass of two for guidance")
     p.add_argument("-t", "--threads", type=int, default=len(os.sched_getaffinity(0)))
     p.add_argument("--pairs", type=int, default=6, help="pairs of turns; even numbers keep the order balanced")
@@ -113,6 +115,8 @@ def options():
     a = p.parse_args()
     if a.peer == "sd.cpp" and (a.what != "e2e" or not a.sd_model or a.isa):
         p.error("sd.cpp: only e2e, with --sd-model, and at the level it was built for")
+    if a.what == "index" and not a.pictures:
+        p.error("index: found no folder of pictures, expected --pictures FOLDER")
     a.peak = a.peak or os.path.join(os.path.dirname(a.diffc), "bench_peak")
     return a
 

@@ -1,10 +1,13 @@
 """The two sides of a comparison: each has time(), one turn's seconds, and afterwards tells its memory, CPU seconds and answer."""
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
+
+import numpy as np
 
 PEERS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "peers.py")
 PROMPT = "a photo of a cat"  # peers.py has its token ids
@@ -65,6 +68,26 @@ class Diffc(Side):
         return d["median"]
 
 
+class Index(Side):
+    """A fresh process and a fresh index each time; the seconds are its own count, from looking at the folder to the last commit, preparing the
+    weights among them."""
+
+    def __init__(self, a, folder):
+        super().__init__("diffc " + a.precision, a.precision, os.path.join(folder, "diffc.npy"))
+        self.index, self.diffc = os.path.join(folder, "index"), a.diffc
+        self.command = [a.diffc, "index", a.pictures, "--index", self.index, "-m", a.model, "--precision", a.precision, "-t", str(a.threads), "--json"]
+        self.command += (["--cpu", a.isa] if a.isa else [])
+
+    def time(self):
+        shutil.rmtree(self.index, ignore_errors=True)
+        _, usage, text = whole_process(self.command)
+        self.took(usage)
+        whole_process([self.diffc, "search", "--index", self.index, "--export", self.answer])
+        rows, paths = np.load(self.answer), open(self.answer[:-3] + "paths").read().splitlines()
+        np.save(self.answer, rows[np.argsort(paths)])
+        return json.loads(text[text.index("{"):])["seconds"]
+
+
 class Peer(Side):
     """A process of peers.py that stays loaded and warm between its turns."""
 
@@ -72,7 +95,7 @@ class Peer(Side):
         super().__init__(a.peer, precision_of(a.peer), os.path.join(folder, "peer.npy"))
         self.p = subprocess.Popen([sys.executable, PEERS, "serve", "-m", a.model, "-x", a.exports, "--peer", a.peer, "--what", a.what,
                                    "--batch", str(a.batch), "--width", str(a.width), "--height", str(a.height), "--threads", str(a.threads),
-                                   "--inputs", folder, "-o", self.answer],
+                                   "--inputs", folder, "-o", self.answer] + (["--pictures", a.pictures] if a.what == "index" else []),
                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment(a))
         self.line()
 
@@ -128,4 +151,6 @@ def peer_picture(a, folder):
 
 
 def both(a, folder):
+    if a.what == "index":
+        return Index(a, folder), Peer(a, folder)
     return (our_picture(a, folder), peer_picture(a, folder)) if a.what == "e2e" else (Diffc(a, folder), Peer(a, folder))
