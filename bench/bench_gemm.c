@@ -134,6 +134,10 @@ static const layer layers[] = {
     {"linear 256x1280 to 1280", 1, 16, 16, 1280, 1280, 0, 1, false, false, true, 0, 1},
     {"linear 64x1280 to 1280", 1, 8, 8, 1280, 1280, 0, 1, false, false, true, 0, 1},
     {"linear 77x768 to 3072", 1, 7, 11, 768, 3072, 0, 1, false, false, false, 0, 1},
+    {"vit linear 400x768 to 768", 1, 20, 20, 768, 768, 0, 1, false, false, true, 0, 1},
+    {"vit linear 400x768 to 2304", 1, 20, 20, 768, 2304, 0, 1, false, false, false, 0, 1},
+    {"vit linear 400x768 to 3072", 1, 20, 20, 768, 3072, 0, 1, false, false, false, 0, 1},
+    {"vit linear 400x3072 to 768", 1, 20, 20, 3072, 768, 0, 1, false, false, true, 0, 1},
     {"linear 1x1280 to 1280", 1, 1, 1, 1280, 1280, 0, 1, false, false, false, 0, 1},
 };
 

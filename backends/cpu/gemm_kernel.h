@@ -22,39 +22,54 @@ typedef struct ahead {
     int count;
 } ahead;
 
+/* The block's sums. */
+typedef struct registers {
+    VEC c[GEMM_MOST_ROWS][GEMM_MOST_VECS];
+} registers;
+
+/* c += A's column q times the row of B at b. */
+INLINE void one_k(registers *s, const float *const *a, ptrdiff_t q, const float *b, const int ROWS, const int VECS)
+{
+    VEC w[GEMM_MOST_VECS];
+    UNROLL for (int v = 0; v < VECS; v++) w[v] = VEC_LOAD(b + v * LANES);
+    UNROLL for (int i = 0; i < ROWS; i++)
+    {
+        const VEC x = VEC_SET(a[i][q]);
+        UNROLL for (int v = 0; v < VECS; v++) s->c[i][v] = VEC_FMA(x, w[v], s->c[i][v]);
+    }
+}
+
+enum { TOGETHER = 2 }; /* k in a turn of the loop: a neighbour on the same core leaves few instructions beside the multiplications */
+
 /* Rows r .. r + rows of the step, ROWS x VECS accumulators. Rows that are not there repeat the last one and are not stored. Of `next` one is done
  * with each row of B: in a burst they would hold up the loads. */
 INLINE void micro(const cpu_block *s, int r, int rows, const ahead *next, const int ROWS, const int VECS)
 {
-    VEC c[GEMM_MOST_ROWS][GEMM_MOST_VECS];
+    registers sum;
     const float *a[GEMM_MOST_ROWS], *b = s->b;
     const ahead n = *next;
-    const int width = VECS * LANES, k = s->k;
+    const int width = VECS * LANES, k = s->k, beside = n.count < k ? n.count : k;
     float *acc = s->acc + (size_t)r * (size_t)width;
     UNROLL for (int i = 0; i < ROWS; i++)
     {
         a[i] = s->row[r + (i < rows ? i : rows - 1)] + s->offset;
-        UNROLL for (int v = 0; v < VECS; v++) c[i][v] = s->add && i < rows ? VEC_LOAD(acc + i * width + v * LANES) : VEC_ZERO();
+        UNROLL for (int v = 0; v < VECS; v++) sum.c[i][v] = s->add && i < rows ? VEC_LOAD(acc + i * width + v * LANES) : VEC_ZERO();
     }
-    for (int q = 0; q < k; q++, b += width) {
-        VEC w[GEMM_MOST_VECS];
-        if (q < n.count) {
-            if (n.to) widen_one(n.from + (size_t)q * 2 * LANES, n.type, n.to + (size_t)q * LANES);
-            else _mm_prefetch(n.from + (size_t)q * 64, _MM_HINT_T1);
-        }
-        UNROLL for (int v = 0; v < VECS; v++) w[v] = VEC_LOAD(b + v * LANES);
-        UNROLL for (int i = 0; i < ROWS; i++)
-        {
-            const VEC x = VEC_SET(a[i][q]);
-            UNROLL for (int v = 0; v < VECS; v++) c[i][v] = VEC_FMA(x, w[v], c[i][v]);
-        }
+    ptrdiff_t q = 0;
+    for (; q < beside; q++, b += width) {
+        if (n.to) widen_one(n.from + (size_t)q * 2 * LANES, n.type, n.to + (size_t)q * LANES);
+        else _mm_prefetch(n.from + (size_t)q * 64, _MM_HINT_T1);
+        one_k(&sum, a, q, b, ROWS, VECS);
     }
+    for (; q + TOGETHER <= k; q += TOGETHER, b += TOGETHER * width)
+        UNROLL for (int j = 0; j < TOGETHER; j++) one_k(&sum, a, q + j, b + j * width, ROWS, VECS);
+    for (; q < k; q++, b += width) one_k(&sum, a, q, b, ROWS, VECS);
     UNROLL for (int i = 0; i < ROWS; i++)
     {
         if (i >= rows) break;
-        UNROLL for (int v = 0; v < VECS; v++) VEC_STORE(acc + i * width + v * LANES, c[i][v]);
+        UNROLL for (int v = 0; v < VECS; v++) VEC_STORE(acc + i * width + v * LANES, sum.c[i][v]);
     }
-    for (int q = k; n.to && q < n.count; q++) widen_one(n.from + (size_t)q * 2 * LANES, n.type, n.to + (size_t)q * LANES);
+    for (q = k; n.to && q < n.count; q++) widen_one(n.from + (size_t)q * 2 * LANES, n.type, n.to + (size_t)q * LANES);
 }
 
 /* All rows, ROWS at a time; the last ones with as few accumulators as they need. Each call takes its share of what comes next. */
