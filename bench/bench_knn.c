@@ -112,8 +112,8 @@ int main(int argc, char **argv)
         read[i] = (before + after) / 2;
         part[i] = (double)bytes / seconds[0][i] * 1e-9 / read[i];
     }
-    printf("{\"threads\": %d, \"rows\": %lld, \"width\": %d, \"read\": %.2f, \"one\": %.4f, \"part\": %.3f, \"many\": %.4f, \"queries\": %d}\n", threads,
-           (long long)rows, width, median(read), median(seconds[0]), median(part), median(seconds[1]), MANY);
+    printf("{\"threads\": %d, \"rows\": %lld, \"width\": %d, \"read\": %.2f, \"one\": %.4f, \"part\": %.3f, \"many\": %.4f, \"queries\": %d}\n",
+           threads, (long long)rows, width, median(read), median(seconds[0]), median(part), median(seconds[1]), MANY);
     dc_device_close(d);
     dc_pool_free(pool);
     return r.sum[0] == 42;

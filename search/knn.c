@@ -35,13 +35,26 @@ static void raise_bound(best *b)
     b->full = 2 * (int64_t)h->n + 4096;
 }
 
+enum { STRIDE = 16 }; /* a constant, so that the comparisons become vectors */
+
+static bool none_reaches(const float *score, float bound)
+{
+    int reach = 0;
+    for (int i = 0; i < STRIDE; i++) reach |= score[i] >= bound;
+    return !reach;
+}
+
 static dc_status look(best *b, const dc_knn *k, const float *score, int64_t first, int64_t n, dc_error *e)
 {
     dc_hits *h = b->out;
     for (int64_t i = 0; i < n; i++) {
+        if (!k->statistics && i + STRIDE <= n && none_reaches(score + i, b->bound)) { /* nearly all of them */
+            i += STRIDE - 1;
+            continue;
+        }
         const float s = score[i];
         const int64_t row = first + i;
-        if (!k->statistics && !(s >= b->bound)) continue; /* nearly all of them */
+        if (!k->statistics && !(s >= b->bound)) continue;
         if (!isfinite(s) || (k->dead && k->dead[row >> 3] >> (row & 7) & 1)) continue;
         b->sum += s;
         b->square += (double)s * s;
