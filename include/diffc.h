@@ -501,6 +501,7 @@ DIFFC_API void diffc_free(void *p); /* what the functions below hand out */
 /* Canonical names, with the spellings of A1111, ComfyUI, stable-diffusion.cpp and diffusers accepted everywhere. */
 DIFFC_API const char *const *diffc_sampler_names(int *n);
 DIFFC_API const char *const *diffc_schedule_names(int *n);
+DIFFC_API const char *const *diffc_preview_names(int *n); /* of a request's preview: "none" first */
 
 /* The closest of n names to `word`, "a, b or c", into out; "" when nothing is near. For messages. */
 DIFFC_API void diffc_nearest_names(char *out, size_t size, const char *word, const char *const *names, int n);

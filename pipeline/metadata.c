@@ -86,10 +86,9 @@ static void add_noise(sheet *s, const job *j, int i)
 /* How the prompts were read and what they came from, as A1111 and its extension for templates write it. */
 static void add_prompts(sheet *s, const diffc_request *q)
 {
-    const char *kind = q->emphasis ? q->emphasis : "original";
-    const char *label = !strcmp(kind, "no-norm") ? "No norm" : !strcmp(kind, "ignore") ? "Ignore" : !strcmp(kind, "none") ? "None" : NULL;
-    if (label) add_text(s, "Emphasis", label);
-    if (q->prompt_syntax && strcmp(q->prompt_syntax, "a1111")) add_text(s, "Prompt syntax", q->prompt_syntax);
+    for (int i = EMPHASIS_ORIGINAL + 1; q->emphasis && i < EMPHASES; i++)
+        if (!strcmp(q->emphasis, emphasis_names[i].name)) add_text(s, "Emphasis", emphasis_names[i].label);
+    if (q->prompt_syntax && strcmp(q->prompt_syntax, syntax_names[DC_PROMPT_A1111])) add_text(s, "Prompt syntax", q->prompt_syntax);
     if (q->prompt_template) add_text(s, "Template", q->prompt_template);
     if (q->negative_template) add_text(s, "Negative Template", q->negative_template);
 }

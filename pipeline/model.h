@@ -121,6 +121,13 @@ dc_status asset_path(char **out, const char *name, dc_error *e);
 /* ---- prompt.c, emphasis.c: text to conditioning */
 
 typedef enum emphasis { EMPHASIS_ORIGINAL, EMPHASIS_NO_NORM, EMPHASIS_IGNORE, EMPHASIS_NONE } emphasis;
+enum { SYNTAXES = DC_PROMPT_PLAIN + 1, EMPHASES = EMPHASIS_NONE + 1 };
+/* The values' names in requests; label: in parameters, as the web UI writes it. */
+extern const char *const syntax_names[SYNTAXES];
+typedef struct emphasis_name {
+    const char *name, *label;
+} emphasis_name;
+extern const emphasis_name emphasis_names[EMPHASES];
 
 /* One text that some step is conditioned on. */
 typedef struct encoded_text {

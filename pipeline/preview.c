@@ -132,10 +132,17 @@ static dc_status find_tiny(job *j)
 /* Pixels by latent, of a side. */
 static int factor(const job *j) { return j->preview.with ? dc_vae_configuration(j->preview.with->vae)->factor : 1; }
 
+static const char *const kinds[] = {[PREVIEW_NONE] = "none", [PREVIEW_PROJ] = "proj", [PREVIEW_TAE] = "tae", [PREVIEW_VAE] = "vae"};
+enum { KINDS = sizeof kinds / sizeof *kinds };
+
+const char *const *diffc_preview_names(int *n)
+{
+    *n = KINDS;
+    return kinds;
+}
+
 dc_status preview_begin(job *j)
 {
-    static const char *const kinds[] = {[PREVIEW_NONE] = "none", [PREVIEW_PROJ] = "proj", [PREVIEW_TAE] = "tae", [PREVIEW_VAE] = "vae"};
-    enum { KINDS = sizeof kinds / sizeof *kinds };
     previews *p = &j->preview;
     int kind = 0;
     while (j->q->preview && kind < KINDS && strcmp(j->q->preview, kinds[kind]) != 0) kind++;

@@ -29,14 +29,20 @@ static int find_name(const char *name, const char *const *names, int n)
     return i;
 }
 
+const char *const syntax_names[SYNTAXES] = {[DC_PROMPT_A1111] = "a1111", [DC_PROMPT_COMFYUI] = "comfyui", [DC_PROMPT_PLAIN] = "plain"};
+const emphasis_name emphasis_names[EMPHASES] = {[EMPHASIS_ORIGINAL] = {"original", "Original"},
+                                                [EMPHASIS_NO_NORM] = {"no-norm", "No norm"},
+                                                [EMPHASIS_IGNORE] = {"ignore", "Ignore"},
+                                                [EMPHASIS_NONE] = {"none", "None"}};
+
 dc_status prompt_syntax(const char *syntax, const char *kind, dc_prompt_syntax *how, emphasis *weights, dc_error *e)
 {
-    static const char *const syntaxes[] = {"a1111", "comfyui", "plain"}, *const kinds[] = {"original", "no-norm", "ignore", "none"};
-    if (!syntax) syntax = "a1111";
-    if (!kind) kind = "original";
-    int s = find_name(syntax, syntaxes, 3), k = find_name(kind, kinds, 4);
-    if (s == 3) return dc_fail(e, DC_USAGE, "prompt-syntax: found %s, expected a1111, comfyui or plain", syntax);
-    if (k == 4) return dc_fail(e, DC_USAGE, "emphasis: found %s, expected original, no-norm, ignore or none", kind);
+    if (!syntax) syntax = syntax_names[0];
+    if (!kind) kind = emphasis_names[0].name;
+    int s = find_name(syntax, syntax_names, SYNTAXES), k = 0;
+    while (k < EMPHASES && strcmp(kind, emphasis_names[k].name)) k++;
+    if (s == SYNTAXES) return dc_fail(e, DC_USAGE, "prompt-syntax: found %s, expected a1111, comfyui or plain", syntax);
+    if (k == EMPHASES) return dc_fail(e, DC_USAGE, "emphasis: found %s, expected original, no-norm, ignore or none", kind);
     if (k && s) return dc_fail(e, DC_USAGE, "emphasis: found %s with the prompt syntax %s, expected that of a1111", kind, syntax);
     *how = (dc_prompt_syntax)s;
     *weights = (emphasis)k;

@@ -472,10 +472,9 @@ static void take_version(step *x) { tell(x, DIFFC_HONOURED, NULL, "read as %s's"
 
 static void take_emphasis(step *x)
 {
-    static const char *const names[][2] = {{"Original", "original"}, {"No norm", "no-norm"}, {"Ignore", "ignore"}, {"None", "none"}};
-    for (int i = 0; i < 4; i++)
-        if (!strcmp(x->value, names[i][0])) {
-            x->q->emphasis = names[i][1];
+    for (int i = 0; i < EMPHASES; i++)
+        if (!strcmp(x->value, emphasis_names[i].label)) {
+            x->q->emphasis = emphasis_names[i].name;
             HONOURED(x, "emphasis");
             return;
         }
@@ -484,10 +483,9 @@ static void take_emphasis(step *x)
 
 static void take_syntax(step *x)
 {
-    static const char *const names[] = {"a1111", "comfyui", "plain"};
-    for (int i = 0; i < 3; i++)
-        if (!strcmp(x->value, names[i])) {
-            x->q->prompt_syntax = names[i];
+    for (int i = 0; i < SYNTAXES; i++)
+        if (!strcmp(x->value, syntax_names[i])) {
+            x->q->prompt_syntax = syntax_names[i];
             HONOURED(x, "prompt_syntax");
             return;
         }

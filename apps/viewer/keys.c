@@ -94,11 +94,11 @@ static void do_size(view *v, int by)
 static void do_preview(view *v, int unused)
 {
     (void)unused;
-    static const char *const kinds[] = {"none", "proj", "tae", "vae"};
-    int k = 0;
-    for (int i = 0; i < 4; i++)
+    int n, k = 0;
+    const char *const *kinds = diffc_preview_names(&n);
+    for (int i = 0; i < n; i++)
         if (v->request.preview && !strcmp(kinds[i], v->request.preview)) k = i;
-    v->request.preview = kinds[(k + 1) % 4];
+    v->request.preview = kinds[(k + 1) % n];
     view_say(v, false, "preview: %s, from the next run on", v->request.preview);
 }
 static void do_open(view *v, int unused)

@@ -34,12 +34,7 @@ static const char *const *samplers(int *n)
     return with_model(names, *n - 1, "the model's", room, MOST_WORDS);
 }
 static const char *const *schedules(int *n) { return diffc_schedule_names(n); } /* the first is "model" */
-static const char *const *previews(int *n)
-{
-    static const char *const words[] = {"none", "proj", "tae", "vae"};
-    *n = (int)SDL_arraysize(words);
-    return words;
-}
+static const char *const *previews(int *n) { return diffc_preview_names(n); }
 
 static bool has_start(const view *v) { return v->start != NULL; }
 static bool has_preview(const view *v) { return v->request.preview && strcmp(v->request.preview, "none") != 0; }
