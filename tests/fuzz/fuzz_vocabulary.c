@@ -11,46 +11,42 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
 
-enum { PARTS = 4, GOOD = 600 };
+enum { PARTS = 4, GOOD = 560 };
 static const char *const names[PARTS] = {"merges.txt", "tokenizer_config.json", "added_tokens.json", "vocab.json"};
 static char folder[] = "/tmp/diffc-fuzz-XXXXXX"; /* holds links to files in memory */
 static int files[PARTS];
-static char *good; /* the first 600 tokens of CLIP's vocabulary as JSON */
+static bool holds_good; /* the last of them, already */
+static char *good;      /* the first 560 tokens of CLIP's vocabulary as JSON */
 
 static void need(bool x)
 {
     if (!x) abort();
 }
 
-/* jansson's memory, which is most of a run: handed out in line, taken back with the next run. A sanitizer still sees what is touched beside it or
+/* jansson's memory, which is most of a run: handed out in line, taken back with the next run. A sanitizer still sees what is touched behind it or
  * after it was freed, and `live` what was not freed. */
 enum { AREA = 8 << 20, GAP = 16 };
 static char area[AREA] __attribute__((aligned(16)));
+static uint32_t size_at[AREA / GAP];
 static size_t used;
 static int live;
 
 static void *take(size_t n)
 {
     const size_t whole = (n + GAP - 1) / GAP * GAP + GAP;
+    char *p = area + used;
     if (whole > AREA - used) return NULL; /* as if there were no more memory */
-    size_t *at = (size_t *)(area + used);
-    ASAN_UNPOISON_MEMORY_REGION(at, sizeof *at);
-    *at = n; /* in the gap before it */
-    ASAN_POISON_MEMORY_REGION(at, GAP);
-    ASAN_UNPOISON_MEMORY_REGION(area + used + GAP, n);
+    ASAN_UNPOISON_MEMORY_REGION(p, n);
+    size_at[used / GAP] = (uint32_t)n;
     used += whole;
     live++;
-    return (char *)at + GAP;
+    return p;
 }
 
 static void give_back(void *p)
 {
     if (!p) return;
-    size_t *at = (size_t *)((char *)p - GAP);
-    ASAN_UNPOISON_MEMORY_REGION(at, sizeof *at);
-    const size_t n = *at;
-    ASAN_POISON_MEMORY_REGION(at, GAP);
-    ASAN_POISON_MEMORY_REGION(p, n);
+    ASAN_POISON_MEMORY_REGION(p, size_at[(size_t)((char *)p - area) / GAP]);
     live--;
 }
 
@@ -119,9 +115,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
     for (int i = 0; i < PARTS; i++) {
         const uint8_t *end = n ? memchr(bytes, 0, n) : NULL;
         size_t size = end ? (size_t)(end - bytes) : n;
+        const bool last = i == PARTS - 1;
         if (size || !i) fill(files[i], bytes, size);
-        else if (i < PARTS - 1) fill(files[i], "{}", 2);
-        else fill(files[i], good, strlen(good));
+        else if (!last) fill(files[i], "{}", 2);
+        else if (!holds_good) fill(files[i], good, strlen(good));
+        if (last) holds_good = !size;
         bytes += size + (end != NULL);
         n -= size + (end != NULL);
     }
