@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <sys/stat.h>
 
 enum { FRESH_MS = 5000, MOST_PIXELS = 64 << 20, MOST_MATCHES = 1000 };
@@ -244,11 +245,74 @@ static bool embedding(finder *f, bool on)
     return is;
 }
 
+/* ---- terms ---------------------------------------------------------------------------------------------------------------------- */
+
+enum { MOST_TERMS = 16 };
+typedef struct terms {
+    const char *add[MOST_TERMS], *subtract[MOST_TERMS]; /* in the text they are made of */
+    int n_add, n_subtract;
+} terms;
+
+/* Behind a weight, "2:" or "0.5:". */
+static const char *without_weight(const char *term)
+{
+    const size_t n = strspn(term, "0123456789.");
+    return n && term[n] == ':' ? term + n + 1 : term;
+}
+
+/* Whether the blank at `at` ends the term: a sign that stands alone follows. Blanks and signs belong to paths, too, until these name a file. */
+static bool ends_term(const char *term, char *at)
+{
+    if (at[0] != ' ' || (at[1] != '+' && at[1] != '-') || (at[2] && at[2] != ' ')) return false;
+    const char *path = without_weight(term);
+    if (*path != '@' && *path != '/' && *path != '.') return true;
+    *at = 0;
+    const bool there = access(path + (*path == '@'), F_OK) == 0;
+    *at = ' ';
+    return there;
+}
+
+/* "red car + sunset - people", as on the command line. Cuts `text`. A sign at the end waits for its term. false: too many. */
+static bool split(char *text, terms *t)
+{
+    *t = (terms){0};
+    for (char sign = '+'; *text;) {
+        text += strspn(text, " ");
+        char *end = text;
+        while (*end && !ends_term(text, end)) end++;
+        const char next = *end ? end[1] : 0;
+        char *after = next ? end + 2 : end;
+        while (end > text && end[-1] == ' ') end--;
+        *end = 0;
+        if (t->n_add + t->n_subtract == MOST_TERMS) return false;
+        if (*text && sign == '+') t->add[t->n_add++] = text;
+        else if (*text) t->subtract[t->n_subtract++] = text;
+        sign = next;
+        text = after;
+    }
+    return true;
+}
+
+/* "@-" is a picture from stdin, which is not the window's. */
+static bool asks_stdin(const char *const *term, int n)
+{
+    for (int i = 0; i < n; i++)
+        if (!strcmp(without_weight(term[i]), "@-")) return true;
+    return false;
+}
+
 /* A cancel that comes just behind the end of one query would stop the next: that is asked again. */
-static diffc_status search(finder *f, const char *query, int top, diffc_matches *out, diffc_error *e)
+static diffc_status search(finder *f, const terms *t, int top, diffc_matches *out, diffc_error *e)
 {
     const diffc_embedder m = diffc_clip_embedder(f->clip);
-    const diffc_query q = {.add = &query, .n_add = 1, .top = top < 1 ? 1 : top > MOST_MATCHES ? MOST_MATCHES : top, .threshold = -2};
+    const diffc_query q = {.add = t->add,
+                           .n_add = t->n_add,
+                           .subtract = t->subtract,
+                           .n_subtract = t->n_subtract,
+                           .top = top < 1              ? 1
+                                  : top > MOST_MATCHES ? MOST_MATCHES
+                                                       : top,
+                           .threshold = -2};
     do {
         *e = (diffc_error){.code = DIFFC_CANCELLED};
         if (!embedding(f, true)) break;
@@ -280,20 +344,21 @@ static void fail(finder_result *r, const diffc_error *e)
     if (r->error) snprintf(r->error, n, "%s%s%s", e->text, *e->hint ? "\n" : "", e->hint);
 }
 
-/* "@-" is a picture from stdin, which is not the window's. */
-static bool asks_stdin(const char *query)
+static void usage(diffc_error *e, const char *why)
 {
-    const size_t n = strlen(query);
-    return n >= 2 && !strcmp(query + n - 2, "@-") && strspn(query, "0123456789.:") == n - 2;
+    *e = (diffc_error){.code = DIFFC_USAGE};
+    snprintf(e->text, sizeof e->text, "query: %s", why);
 }
 
-static void answer(finder *f, const char *query, int top, uint64_t number)
+static void answer(finder *f, char *query, int top, uint64_t number)
 {
+    terms t;
     diffc_error e = {0};
     diffc_matches found = {0};
     finder_result r = {.query = number};
-    if (*query && asks_stdin(query)) e = (diffc_error){.code = DIFFC_USAGE, .text = "query: found @-, expected a text or a picture's path"};
-    else if (*query && !open_index(f, &e) && !search(f, query, top, &found, &e) && !take_matches(&r, f->root, &found)) no_memory(&e);
+    if (!split(query, &t)) usage(&e, "found more than 16 terms, expected fewer");
+    else if (asks_stdin(t.add, t.n_add) || asks_stdin(t.subtract, t.n_subtract)) usage(&e, "found @-, expected a text or a picture's path");
+    else if (t.n_add + t.n_subtract && !open_index(f, &e) && !search(f, &t, top, &found, &e) && !take_matches(&r, f->root, &found)) no_memory(&e);
     diffc_matches_free(&found);
     if (e.code && e.code != DIFFC_USAGE && e.code != DIFFC_CANCELLED) close_index(f); /* the next query finds it mended, perhaps */
     if (e.code) {

@@ -97,9 +97,10 @@ static void wait_for(finder *f, finder_result *r, uint64_t number, bool thumbnai
     }
 }
 
-/* The paths and scores that diffc_search gives. */
-static void expect_same(const finder_result *r, const char *query, int top)
+/* The paths and scores that diffc_search gives for one term, or for one without another. */
+static void expect_terms(const finder_result *r, const char *const *add, int n_add, const char *subtract, int top)
 {
+    const diffc_query q = {.add = add, .n_add = n_add, .subtract = &subtract, .n_subtract = subtract != NULL, .top = top, .threshold = -2};
     diffc_error e = {0};
     diffc_index *x;
     diffc_clip *clip;
@@ -107,7 +108,7 @@ static void expect_same(const finder_result *r, const char *query, int top)
     assert_int_equal(diffc_index_open(&x, index_folder, NULL, NULL, &e), DIFFC_OK);
     assert_int_equal(diffc_clip_open(&clip, &(diffc_options){.model = TINY}, &e), DIFFC_OK);
     const diffc_embedder m = diffc_clip_embedder(clip);
-    assert_int_equal(diffc_search(x, &m, &(diffc_query){.add = &query, .n_add = 1, .top = top, .threshold = -2}, 1, &found, &e), DIFFC_OK);
+    assert_int_equal(diffc_search(x, &m, &q, 1, &found, &e), DIFFC_OK);
     assert_int_equal(r->n, found.n);
     for (int i = 0; i < r->n; i++) {
         assert_string_equal(r->match[i].path, in_folder(found.match[i].path));
@@ -119,6 +120,8 @@ static void expect_same(const finder_result *r, const char *query, int top)
     diffc_clip_close(clip);
     diffc_index_close(x);
 }
+
+static void expect_same(const finder_result *r, const char *query, int top) { expect_terms(r, &query, 1, NULL, top); }
 
 static const finder_match *match_of(const finder_result *r, const char *name)
 {
@@ -167,6 +170,40 @@ static void finds_what_a_search_finds(void **state)
     number = finder_ask(f, "", 10);
     wait_for(f, &r, number, true);
     assert_true(r.n == 0 && !r.error);
+    finder_result_free(&r);
+    finder_close(f);
+}
+
+/* Signs that stand alone join terms; in a path they do so only behind the name of a file. */
+static void terms_are_joined(void **state)
+{
+    (void)state;
+    finder *f = finder_open(index_folder, NULL, event);
+    finder_result r = {0};
+    wait_for(f, &r, finder_ask(f, "red car +  2:sunset - people", 4), false);
+    expect_terms(&r, (const char *[]){"red car", "2:sunset"}, 2, "people", 4);
+    wait_for(f, &r, finder_ask(f, "well-known x-y -", 4), false); /* on the way to a second one */
+    expect_same(&r, "well-known x-y", 4);
+    wait_for(f, &r, finder_ask(f, "a - b", 4), false);
+    expect_terms(&r, (const char *[]){"a"}, 1, "b", 4);
+
+    char name[200], query[450], at[250];
+    snprintf(name, sizeof name, "%s", in_folder("one - two.png"));
+    put("one - two.png", 64, 64, 9, 9, 9);
+    wait_for(f, &r, finder_ask(f, name, 4), false);
+    expect_same(&r, name, 4);
+    snprintf(query, sizeof query, "0.5:@%s - a cat", name);
+    snprintf(at, sizeof at, "0.5:@%s", name);
+    wait_for(f, &r, finder_ask(f, query, 4), false);
+    expect_terms(&r, (const char *[]){at}, 1, "a cat", 4);
+    remove(name);
+
+    wait_for(f, &r, finder_ask(f, "a + 2:@-", 4), false);
+    assert_true(r.n == 0 && r.error && strstr(r.error, "found @-"));
+    char many[17 * 4 + 1] = "";
+    for (int i = 0; i < 17; i++) strcat(many, i ? " + x" : "x");
+    wait_for(f, &r, finder_ask(f, many, 4), false);
+    assert_true(r.n == 0 && r.error && strstr(r.error, "more than 16 terms"));
     finder_result_free(&r);
     finder_close(f);
 }
@@ -281,8 +318,8 @@ static void closing_waits_for_nothing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(finds_what_a_search_finds), cmocka_unit_test(thumbnails_are_means),      cmocka_unit_test(the_latest_query_counts),
-        cmocka_unit_test(errors_are_told),           cmocka_unit_test(closing_waits_for_nothing),
+        cmocka_unit_test(finds_what_a_search_finds), cmocka_unit_test(terms_are_joined), cmocka_unit_test(thumbnails_are_means),
+        cmocka_unit_test(the_latest_query_counts),   cmocka_unit_test(errors_are_told),  cmocka_unit_test(closing_waits_for_nothing),
     };
     if (SDL_Init(SDL_INIT_EVENTS)) return 1;
     event = SDL_RegisterEvents(1);
