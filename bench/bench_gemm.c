@@ -7,21 +7,14 @@
 #include "backends/ops.h"
 #include "base/half.h"
 #include "base/parallel.h"
+#include "base/clock.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 enum { MOST_COPIES = 48, PASSES = 40, CHAINS = 12 };
 static const size_t COLD_BYTES = 96u << 20; /* copies of a layer's weights together: more than a last-level cache */
 static const double SECONDS_EACH = 1.5;
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* ---- the peak ------------------------------------------------------------------------------------------------- */
 
@@ -86,9 +79,9 @@ static double peak(dc_pool *p, const char *level, int per)
     double best = 0;
     if (!wide && !__builtin_cpu_supports("fma")) return 0;
     for (int r = 0; r < 5; r++) {
-        double start = now();
+        double start = dc_seconds();
         dc_parallel_for(p, dc_pool_threads(p), per == 4 ? chains_int8 : per == 2 ? chains_bf16 : wide ? chains_512 : chains_256, NULL, NULL);
-        double rate = (double)dc_pool_threads(p) * PEAK_STEPS * CHAINS * (per > 1 ? 32 * per : wide ? 32 : 16) / (now() - start) * 1e-9;
+        double rate = (double)dc_pool_threads(p) * PEAK_STEPS * CHAINS * (per > 1 ? 32 * per : wide ? 32 : 16) / (dc_seconds() - start) * 1e-9;
         if (rate > best) best = rate;
     }
     return best;
@@ -242,9 +235,9 @@ static void measure(dc_device *d, dc_pool *pool, const char *level, int per, con
                                                          .n_bias = 1,
                                                          .weight = {{ones, DC_F32, l->in}},
                                                          .bias = {{ones, DC_F32, l->in}}});
-    double start = now();
+    double start = dc_seconds();
     must(dc_params_prepare(set, NULL, NULL, &e), &e);
-    double packing = now() - start, best = 1e9, top = peak(pool, level, per);
+    double packing = dc_seconds() - start, best = 1e9, top = peak(pool, level, per);
     int64_t pixels = (int64_t)l->n * l->h * l->w;
     bench b = {l, floats(pixels * l->in), l->in2 ? floats(pixels * l->in2) : NULL, floats(pixels * l->up * l->up * l->out), k[0], norm};
     dc_run *r = dc_run_new(d);
@@ -252,8 +245,8 @@ static void measure(dc_device *d, dc_pool *pool, const char *level, int per, con
     dc_run_set_profile(r, true);
     must(dc_run_plan(r, pass, &b, &e), &e);
     must(dc_run_reserve(r, &e), &e);
-    start = now();
-    for (int i = 0; i < PASSES && (i < 4 || now() - start < SECONDS_EACH); i++) {
+    start = dc_seconds();
+    for (int i = 0; i < PASSES && (i < 4 || dc_seconds() - start < SECONDS_EACH); i++) {
         double before = op_seconds(r, &flops);
         b.k = k[i % copies];
         must(dc_run_pass(r, pass, &b, &e), &e);

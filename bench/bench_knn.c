@@ -6,21 +6,14 @@
  * the parts of the read's rate taken before and after each (reading, query, reading, ...). */
 #include "base/half.h"
 #include "base/parallel.h"
+#include "base/clock.h"
 #include "search/knn.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { ROUNDS = 15, MANY = 32, TOP = 10 };
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static void fail(const char *what)
 {
@@ -55,18 +48,18 @@ enum { SHARES = 256 };
 /* GB/s. */
 static double read_rate(dc_pool *p, reading *r)
 {
-    const double start = now();
+    const double start = dc_seconds();
     dc_parallel_for(p, SHARES, read_share, r, NULL);
-    return (double)r->each * SHARES * 8 / (now() - start) * 1e-9;
+    return (double)r->each * SHARES * 8 / (dc_seconds() - start) * 1e-9;
 }
 
 static double search_seconds(const dc_knn *k)
 {
     dc_hits hits[MANY];
     dc_error e = {0};
-    const double start = now();
+    const double start = dc_seconds();
     if (dc_knn_run(k, hits, &e)) fail(e.text);
-    const double s = now() - start;
+    const double s = dc_seconds() - start;
     for (int q = 0; q < k->queries; q++) {
         if (hits[q].n < TOP) fail("fewer hits than asked for");
         free(hits[q].hit);

@@ -6,20 +6,13 @@
  * Best of several short passes; 0 where the CPU, or the compiler, or the level (avx2: what a CPU without AVX-512 could do), lacks the
  * instructions. run.py calls it between its rounds. */
 #include "base/parallel.h"
+#include "base/clock.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 enum { CHAINS = 12, STEPS = 1000000, PASSES = 5 }; /* 12 sums: 2 units with 4 to 5 cycles of latency, and room */
 static const size_t READ_BYTES = 256u << 20;       /* more than a last-level cache */
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* ---- arithmetic: independent sums in registers, x and y never change ------------------------------------------------- */
 
@@ -59,9 +52,9 @@ static double rate(dc_pool *p, dc_task *chain, int ops)
     const int threads = dc_pool_threads(p);
     double best = 0;
     for (int r = 0; r < PASSES; r++) {
-        double start = now();
+        double start = dc_seconds();
         dc_parallel_for(p, threads, chain, NULL, NULL);
-        double x = 1e-9 * threads * (double)STEPS * CHAINS * ops / (now() - start);
+        double x = 1e-9 * threads * (double)STEPS * CHAINS * ops / (dc_seconds() - start);
         best = x > best ? x : best;
     }
     return best;
@@ -114,9 +107,9 @@ static double peak_read(dc_pool *p)
         for (size_t i = 0; i < words; i++) data[i] = i;
         reading r = {data, words / threads, sums};
         for (int k = 0; k < PASSES; k++) {
-            double start = now();
+            double start = dc_seconds();
             dc_parallel_for(p, (int64_t)threads, read_part, &r, NULL);
-            double x = 1e-9 * 8.0 * (double)(r.each * threads) / (now() - start);
+            double x = 1e-9 * 8.0 * (double)(r.each * threads) / (dc_seconds() - start);
             best = x > best ? x : best;
         }
         for (size_t i = 0; i < threads; i++) check += sums[i];

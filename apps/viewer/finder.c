@@ -309,9 +309,7 @@ static diffc_status search(finder *f, const terms *t, int top, diffc_matches *ou
                            .n_add = t->n_add,
                            .subtract = t->subtract,
                            .n_subtract = t->n_subtract,
-                           .top = top < 1              ? 1
-                                  : top > MOST_MATCHES ? MOST_MATCHES
-                                                       : top,
+                           .top = SDL_clamp(top, 1, MOST_MATCHES),
                            .threshold = -2};
     do {
         *e = (diffc_error){.code = DIFFC_CANCELLED};

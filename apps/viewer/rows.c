@@ -34,7 +34,6 @@ static const char *const *samplers(int *n)
     return with_model(names, *n - 1, "the model's", room, MOST_WORDS);
 }
 static const char *const *schedules(int *n) { return diffc_schedule_names(n); } /* the first is "model" */
-static const char *const *previews(int *n) { return diffc_preview_names(n); }
 
 static bool has_start(const view *v) { return v->start != NULL; }
 static bool has_preview(const view *v) { return v->request.preview && strcmp(v->request.preview, "none") != 0; }
@@ -53,7 +52,7 @@ static const row rows[] = {
     {"Height", ROW_INT, AT(request.height), 64, 1024, 64, 8, 4096, NULL, NULL, NULL},
     {"Pictures", ROW_INT, AT(request.count), 1, 16, 1, 1, 1000, NULL, NULL, NULL},
     {"Strength", ROW_REAL, AT(request.strength), 0.05, 1, 0.05, 0.01, 1, NULL, has_start, NULL},
-    {"Preview", ROW_CHOICE, AT(request.preview), 0, 0, 0, 0, 0, previews, NULL, NULL},
+    {"Preview", ROW_CHOICE, AT(request.preview), 0, 0, 0, 0, 0, diffc_preview_names, NULL, NULL},
     {"Preview every (0: as time allows)", ROW_INT, AT(request.preview_interval), 0, 10, 1, 0, 1000, NULL, has_preview, NULL},
     {"Live: draw as I type", ROW_SWITCH, AT(live), 0, 0, 0, 0, 0, NULL, NULL, live_changed},
 };
