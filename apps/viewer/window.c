@@ -363,6 +363,7 @@ static void close_window(view *v)
     SDL_Renderer *r = v->d.renderer;
     draw_close(&v->d);
     if (r) SDL_DestroyRenderer(r);
+    forgive_x_errors(); /* again: SDL sets handlers of its own on the way */
     if (v->window) SDL_DestroyWindow(v->window);
     if (TTF_WasInit()) TTF_Quit();
     SDL_Quit();
