@@ -3,7 +3,10 @@
  * Arguments arrive checked: shapes agree, dtypes are right, tensors are where the plan put them. A device
  * never allocates in an op: it asks for scratch bytes while planning (same args, data pointers NULL) and
  * gets them when it runs. Outputs may hold anything (tests fill them with NaN). y may lie exactly where one input
- * lies: residual (conv2d, linear), x (norm, activate), any term (lincomb); it overlaps nothing else. */
+ * lies: residual (conv2d, linear), x (norm, activate), any term (lincomb); it overlaps nothing else.
+ *
+ * On a device whose activations are halves (dc_device.type) any input may be F32, F16 or BF16: the models' uploads and the sampler's registers
+ * are F32, and a model of wide numbers has BF16 among others of F16. */
 #ifndef DC_BACKENDS_BACKEND_H
 #define DC_BACKENDS_BACKEND_H
 #include "backends/ops.h"
@@ -11,6 +14,7 @@
 /* One layer's parameters as devices see them. */
 struct dc_param {
     dc_param_desc desc;  /* desc.name is owned by the set */
+    dc_dtype type;       /* of what its matrix op gives, and of the arithmetic's inputs: the device's, or a wider one */
     void *form;          /* the device's own, made by param_prepare; NULL when dropped */
     uint64_t form_bytes; /* from param_bytes */
 };
@@ -86,6 +90,7 @@ typedef struct dc_rgb8_args {
 
 typedef struct dc_backend {
     const char *name;
+    bool conv_apart;                                                          /* conv2d's y may not lie where its residual does */
     dc_status (*open)(dc_device *d, const dc_device_options *o, dc_error *e); /* fills d->impl, d->precision, d->summary */
     void (*close)(dc_device *d);
 
@@ -129,6 +134,7 @@ struct dc_device {
     const dc_backend *be;
     void *impl;
     dc_precision precision; /* as asked for when it is opened; `open` settles AUTO */
+    dc_dtype type;          /* of activations: F32, or F16 or BF16, which `open` says */
     bool exact;
     char summary[128];
     const atomic_int *cancel; /* may be NULL; devices poll it between tiles */

@@ -34,7 +34,11 @@ static dc_tensor refuse(dc_run *r, const char *op, const char *what, dc_tensor f
     return DC_NONE;
 }
 
-static bool is_f32(dc_tensor t) { return !dc_is_none(t) && t.dtype == DC_F32; }
+/* The types that activations may have, here: float32, and on devices that compute with halves those. */
+static bool is_real(const dc_run *r, dc_tensor t)
+{
+    return !dc_is_none(t) && (t.dtype == DC_F32 || (r->device->type != DC_F32 && (t.dtype == DC_F16 || t.dtype == DC_BF16)));
+}
 static bool is_dense(dc_tensor t) { return t.stride == dc_channels(t); }
 
 static bool same_shape(dc_tensor a, dc_tensor b)
@@ -68,7 +72,7 @@ static bool is_kind(const dc_param *p, dc_param_kind kind) { return p && p->desc
 static int64_t check_pre(dc_run *r, const char *op, dc_tensor x, const dc_pre *pre)
 {
     int64_t C = dc_channels(x) + dc_channels(pre->x2);
-    if (!dc_is_none(pre->x2) && (!is_f32(pre->x2) || !same_rows(x, pre->x2))) {
+    if (!dc_is_none(pre->x2) && (!is_real(r, pre->x2) || !same_rows(x, pre->x2))) {
         refuse(r, op, "second input", pre->x2, SHAPE(x));
         return -1;
     }
@@ -79,7 +83,7 @@ static int64_t check_pre(dc_run *r, const char *op, dc_tensor x, const dc_pre *p
         return -1;
     }
     const dc_tensor scale = pre->scale;
-    if (!dc_is_none(scale) && (norm || !is_f32(scale) || !is_dense(scale) || !same_shape(scale, like(3, (int64_t[3]){x.dim[0], 2, C})))) {
+    if (!dc_is_none(scale) && (norm || scale.dtype != DC_F32 || !is_dense(scale) || !same_shape(scale, like(3, (int64_t[3]){x.dim[0], 2, C})))) {
         refuse(r, op, "scale", scale, "F32 [N,2,C] in place of a norm");
         return -1;
     }
@@ -137,7 +141,7 @@ static bool strip_rule(dc_run *r, const dc_conv_args *a)
         dc_tensor t = near[i];
         run_use(r, t);
         if (t.rank == 4) t.dim[1] = a->x.dim[1];
-        if (dc_is_none(t) || (is_f32(t) && same_shape(t, a->x))) continue;
+        if (dc_is_none(t) || (is_real(r, t) && same_shape(t, a->x))) continue;
         refuse(r, "conv2d", "neighbour strip", near[i], SHAPE(a->x));
         return false;
     }
@@ -148,7 +152,7 @@ static bool conv_rule(dc_run *r, dc_conv_args *a, int64_t dim[4])
 {
     const dc_param_desc *d = &a->k->desc;
     const dc_conv_opt *o = &a->o;
-    if (!is_f32(a->x) || a->x.rank != 4) {
+    if (!is_real(r, a->x) || a->x.rank != 4) {
         refuse(r, "conv2d", "input", a->x, "F32 [N,H,W,C]");
         return false;
     }
@@ -160,11 +164,11 @@ static bool conv_rule(dc_run *r, dc_conv_args *a, int64_t dim[4])
     }
     if (!conv_size(r, a, dim) || !strip_rule(r, a)) return false;
     dc_tensor y = like(4, dim), add = like(2, (int64_t[2]){dim[0], dim[3]});
-    if (!dc_is_none(o->add) && (!is_f32(o->add) || (!same_shape(o->add, add) && !same_shape(o->add, like(2, (int64_t[2]){1, dim[3]}))))) {
+    if (!dc_is_none(o->add) && (!is_real(r, o->add) || (!same_shape(o->add, add) && !same_shape(o->add, like(2, (int64_t[2]){1, dim[3]}))))) {
         refuse(r, "conv2d", "add", o->add, SHAPE(add));
         return false;
     }
-    if (!dc_is_none(o->residual) && (!is_f32(o->residual) || !same_shape(o->residual, y))) {
+    if (!dc_is_none(o->residual) && (!is_real(r, o->residual) || !same_shape(o->residual, y))) {
         refuse(r, "conv2d", "residual", o->residual, SHAPE(y));
         return false;
     }
@@ -182,9 +186,9 @@ dc_tensor dc_conv2d(dc_run *r, dc_tensor x, const dc_param *k, dc_conv_opt o)
     run_use(r, x);
     run_use(r, o.add);
     run_use(r, o.residual);
-    a.y = run_new(r, DC_F32, 4, dim);
-    if (!looks_into(x, o.residual) && !looks_into(o.pre.x2, o.residual) && !looks_into(o.add, o.residual) && !looks_into(o.strip.above, o.residual) &&
-        !looks_into(o.strip.below, o.residual))
+    a.y = run_new(r, k->type, 4, dim);
+    if (!be->conv_apart && !looks_into(x, o.residual) && !looks_into(o.pre.x2, o.residual) && !looks_into(o.add, o.residual) &&
+        !looks_into(o.strip.above, o.residual) && !looks_into(o.strip.below, o.residual))
         run_may_take(r, a.y, o.residual);
     void *scratch = SCRATCH(r, be->conv2d_scratch, &a);
     DESCRIBE(r, be->conv2d_choice, &a, "%dx%d of %d channels", k->desc.kh, k->desc.kw, k->desc.in)
@@ -196,7 +200,7 @@ dc_tensor dc_conv2d(dc_run *r, dc_tensor x, const dc_param *k, dc_conv_opt o)
 static bool linear_rule(dc_run *r, const dc_linear_args *a, dc_tensor *y)
 {
     const dc_param_desc *d = &a->k->desc;
-    if (!is_f32(a->x) || a->x.rank < 2) {
+    if (!is_real(r, a->x) || a->x.rank < 2) {
         refuse(r, "linear", "input", a->x, "F32 [..,C]");
         return false;
     }
@@ -208,7 +212,7 @@ static bool linear_rule(dc_run *r, const dc_linear_args *a, dc_tensor *y)
     }
     *y = a->x;
     y->dim[y->rank - 1] = d->geglu ? d->out / 2 : d->out;
-    if (dc_is_none(a->o.residual) || (is_f32(a->o.residual) && same_shape(a->o.residual, *y))) return true;
+    if (dc_is_none(a->o.residual) || (is_real(r, a->o.residual) && same_shape(a->o.residual, *y))) return true;
     refuse(r, "linear", "residual", a->o.residual, SHAPE(*y));
     return false;
 }
@@ -222,7 +226,7 @@ dc_tensor dc_linear(dc_run *r, dc_tensor x, const dc_param *k, dc_linear_opt o)
     if (!linear_rule(r, &a, &y)) return DC_NONE;
     run_use(r, x);
     run_use(r, o.residual);
-    a.y = run_new(r, DC_F32, y.rank, y.dim);
+    a.y = run_new(r, k->type, y.rank, y.dim);
     if (!looks_into(x, o.residual) && !looks_into(o.pre.x2, o.residual)) run_may_take(r, a.y, o.residual);
     void *scratch = SCRATCH(r, be->linear_scratch, &a);
     DESCRIBE(r, be->linear_choice, &a, "of %d channels%s", k->desc.in, k->desc.geglu ? ", gated" : "")
@@ -237,13 +241,13 @@ static dc_tensor norm(dc_run *r, const char *op, dc_norm_args a)
     if (!run_begin_op(r, op)) return DC_NONE;
     const dc_backend *be = r->device->be;
     int64_t C = dc_channels(a.x);
-    if (!is_f32(a.x) || (a.groups && a.x.rank < 3)) return refuse(r, op, "input", a.x, "F32 [N,..,C]");
+    if (!is_real(r, a.x) || (a.groups && a.x.rank < 3)) return refuse(r, op, "input", a.x, "F32 [N,..,C]");
     if (!is_kind(a.norm, DC_PARAM_NORM) || a.norm->desc.out != C || a.groups < 0 || (a.groups && C % a.groups)) {
         dc_run_fail(r, DC_INTERNAL, "%s: input: found %s, expected [..,%d] in %d groups", op, SHAPE(a.x), a.norm ? a.norm->desc.out : 0, a.groups);
         return DC_NONE;
     }
     run_use(r, a.x);
-    a.y = run_new(r, DC_F32, a.x.rank, a.x.dim);
+    a.y = run_new(r, (dc_dtype)a.x.dtype, a.x.rank, a.x.dim);
     run_may_take(r, a.y, a.x);
     void *scratch = SCRATCH(r, be->norm_scratch, &a);
     run_end_op(r, EXECUTE(r, norm(r->device, &a, scratch)), a.y, 0);
@@ -265,7 +269,7 @@ int dc_norm_rows(int64_t height)
 dc_tensor dc_group_sums(dc_run *r, dc_tensor x, int64_t height)
 {
     if (!run_begin_op(r, "group_sums")) return DC_NONE;
-    if (!is_f32(x) || x.rank != 4 || height < x.dim[1]) return refuse(r, "group_sums", "input", x, "F32 [N,H,W,C], no higher than the whole");
+    if (!is_real(r, x) || x.rank != 4 || height < x.dim[1]) return refuse(r, "group_sums", "input", x, "F32 [N,H,W,C], no higher than the whole");
     run_use(r, x);
     dc_group_sums_args a = {.x = x, .rows = dc_norm_rows(height)};
     a.y = run_new(r, DC_F64, 4, (int64_t[4]){x.dim[0], (x.dim[1] + a.rows - 1) / a.rows, 2, dc_channels(x)});
@@ -299,11 +303,11 @@ dc_tensor dc_attention(dc_run *r, dc_tensor q, dc_tensor k, dc_tensor v, dc_atte
 {
     if (!run_begin_op(r, "attention")) return DC_NONE;
     const dc_backend *be = r->device->be;
-    if (!is_f32(q) || q.rank != 3 || o.heads < 1 || dc_channels(q) % o.heads)
+    if (!is_real(r, q) || q.rank != 3 || o.heads < 1 || dc_channels(q) % o.heads)
         return refuse(r, "attention", "queries", q, "F32 [N,Tq,C], heads dividing C");
-    if (!is_f32(k) || k.rank != 3 || (k.dim[0] != q.dim[0] && k.dim[0] != 1) || dc_channels(k) != dc_channels(q) || k.dim[1] < 1)
+    if (!is_real(r, k) || k.rank != 3 || (k.dim[0] != q.dim[0] && k.dim[0] != 1) || dc_channels(k) != dc_channels(q) || k.dim[1] < 1)
         return refuse(r, "attention", "keys", k, "F32 [N,Tk,C], N and C as the queries'");
-    if (!is_f32(v) || !same_shape(k, v)) return refuse(r, "attention", "values", v, SHAPE(k));
+    if (!is_real(r, v) || !same_shape(k, v)) return refuse(r, "attention", "values", v, SHAPE(k));
     if (o.keys < 0 || o.keys > k.dim[1]) return refuse(r, "attention", "keys that count", k, "as many keys");
     if (!o.keys) o.keys = (int)k.dim[1];
     if (o.scale == 0) o.scale = 1.0f / sqrtf((float)(dc_channels(q) / o.heads));
@@ -311,7 +315,7 @@ dc_tensor dc_attention(dc_run *r, dc_tensor q, dc_tensor k, dc_tensor v, dc_atte
     run_use(r, q);
     run_use(r, k);
     run_use(r, v);
-    a.y = run_new(r, DC_F32, 3, q.dim);
+    a.y = run_new(r, (dc_dtype)q.dtype, 3, q.dim);
     void *scratch = SCRATCH(r, be->attention_scratch, &a);
     DESCRIBE(r, be->attention_choice, &a, "%d of %d channels, %d keys", o.heads, (int)(dc_channels(q) / o.heads), o.keys)
     uint64_t flops = 4ull * (uint64_t)dc_rows(q) * (uint64_t)o.keys * (uint64_t)dc_channels(q);
@@ -345,7 +349,7 @@ dc_tensor dc_embed(dc_run *r, dc_tensor ids, const dc_param *table, const dc_par
     }
     run_use(r, ids);
     dc_embed_args a = {.ids = ids, .table = table, .positions = positions};
-    a.y = run_new(r, DC_F32, 3, (int64_t[3]){ids.dim[0], ids.dim[1], table->desc.in});
+    a.y = run_new(r, table->type, 3, (int64_t[3]){ids.dim[0], ids.dim[1], table->desc.in});
     dc_status s = EXECUTE(r, embed(r->device, &a));
     if (s == DC_DATA) fail_id(r, "embed", "token", ids, table->desc.out);
     run_end_op(r, s, a.y, 0);
@@ -355,12 +359,12 @@ dc_tensor dc_embed(dc_run *r, dc_tensor ids, const dc_param *table, const dc_par
 dc_tensor dc_gather_rows(dc_run *r, dc_tensor x, dc_tensor index)
 {
     if (!run_begin_op(r, "gather_rows")) return DC_NONE;
-    if (!is_f32(x) || x.rank != 3) return refuse(r, "gather_rows", "input", x, "F32 [N,T,C]");
+    if (!is_real(r, x) || x.rank != 3) return refuse(r, "gather_rows", "input", x, "F32 [N,T,C]");
     if (index.rank != 1 || index.dtype != DC_I32 || index.dim[0] != x.dim[0]) return refuse(r, "gather_rows", "index", index, "I32 [N]");
     run_use(r, x);
     run_use(r, index);
     dc_gather_args a = {.x = x, .index = index};
-    a.y = run_new(r, DC_F32, 2, (int64_t[2]){x.dim[0], x.dim[2]});
+    a.y = run_new(r, (dc_dtype)x.dtype, 2, (int64_t[2]){x.dim[0], x.dim[2]});
     dc_status s = EXECUTE(r, gather_rows(r->device, &a));
     if (s == DC_DATA) fail_id(r, "gather_rows", "index", index, x.dim[1]);
     run_end_op(r, s, a.y, 0);
@@ -370,7 +374,7 @@ dc_tensor dc_gather_rows(dc_run *r, dc_tensor x, dc_tensor index)
 dc_tensor dc_timestep_embedding(dc_run *r, dc_tensor t, dc_timestep_opt o)
 {
     if (!run_begin_op(r, "timestep_embedding")) return DC_NONE;
-    if (!is_f32(t) || t.rank != 1) return refuse(r, "timestep_embedding", "timesteps", t, "F32 [N]");
+    if (!is_real(r, t) || t.rank != 1) return refuse(r, "timestep_embedding", "timesteps", t, "F32 [N]");
     if (o.dim < 2 || (float)(o.dim / 2) <= o.freq_shift)
         return refuse(r, "timestep_embedding", "size", t, "2 or more, its half above the frequency shift");
     run_use(r, t);
@@ -387,8 +391,8 @@ static bool lincomb_rule(dc_run *r, dc_tensor y, const dc_term *terms, int n)
 {
     for (int i = 0; i < n; i++) {
         dc_tensor x = terms[i].x;
-        if (is_f32(x) && x.dim[0] == 1) x.dim[0] = y.dim[0];
-        if (is_f32(x) && same_shape(x, y)) continue;
+        if (is_real(r, x) && x.dim[0] == 1) x.dim[0] = y.dim[0];
+        if (is_real(r, x) && same_shape(x, y)) continue;
         refuse(r, "lincomb", "term", terms[i].x, SHAPE(y));
         return false;
     }
@@ -422,7 +426,10 @@ dc_tensor dc_lincomb(dc_run *r, const dc_term *terms, int n)
         if (terms[i].x.rank == largest.rank && terms[i].x.dim[0] > largest.dim[0]) largest = terms[i].x;
     if (!lincomb_rule(r, largest, terms, n)) return DC_NONE;
     for (int i = 0; i < n; i++) run_use(r, terms[i].x);
-    dc_tensor y = run_new(r, DC_F32, largest.rank, largest.dim);
+    dc_dtype type = (dc_dtype)largest.dtype;
+    for (int i = 0; i < n; i++)
+        if (terms[i].x.dtype == DC_F32) type = DC_F32;
+    dc_tensor y = run_new(r, type, largest.rank, largest.dim);
     for (int i = 0; i < n; i++)
         if (may_give(terms, n, i, y)) run_may_take(r, y, terms[i].x);
     lincomb(r, y, terms, n);
@@ -432,7 +439,7 @@ dc_tensor dc_lincomb(dc_run *r, const dc_term *terms, int n)
 void dc_lincomb_into(dc_run *r, dc_tensor y, const dc_term *terms, int n)
 {
     if (!run_begin_op(r, "lincomb")) return;
-    if (!is_f32(y)) refuse(r, "lincomb", "output", y, "F32");
+    if (!is_real(r, y)) refuse(r, "lincomb", "output", y, "F32");
     else if (n < 0 || n > 8) refuse(r, "lincomb", "terms", DC_NONE, "0 to 8");
     if (!dc_run_ok(r) || !lincomb_rule(r, y, terms, n)) return;
     for (int i = 0; i < n; i++) run_use(r, terms[i].x);
@@ -443,9 +450,9 @@ void dc_lincomb_into(dc_run *r, dc_tensor y, const dc_term *terms, int n)
 dc_tensor dc_activate(dc_run *r, dc_tensor x, dc_act act)
 {
     if (!run_begin_op(r, "activate")) return DC_NONE;
-    if (!is_f32(x)) return refuse(r, "activate", "input", x, "F32");
+    if (!is_real(r, x)) return refuse(r, "activate", "input", x, "F32");
     run_use(r, x);
-    dc_act_args a = {.y = run_new(r, DC_F32, x.rank, x.dim), .x = x, .act = act};
+    dc_act_args a = {.y = run_new(r, (dc_dtype)x.dtype, x.rank, x.dim), .x = x, .act = act};
     run_may_take(r, a.y, x);
     run_end_op(r, EXECUTE(r, activate(r->device, &a)), a.y, 0);
     return a.y;
@@ -454,11 +461,11 @@ dc_tensor dc_activate(dc_run *r, dc_tensor x, dc_act act)
 dc_tensor dc_rescale_std(dc_run *r, dc_tensor guided, dc_tensor cond, float phi)
 {
     if (!run_begin_op(r, "rescale_std")) return DC_NONE;
-    if (!is_f32(guided) || !is_dense(guided) || guided.dim[0] < 1) return refuse(r, "rescale_std", "guided", guided, "F32 [N,..], dense");
-    if (!is_f32(cond) || !is_dense(cond) || !same_shape(guided, cond)) return refuse(r, "rescale_std", "cond", cond, SHAPE(guided));
+    if (!is_real(r, guided) || !is_dense(guided) || guided.dim[0] < 1) return refuse(r, "rescale_std", "guided", guided, "F32 [N,..], dense");
+    if (!is_real(r, cond) || !is_dense(cond) || !same_shape(guided, cond)) return refuse(r, "rescale_std", "cond", cond, SHAPE(guided));
     run_use(r, guided);
     run_use(r, cond);
-    dc_rescale_args a = {.y = run_new(r, DC_F32, guided.rank, guided.dim), .guided = guided, .cond = cond, .phi = phi};
+    dc_rescale_args a = {.y = run_new(r, (dc_dtype)guided.dtype, guided.rank, guided.dim), .guided = guided, .cond = cond, .phi = phi};
     run_end_op(r, EXECUTE(r, rescale_std(r->device, &a)), a.y, 0);
     return a.y;
 }
@@ -466,7 +473,7 @@ dc_tensor dc_rescale_std(dc_run *r, dc_tensor guided, dc_tensor cond, float phi)
 void dc_stats_of(dc_run *r, dc_tensor x, dc_stats *host)
 {
     if (!run_begin_op(r, "stats")) return;
-    if (!is_f32(x) || !is_dense(x)) {
+    if (!is_real(r, x) || !is_dense(x)) {
         refuse(r, "stats", "input", x, "F32, dense");
         return;
     }
@@ -478,7 +485,7 @@ void dc_stats_of(dc_run *r, dc_tensor x, dc_stats *host)
 dc_tensor dc_to_rgb8(dc_run *r, dc_tensor x)
 {
     if (!run_begin_op(r, "to_rgb8")) return DC_NONE;
-    if (!is_f32(x) || x.rank != 4 || dc_channels(x) != 3 || !is_dense(x)) return refuse(r, "to_rgb8", "picture", x, "F32 [N,H,W,3], dense");
+    if (!is_real(r, x) || x.rank != 4 || dc_channels(x) != 3 || !is_dense(x)) return refuse(r, "to_rgb8", "picture", x, "F32 [N,H,W,3], dense");
     run_use(r, x);
     dc_rgb8_args a = {.y = run_new(r, DC_U8, 4, x.dim), .x = x};
     run_end_op(r, EXECUTE(r, to_rgb8(r->device, &a)), a.y, 0);

@@ -20,7 +20,8 @@
 
 /* ---- data ---------------------------------------------------------------------------------------- */
 
-/* Element types. Activations are F32 (ids I32, pictures U8); the others appear as storage types of weights. The Q types keep numbers in
+/* Element types. Activations are F32, on some devices F16 or BF16 (ids I32, pictures U8): a matrix op gives its device's type, a lincomb F32 as
+ * soon as one term is, any other op the type of its input. The others appear as storage types of weights. The Q types keep numbers in
  * blocks that share scales (blocks.c): a tensor of them is a whole number of blocks, which run on over the ends of its rows. */
 typedef enum dc_dtype {
     DC_F32,
@@ -84,11 +85,14 @@ typedef enum dc_precision { DC_PRECISION_AUTO, DC_PRECISION_F32, DC_PRECISION_BF
 
 typedef struct dc_device dc_device;
 typedef struct dc_device_options {
-    const char *name;         /* "auto", "cpu", "ref" (plain loops, for tests), later "cuda" */
+    const char *name;         /* "auto" (the GPU, where there is one), "cpu", "cuda", "ref" (plain loops, for tests) */
     int threads;              /* <= 0: all usable CPUs */
     const char *cpu_level;    /* NULL or "auto", "portable", "avx2", "avx512", ..: forces a lower instruction set */
     const char *precision;    /* NULL or "auto", "f32", "bf16", "f16", "int8" */
     bool exact;               /* no algorithm that rounds more than the plain sums do (Winograd's) */
+    bool deterministic;       /* a GPU's algorithms by rule instead of by measuring */
+    uint64_t max_vram;        /* bytes of a GPU's memory that may be taken; 0: all */
+    const char *plans;        /* folder where a GPU's measured choices are kept; NULL: nowhere */
     const atomic_int *cancel; /* non-zero stops whatever runs; may be NULL */
     const dc_log *log;        /* may be NULL; must outlive the device */
 } dc_device_options;
@@ -151,7 +155,9 @@ typedef struct dc_param_desc {
 
 /* name: the model's, for messages. Sources must outlive the set. */
 dc_params *dc_params_new(dc_device *d, const char *name);
-void dc_params_free(dc_params *p);                                /* NULL is fine */
+void dc_params_free(dc_params *p); /* NULL is fine */
+/* Before any is added: numbers past float16's 65504 pass through this model, so where activations are F16, its are BF16. */
+void dc_params_wide(dc_params *p);
 dc_param *dc_params_add(dc_params *p, const dc_param_desc *desc); /* NULL when memory is out */
 /* Device forms (packed panels, ...): made when a stage begins, dropped when it ends, as often as wanted.
  * Kept in the storage type of the file (fp16 stays fp16). progress(user, done, total) may be NULL.
@@ -217,7 +223,7 @@ int dc_run_profile(const dc_run *r, const dc_profile_row **rows); /* in op order
 
 /* A tensor filled from host memory when the pass runs (dense). */
 dc_tensor dc_upload(dc_run *r, dc_dtype t, int rank, const int64_t *dim, const void *host);
-/* Copies to host memory, dense, when the pass runs; host data is complete when dc_run_pass returns. Nothing for DC_NONE. */
+/* Copies to host memory, dense, when the pass runs, F16 and BF16 as F32; host data is complete when dc_run_pass returns. Nothing for DC_NONE. */
 void dc_download(dc_run *r, dc_tensor t, void *host);
 /* Uninitialised tensor, and one whose content survives from pass to pass (zero before the first). */
 dc_tensor dc_new(dc_run *r, dc_dtype t, int rank, const int64_t *dim);

@@ -13,7 +13,7 @@ struct dc_params {
     dc_param **at;
     int n, capacity;
     uint64_t bytes, count;
-    bool ready;
+    bool ready, wide;
 };
 
 dc_params *dc_params_new(dc_device *d, const char *name)
@@ -39,6 +39,8 @@ void dc_params_free(dc_params *p)
     free(p->name);
     free(p);
 }
+
+void dc_params_wide(dc_params *p) { p->wide = true; }
 
 static int64_t rows_of(const dc_source *s, int n)
 {
@@ -73,6 +75,7 @@ dc_param *dc_params_add(dc_params *p, const dc_param_desc *desc)
         free(k);
         return NULL;
     }
+    k->type = p->wide && p->device->type == DC_F16 ? DC_BF16 : p->device->type;
     k->form_bytes = p->device->be->param_bytes(p->device, k);
     p->bytes += k->form_bytes;
     p->count += (uint64_t)desc->out * (uint64_t)desc->in * (uint64_t)desc->kh * (uint64_t)desc->kw + (desc->n_bias ? (uint64_t)desc->out : 0);

@@ -197,7 +197,10 @@ void run_end_op(dc_run *r, dc_status s, dc_tensor y, uint64_t flops)
         r->profile[r->next_op - 1].seconds += now() - r->op_began;
         r->profile[r->next_op - 1].calls++;
     }
-    if (r->guard && !r->err.code) run_guard_end(r, r->next_op - 1);
+    if (r->guard && !r->err.code) {
+        if (r->device->be->sync) r->device->be->sync(r->device);
+        run_guard_end(r, r->next_op - 1);
+    }
 }
 
 void dc_run_set_profile(dc_run *r, bool on) { r->profiling = on; }

@@ -51,8 +51,8 @@ static void to_nchw(const float *in, dc_tensor t, float *out, int64_t *dim)
     dim[3] = t.dim[2];
 }
 
-/* t to host memory without gaps. */
-static dc_status download(dc_run *r, dc_tensor t, void *host)
+/* t to host memory without gaps, as it is. */
+static dc_status download_as_is(dc_run *r, dc_tensor t, void *host)
 {
     dc_device *d = r->device;
     size_t size = dc_dtype_size((dc_dtype)t.dtype), row = (size_t)dc_channels(t) * size;
@@ -60,6 +60,19 @@ static dc_status download(dc_run *r, dc_tensor t, void *host)
     if (t.stride == dc_channels(t)) return d->be->download(d, host, t.data, (uint64_t)dc_numel(t) * size);
     for (int64_t i = 0; !s && i < dc_rows(t); i++)
         s = d->be->download(d, (char *)host + (size_t)i * row, (const char *)t.data + (size_t)(i * t.stride) * size, row);
+    return s;
+}
+
+/* The same, halves as floats. */
+static dc_status download(dc_run *r, dc_tensor t, void *host)
+{
+    if (t.dtype != DC_F16 && t.dtype != DC_BF16) return download_as_is(r, t, host);
+    const size_t bytes = (size_t)dc_numel(t) * dc_dtype_size((dc_dtype)t.dtype);
+    void *raw = malloc(bytes + 1);
+    if (!raw) return dc_fail_memory(&r->err, "an activation", bytes);
+    dc_status s = download_as_is(r, t, raw);
+    if (!s) dc_source_floats(&(dc_source){.data = raw, .dtype = (dc_dtype)t.dtype}, 0, dc_numel(t), host);
+    free(raw);
     return s;
 }
 
@@ -82,7 +95,7 @@ static dc_status call_tap(dc_run *r, const char *name, dc_tensor t)
 
 void dc_tap(dc_run *r, const char *name, dc_tensor t)
 {
-    if (!r->tap || dc_is_none(t) || t.dtype != DC_F32 || !run_begin_op(r, "tap")) return;
+    if (!r->tap || dc_is_none(t) || t.dtype > DC_BF16 || !run_begin_op(r, "tap")) return;
     run_use(r, t);
     run_end_op(r, run_executes(r) ? call_tap(r, name, t) : DC_OK, t, 0);
 }

@@ -70,10 +70,12 @@ typedef struct diffc_options {
     const char *taesd;       /* AutoencoderTiny used for decoding (and encoding) instead of the VAE         */
     bool taesd_preview_only; /* it is for previews alone: the VAE decodes and encodes                        */
     const char *prediction;  /* "epsilon", "v", "sample": what the UNet predicts; NULL: as the model says    */
-    const char *device;      /* "auto", "cpu"                                                                */
+    const char *device;      /* "auto" (a GPU where there is one), "cpu", "cuda"                              */
     const char *cpu_level;   /* "auto", "portable", "avx2", "avx512", "avx512vnni", "avx512bf16": no higher  */
     const char *precision;   /* "auto", "f32"; "bf16", "f16", "int8" where the device has them                */
     bool exact;              /* only algorithms without approximation (direct convolutions)                  */
+    bool deterministic;      /* a GPU's algorithms by rule, not by measuring: the same bytes on each GPU of a kind */
+    uint64_t max_vram;       /* bytes of a GPU's memory that may be taken; 0: all                             */
     int threads;             /* 0: all usable CPUs                                                           */
     uint64_t max_memory;     /* bytes the plan may take (the VAE then runs in strips); 0: what the machine has */
     bool resident;           /* keep prepared weights of all stages between calls (a window, a server)       */

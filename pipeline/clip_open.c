@@ -345,16 +345,7 @@ static dc_status open_all(diffc_clip *m, source *x, const diffc_options *o, dc_e
     if (!s) s = dc_is_file(m->path) ? find_in_file(m, x, o->config, e) : find_in_folder(m, x, e);
     if (!s) s = find_towers(m, e);
     if (!s && !x->config) s = from_shapes(m, x, e);
-    if (!s)
-        s = dc_device_open(&m->device,
-                           &(dc_device_options){.name = o->device ? o->device : "auto",
-                                                .threads = o->threads,
-                                                .cpu_level = o->cpu_level,
-                                                .precision = o->precision,
-                                                .exact = o->exact,
-                                                .cancel = &m->cancel,
-                                                .log = &m->log},
-                           e);
+    if (!s) s = model_device(&m->device, o, &m->cancel, &m->log, e);
     if (!s) s = open_towers(m, x, e);
     if (!s && m->text) s = open_tokenizer(m, x, e);
     if (!s) s = check_fit(m, e);

@@ -65,6 +65,8 @@ struct diffc_model {
 };
 
 /* ---- open.c */
+/* The device that the options ask for. */
+dc_status model_device(dc_device **out, const diffc_options *o, const atomic_int *cancel, const dc_log *log, dc_error *e);
 dc_status model_open(diffc_model **out, const diffc_options *o, dc_error *e);
 void model_close(diffc_model *m);
 /* A model of which only model, config and log of the options are taken: its file or folder, no part. For model_close even after an error. */

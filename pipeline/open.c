@@ -257,16 +257,22 @@ static void forward_log(void *user, dc_log_level level, const char *line)
     if (m->log_fn) m->log_fn(m->log_user, (diffc_log_level)level, line);
 }
 
-static dc_status open_device(diffc_model *m, const diffc_options *o, dc_error *e)
+dc_status model_device(dc_device **out, const diffc_options *o, const atomic_int *cancel, const dc_log *log, dc_error *e)
 {
-    dc_device_options d = {.name = o->device ? o->device : "auto",
-                           .threads = o->threads,
-                           .cpu_level = o->cpu_level,
-                           .precision = o->precision,
-                           .exact = o->exact,
-                           .cancel = &m->cancel,
-                           .log = &m->log};
-    return dc_device_open(&m->device, &d, e);
+    char *plans = dc_cache_path("cuda", true);
+    const dc_device_options d = {.name = o->device ? o->device : "auto",
+                                 .threads = o->threads,
+                                 .cpu_level = o->cpu_level,
+                                 .precision = o->precision,
+                                 .exact = o->exact,
+                                 .deterministic = o->deterministic,
+                                 .max_vram = o->max_vram,
+                                 .plans = plans,
+                                 .cancel = cancel,
+                                 .log = log};
+    dc_status s = dc_device_open(out, &d, e);
+    free(plans);
+    return s;
 }
 
 /* Has it a second text encoder? */
@@ -312,7 +318,7 @@ dc_status model_open(diffc_model **out, const diffc_options *o, dc_error *e)
     if (!m) return s;
     m->resident = o->resident;
     m->max_memory = o->max_memory;
-    if (!s) s = open_device(m, o, e);
+    if (!s) s = model_device(&m->device, o, &m->cancel, &m->log, e);
     if (!s && m->folder) s = index_read(&x, m->folder, e);
     if (!s) s = parts_check(m, o, e);
     if (!s) s = open_parts(m, &x, o, e);

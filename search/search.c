@@ -84,7 +84,7 @@ static dc_status open_index(diffc_index *x, const char *folder, const char *from
     x->log_fn = o->log;
     x->log_user = o->log_user;
     if (o->log) x->log = (dc_log){pass_log, x};
-    const dc_device_options how = {.name = o->device, .threads = o->threads, .cpu_level = o->cpu_level, .log = &x->log};
+    const dc_device_options how = {.name = "cpu", /* the rows are in its memory */ .threads = o->threads, .cpu_level = o->cpu_level, .log = &x->log};
     dc_status s = DC_OK;
     if (!folder) s = find_index(from ? from : ".", &x->folder, &x->root, e);
     else if (!(x->folder = dc_strdup(folder))) s = dc_fail_memory(e, folder, strlen(folder));

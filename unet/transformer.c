@@ -94,7 +94,7 @@ static dc_tensor attend(dc_run *r, dc_tensor queries, dc_tensor text, int heads)
 static dc_tensor attend_two(const unet_pass *p, dc_tensor queries, int place, int heads)
 {
     const int64_t first = p->text_first[place].dim[0];
-    dc_tensor out = dc_new(p->r, DC_F32, 3, queries.dim);
+    dc_tensor out = dc_new(p->r, (dc_dtype)queries.dtype, 3, queries.dim);
     dc_tensor one = attend(p->r, dc_view_batch(queries, 0, first), p->text_first[place], heads);
     dc_lincomb_into(p->r, dc_view_batch(out, 0, first), &(dc_term){1, one}, 1);
     dc_tensor other = attend(p->r, dc_view_batch(queries, first, p->n - first), p->text[place], heads);

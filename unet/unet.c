@@ -154,7 +154,7 @@ dc_tensor unet_each_half(const unet_pass *p, dc_tensor x)
     const int64_t n = x.dim[0];
     if (dc_is_none(x) || n == p->n) return x;
     x.dim[0] = p->n;
-    dc_tensor each = dc_new(p->r, DC_F32, x.rank, x.dim);
+    dc_tensor each = dc_new(p->r, (dc_dtype)x.dtype, x.rank, x.dim);
     x.dim[0] = n;
     for (int64_t at = 0; at < p->n; at += n) dc_lincomb_into(p->r, dc_view_batch(each, at, n), &(dc_term){1, x}, 1);
     return each;

@@ -13,7 +13,7 @@ strips strips_cut(dc_tensor x, int rows)
 dc_tensor strips_join(dc_run *r, const strips *x)
 {
     if (x->n == 1) return x->at[0];
-    const dc_tensor first = x->at[0], y = dc_new(r, DC_F32, 4, (int64_t[4]){first.dim[0], x->height, first.dim[2], first.dim[3]});
+    const dc_tensor first = x->at[0], y = dc_new(r, (dc_dtype)first.dtype, 4, (int64_t[4]){first.dim[0], x->height, first.dim[2], first.dim[3]});
     for (int i = 0, from = 0; i < x->n && dc_run_ok(r); from += (int)x->at[i++].dim[1])
         dc_lincomb_into(r, dc_view_rows(y, from, x->at[i].dim[1]), &(dc_term){1, x->at[i]}, 1);
     return y;

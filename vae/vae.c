@@ -44,6 +44,7 @@ static dc_status open_half(half *h, const dc_vae_config *c, const dc_weights *w,
 {
     const char *what = encoder ? "vae encoder" : "vae decoder";
     h->params = dc_params_new(d, what);
+    if (h->params) dc_params_wide(h->params); /* SDXL's decoder overflows float16 */
     dc_binder *b = h->params ? dc_binder_new(w, h->params, what) : NULL;
     if (!b) return dc_fail_memory(e, what, 0);
     bool fine;

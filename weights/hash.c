@@ -23,21 +23,6 @@ static void identity(char out[128], const struct stat *st)
              (long long)st->st_mtim.tv_sec, st->st_mtim.tv_nsec);
 }
 
-/* Path of hashes.json; NULL when there is no place for it. make: its folders, too. */
-static char *cache_path(bool make)
-{
-    const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
-    char *base = cache && *cache == '/' ? dc_strdup(cache) : home && *home == '/' ? dc_path_join(home, ".cache") : NULL;
-    char *folder = base ? dc_path_join(base, "diffc") : NULL, *path = folder ? dc_path_join(folder, "hashes.json") : NULL;
-    if (path && make) {
-        mkdir(base, 0700);
-        mkdir(folder, 0700);
-    }
-    free(base);
-    free(folder);
-    return path;
-}
-
 /* The remembered hashes, an object {identity: hex}; empty when there are none, or the file is damaged. */
 static json_t *cache_read(const char *path)
 {
@@ -53,7 +38,7 @@ static bool is_hash(const char *s) { return s && strlen(s) == DC_HASH_DIGITS && 
 
 static bool recall(const char *key, char hex[DC_HASH_DIGITS + 1])
 {
-    char *path = cache_path(false);
+    char *path = dc_cache_path("hashes.json", false);
     json_t *root = path ? cache_read(path) : NULL;
     const char *found = json_string_value(json_object_get(root, key));
     bool known = is_hash(found);
@@ -65,7 +50,7 @@ static bool recall(const char *key, char hex[DC_HASH_DIGITS + 1])
 
 static void remember(const char *key, const char *hex)
 {
-    char *path = cache_path(true);
+    char *path = dc_cache_path("hashes.json", true);
     json_t *root = path ? cache_read(path) : NULL;
     json_object_set_new(root, key, json_string(hex));
     char *text = root ? json_dumps(root, JSON_INDENT(0)) : NULL;

@@ -86,14 +86,14 @@ typedef struct settings {
     int width, height, resize_width, resize_height, steps, count, batch, clip_skip, threads, quality, top, solver_order, keep_best, preview_interval;
     double guidance, rescale, strength, eta, seconds, variation_strength, s_churn, s_tmin, s_tmax, s_noise, sigma_min, sigma_max, rho;
     int64_t seed, variation_seed, ensd;
-    uint64_t max_memory;
+    uint64_t max_memory, max_vram;
     bool has_steps, has_guidance, has_seed, has_strength, has_variation_seed, has_keep_best;
     double threshold, distance, megapixels, scale;
     bool has_top, has_threshold, fast_decode, hidden, follow, rebuild, watch, check, automatic, only_paths, zero, duplicates, failures, preview,
         window, live, light, preview_terminal, show, taesd_preview_only;
     bool given[MOST_OPTIONS]; /* by place in the table: on the command line or in a line of prompts, not in the file of defaults */
     diffc_replay *replay;     /* of --from; NULL */
-    bool explain, lossless, vae_tiling, exact, dry_run, profile, plan, hash, json, quiet, verbose, help, no_defaults;
+    bool explain, lossless, vae_tiling, exact, deterministic, dry_run, profile, plan, hash, json, quiet, verbose, help, no_defaults;
 } settings;
 
 /* Fills *s from the file of defaults and argv (argv[1] is the command). Returns 0, or an exit code after telling what is wrong. Free with

@@ -40,6 +40,8 @@ diffc_options model_options(const settings *s)
                            .cpu_level = s->cpu,
                            .precision = s->precision,
                            .exact = s->exact,
+                           .deterministic = s->deterministic,
+                           .max_vram = s->max_vram,
                            .fast_decode = s->fast_decode,
                            .threads = s->threads,
                            .max_memory = s->max_memory,
