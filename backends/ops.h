@@ -13,7 +13,12 @@
 #define DC_BACKENDS_OPS_H
 #include "base/log.h"
 #include "base/status.h"
+#ifdef __cplusplus /* tests and kernels that are C++ read it too */
+#include <atomic>
+using std::atomic_int;
+#else
 #include <stdatomic.h>
+#endif
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what diffc builds with (Debian packages), and any packages named besides, as root or through sudo. Does nothing when all are there.
 set -eu
-packages="gcc cmake ninja-build pkg-config libc6-dev libjansson-dev libutf8proc-dev libopenblas-dev libcpuinfo-dev
+packages="gcc g++ cmake ninja-build pkg-config libc6-dev libjansson-dev libutf8proc-dev libopenblas-dev libcpuinfo-dev
 libpng-dev libjpeg62-turbo-dev libwebp-dev zlib1g-dev nettle-dev libsqlite3-dev libxxhash-dev libcmocka-dev $*"
 missing=""
 for p in $packages; do
