@@ -127,7 +127,7 @@ typedef struct dc_backend {
     dc_status (*rescale_std)(dc_device *d, const dc_rescale_args *a);
     dc_status (*stats)(dc_device *d, const dc_stats_args *a);
     dc_status (*to_rgb8)(dc_device *d, const dc_rgb8_args *a);
-    dc_status (*dots)(dc_device *d, const dc_dots_args *a);
+    dc_status (*dots)(dc_device *d, const dc_dots_args *a); /* NULL: not there */
 } dc_backend;
 
 struct dc_device {
@@ -142,7 +142,8 @@ struct dc_device {
 };
 static inline bool dc_cancelled(const dc_device *d) { return d->cancel && atomic_load_explicit(d->cancel, memory_order_relaxed) != 0; }
 
-const char *dc_precision_name(dc_precision p); /* "bf16" */
+const char *dc_precision_name(dc_precision p);                                 /* "bf16" */
+dc_status dc_find_precision(const char *name, dc_precision *out, dc_error *e); /* NULL: AUTO. USAGE: unknown */
 /* For `open`: this device has no such precision. */
 dc_status dc_refuse_precision(const dc_device *d, const char *expected, dc_error *e);
 

@@ -259,13 +259,6 @@ dc_tensor dc_group_norm(dc_run *r, dc_tensor x, const dc_param *p, int groups, f
     return norm(r, "group_norm", (dc_norm_args){.x = x, .norm = p, .groups = groups ? groups : -1, .eps = eps, .act = act});
 }
 
-int dc_norm_rows(int64_t height)
-{
-    int rows = 1;
-    while ((height + rows - 1) / rows > 64) rows *= 2;
-    return rows;
-}
-
 dc_tensor dc_group_sums(dc_run *r, dc_tensor x, int64_t height)
 {
     if (!run_begin_op(r, "group_sums")) return DC_NONE;

@@ -105,6 +105,13 @@ dc_tensor dc_view_as(dc_tensor t, int rank, const int64_t *dim)
     return t;
 }
 
+int dc_norm_rows(int64_t height)
+{
+    int rows = 1;
+    while ((height + rows - 1) / rows > 64) rows *= 2;
+    return rows;
+}
+
 dc_tensor dc_conv_source(const dc_conv_args *a, int64_t y, int64_t *row)
 {
     const int64_t H = a->x.dim[1], times = a->in_h / H; /* with neighbours it is a whole number */

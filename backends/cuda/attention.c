@@ -66,11 +66,13 @@ static k_view in_type(dc_device *d, dc_tensor t, dc_dtype type, void *at)
 static void *number(k_view v, int64_t i) { return (char *)v.data + i * (int64_t)dc_dtype_size((dc_dtype)v.type); }
 
 /* Queries [first, first + rows) of image n. */
-static void chunk(dc_device *d, const dc_attention_args *a, const chunked *c, const k_view qkv[3], int64_t n, int64_t first, int64_t rows, char *scratch)
+static void chunk(dc_device *d, const dc_attention_args *a, const chunked *c, const k_view qkv[3], int64_t n, int64_t first, int64_t rows,
+                  char *scratch)
 {
     const int64_t head = dc_channels(a->q) / a->o.heads, Tq = a->q.dim[1], Tk = a->k.dim[1], key_image = a->k.dim[0] == 1 ? 0 : n;
     const k_view q = qkv[0], k = qkv[1], v = qkv[2], y = cuda_view(a->y), p = {.data = scratch + c->scores, .stride = c->ld, .type = c->type};
-    gpu_product_args s = {.y = scratch, .a = number(q, (n * Tq + first) * q.stride), .b = number(k, key_image * Tk * k.stride), .lda = q.stride, .ldb = k.stride};
+    gpu_product_args s = {
+        .y = scratch, .a = number(q, (n * Tq + first) * q.stride), .b = number(k, key_image * Tk * k.stride), .lda = q.stride, .ldb = k.stride};
     s.m = rows;
     s.n = a->o.keys;
     s.k = head;
@@ -82,11 +84,13 @@ static void chunk(dc_device *d, const dc_attention_args *a, const chunked *c, co
     s.in = (uint8_t)c->type;
     s.out = DC_F32;
     QUEUE(cuda_queue(d), gpu_product, s);
-    k_softmax_args m = {.p = p, .s = (float *)(void *)scratch, .rows = a->o.heads * rows, .ld = (int32_t)c->ld, .keys = a->o.keys, .queries = (int32_t)rows};
+    k_softmax_args m = {
+        .p = p, .s = (float *)(void *)scratch, .rows = a->o.heads * rows, .ld = (int32_t)c->ld, .keys = a->o.keys, .queries = (int32_t)rows};
     m.first = (int32_t)first;
     m.causal = a->o.causal;
     QUEUE(cuda_queue(d), k_softmax, m);
-    gpu_product_args o = {.y = number(y, (n * Tq + first) * y.stride), .a = p.data, .b = number(v, key_image * Tk * v.stride), .lda = c->ld, .ldb = v.stride};
+    gpu_product_args o = {
+        .y = number(y, (n * Tq + first) * y.stride), .a = p.data, .b = number(v, key_image * Tk * v.stride), .lda = c->ld, .ldb = v.stride};
     o.m = rows;
     o.n = head;
     o.k = a->o.keys;

@@ -113,7 +113,8 @@ static k_view table_of(const dc_param *p)
 static dc_status cuda_embed(dc_device *d, const dc_embed_args *a)
 {
     dc_status s = check_ids(d, a->ids, a->table->desc.out);
-    k_embed_args e = {.y = cuda_view(a->y), .table = table_of(a->table), .positions = table_of(a->positions), .ids = a->ids.data, .rows = dc_numel(a->ids)};
+    k_embed_args e = {
+        .y = cuda_view(a->y), .table = table_of(a->table), .positions = table_of(a->positions), .ids = a->ids.data, .rows = dc_numel(a->ids)};
     e.t = (int32_t)a->ids.dim[1];
     e.c = a->table->desc.in;
     if (!s) QUEUE(cuda_queue(d), k_embed, e);
@@ -131,7 +132,8 @@ static dc_status cuda_gather_rows(dc_device *d, const dc_gather_args *a)
 
 static dc_status cuda_timestep_embedding(dc_device *d, const dc_timestep_args *a)
 {
-    k_timestep_args t = {.y = a->y.data, .t = a->t.data, .n = (int32_t)a->t.dim[0], .dim = a->o.dim, .shift = a->o.freq_shift, .flip = a->o.flip_sin_to_cos};
+    k_timestep_args t = {
+        .y = a->y.data, .t = a->t.data, .n = (int32_t)a->t.dim[0], .dim = a->o.dim, .shift = a->o.freq_shift, .flip = a->o.flip_sin_to_cos};
     QUEUE(cuda_queue(d), k_timestep, t);
     return DC_OK;
 }
@@ -167,7 +169,8 @@ static dc_status cuda_activate(dc_device *d, const dc_act_args *a)
 
 static dc_status cuda_rescale_std(dc_device *d, const dc_rescale_args *a)
 {
-    k_rescale_args r = {.y = cuda_view(a->y), .guided = cuda_view(a->guided), .cond = cuda_view(a->cond), .images = (int32_t)a->guided.dim[0], .phi = a->phi};
+    k_rescale_args r = {
+        .y = cuda_view(a->y), .guided = cuda_view(a->guided), .cond = cuda_view(a->cond), .images = (int32_t)a->guided.dim[0], .phi = a->phi};
     r.size = dc_numel(a->guided) / a->guided.dim[0];
     QUEUE(cuda_queue(d), k_rescale, r);
     return DC_OK;
@@ -198,30 +201,6 @@ static dc_status cuda_to_rgb8(dc_device *d, const dc_rgb8_args *a)
     k_rgb8_args r = {.x = cuda_view(a->x), .y = a->y.data, .n = dc_numel(a->x)};
     QUEUE(cuda_queue(d), k_rgb8, r);
     return DC_OK;
-}
-
-/* ---- an index's rows: they come through the bus piece by piece --------------------------------------------------------------------------------- */
-
-static dc_status cuda_dots(dc_device *d, const dc_dots_args *a)
-{
-    enum { PIECE = 32 << 20 };
-    const uint64_t row = 2 * (uint64_t)a->width, query = sizeof(float) * (uint64_t)a->width * (uint64_t)a->queries;
-    const int64_t most = (int64_t)(PIECE / row);
-    gpu *g = cuda_of(d)->g;
-    const uint64_t bytes = (uint64_t)most * row + cuda_up(query) + sizeof(float) * (uint64_t)most * (uint64_t)a->queries;
-    char *at = cuda_alloc(d, bytes);
-    if (!at) return DC_NO_MEMORY;
-    k_dots_args k = {.rows = (uint16_t *)(void *)at, .query = (float *)(void *)(at + (uint64_t)most * row), .step = most, .queries = a->queries, .width = a->width};
-    k.y = (float *)(void *)(at + (uint64_t)most * row + cuda_up(query));
-    dc_status s = gpu_write(g, (void *)(uintptr_t)k.query, a->query, query);
-    for (int64_t from = 0; !s && from < a->n; from += most) {
-        k.n = a->n - from < most ? a->n - from : most;
-        s = dc_cancelled(d) ? DC_CANCELLED : gpu_write(g, at, a->rows + from * a->width, (uint64_t)k.n * row);
-        if (!s) s = k_dots(g, &k);
-        for (int q = 0; !s && q < a->queries; q++) s = gpu_read(g, a->y + q * a->stride + from, k.y + q * most, sizeof(float) * (uint64_t)k.n);
-    }
-    cuda_free(d, at, bytes);
-    return s;
 }
 
 static const dc_backend backend = {
@@ -257,7 +236,6 @@ static const dc_backend backend = {
     .rescale_std = cuda_rescale_std,
     .stats = cuda_stats,
     .to_rgb8 = cuda_to_rgb8,
-    .dots = cuda_dots,
 };
 
 __attribute__((visibility("default"))) const dc_backend *diffc_cuda_backend(const char *version);

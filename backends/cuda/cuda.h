@@ -11,8 +11,8 @@ typedef struct cuda {
     uint64_t held, limit; /* bytes on the device, and how many there may be */
     void *factors;        /* of lincombs: CUDA_FACTORS slots of 8 floats */
     int next_factor;
-    double *stats;    /* K_STATS x 4 */
-    void *temporary;  /* weights on their way */
+    double *stats;   /* K_STATS x 4 */
+    void *temporary; /* weights on their way */
     uint64_t temporary_bytes;
 } cuda;
 

@@ -47,7 +47,9 @@ static dc_status bring(dc_device *d, const dc_source *s, int64_t from, int64_t n
     const uint64_t bytes = (uint64_t)n * dc_dtype_size(*type);
     dc_status status = room_for(d, bytes);
     if (!status) status = cuda_wait(d); /* the piece before has been packed */
-    if (status || known) return status ? status : gpu_write(cuda_of(d)->g, cuda_of(d)->temporary, (const char *)s->data + (uint64_t)from * dc_dtype_size(*type), bytes);
+    if (status || known)
+        return status ? status
+                      : gpu_write(cuda_of(d)->g, cuda_of(d)->temporary, (const char *)s->data + (uint64_t)from * dc_dtype_size(*type), bytes);
     float *floats = malloc(bytes + 1);
     if (!floats) return DC_NO_MEMORY;
     dc_source_floats(s, from, n, floats);
@@ -101,7 +103,8 @@ static dc_status fill(dc_device *d, const dc_param *p, const cuda_form *f)
 {
     const dc_param_desc *k = &p->desc;
     const int32_t area = k->kh * k->kw;
-    const k_view weight = {.data = f->weight, .type = type_of(p)}, bias = {.data = f->bias, .type = type_of(p)}, bias32 = {.data = f->bias32, .type = DC_F32};
+    const k_view weight = {.data = f->weight, .type = type_of(p)}, bias = {.data = f->bias, .type = type_of(p)},
+                 bias32 = {.data = f->bias32, .type = DC_F32};
     dc_status s = zero(d, f->weight, p->form_bytes);
     if (!s && k->transposed) s = pack_transposed(d, p, weight);
     for (int64_t i = 0, at = 0; !s && !k->transposed && i < k->n_weight; at += k->weight[i++].rows)

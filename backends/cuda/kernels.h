@@ -173,16 +173,6 @@ typedef struct k_pack_args {
 } k_pack_args;
 gpu_work k_pack;
 
-/* y[q * step + r] = rows[r] . query[q]: n rows of F16, `queries` of F32, all dense and `width` wide (a multiple of 32). */
-typedef struct k_dots_args {
-    const uint16_t *rows;
-    const float *query;
-    float *y;
-    int64_t n, step;
-    int32_t queries, width;
-} k_dots_args;
-gpu_work k_dots;
-
 #ifdef __cplusplus
 }
 #endif

@@ -5,6 +5,7 @@
 #include "backends/cuda/kernels.h"
 #ifdef DC_EMULATE
 #include "tests/cuda/emulate.h"
+#include "tests/cuda/gpu_emulated.h"
 #else
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
@@ -15,17 +16,27 @@
 
 static inline void *shared_bytes() { return emulate_shared(); }
 
+template <class A> struct emulated_launch {
+    void (*kernel)(A);
+    dim3 grid, block;
+    size_t shared;
+    A args;
+    static void thread(void *ctx) { ((emulated_launch *)ctx)->kernel(((emulated_launch *)ctx)->args); }
+    static dc_status run(const void *self)
+    {
+        emulated_launch l = *(const emulated_launch *)self;
+        emulate(l.grid, l.block, l.shared, thread, &l);
+        return DC_OK;
+    }
+};
+
 /* kernel(args) on every thread of the grid; an empty grid is fine. */
-template <class A> static dc_status launch(gpu *, void (*kernel)(A), dim3 grid, dim3 block, size_t shared, const A &args)
+template <class A> static dc_status launch(gpu *g, void (*kernel)(A), dim3 grid, dim3 block, size_t shared, const A &args)
 {
-    struct call {
-        void (*kernel)(A);
-        const A *args;
-    } c = {kernel, &args};
+    const emulated_launch<A> l = {kernel, grid, block, shared, args};
     if (!grid.x || !grid.y || !grid.z) return DC_OK;
-    emulate(
-        grid, block, shared, [](void *ctx) { ((call *)ctx)->kernel(*((call *)ctx)->args); }, &c);
-    return DC_OK;
+    if (grid.y > 65535 || grid.z > 65535) return DC_IO; /* as CUDA does */
+    return gpu_do(g, l.run, &l, sizeof l);
 }
 
 #else

@@ -31,7 +31,8 @@ static bool is_plain(const dc_pre *pre) { return !pre->norm && dc_is_none(pre->s
 static k_gather_args gather_of(dc_device *d, dc_tensor x, const dc_pre *pre, const dc_param *k, areas *s, bool run)
 {
     k_gather_args g = {.x = cuda_view(x), .x2 = cuda_view(pre->x2), .n = (int32_t)x.dim[0], .h = cuda_height(x), .w = cuda_width(x), .act = pre->act};
-    if (x.rank < 3) g.n = 1, g.h = (int32_t)dc_rows(x); /* no norm then, so images do not matter */
+    if (x.rank == 2) g.n = 1;
+    if (x.rank < 4) g.w = (int32_t)(dc_rows(x) / g.n), g.h = 1; /* tokens: one row of a picture */
     g.c = (int32_t)dc_channels(x);
     g.c2 = (int32_t)dc_channels(pre->x2);
     g.in_h = g.out_h = g.h;
@@ -55,7 +56,8 @@ static void finish_gather(dc_device *d, k_gather_args *g, dc_dtype type, areas *
 /* ---- behind ----------------------------------------------------------------------------------------------------------------------- */
 
 /* y = act(x + bias + add + residual), x the bare product with rows of `width` numbers. */
-static void finish(dc_device *d, dc_tensor y, const void *x, int64_t width, const cuda_form *bias, dc_tensor add, dc_tensor residual, dc_act act, bool geglu)
+static void finish(dc_device *d, dc_tensor y, const void *x, int64_t width, const cuda_form *bias, dc_tensor add, dc_tensor residual, dc_act act,
+                   bool geglu)
 {
     k_finish_args f = {.x = {.data = (void *)(uintptr_t)x, .stride = width, .type = y.dtype}, .y = cuda_view(y), .add = cuda_view(add)};
     f.residual = cuda_view(residual);
@@ -97,7 +99,8 @@ static void multiply(dc_device *d, const product *p, k_view x, int64_t channels,
 
 static void lay_product(dc_device *d, const product *p, areas *s, bool run)
 {
-    const bool geglu = p->k->desc.geglu, direct = is_plain(p->pre) && is_ready(p->x, p->k->type) && (dc_is_none(p->pre->x2) || is_ready(p->pre->x2, p->k->type));
+    const bool geglu = p->k->desc.geglu,
+               direct = is_plain(p->pre) && is_ready(p->x, p->k->type) && (dc_is_none(p->pre->x2) || is_ready(p->pre->x2, p->k->type));
     const int64_t out = p->k->desc.out;
     k_view x = cuda_view(p->x), y = cuda_view(p->y);
     k_gather_args g = {0};
@@ -111,7 +114,8 @@ static void lay_product(dc_device *d, const product *p, areas *s, bool run)
     const cuda_form *f = cuda_form_of(p->k);
     /* The product itself adds what has its type; an activation comes behind everything that is added. */
     const bool adds = !geglu && p->residual.dtype == p->k->type && !dc_is_none(p->residual), whole = !geglu && (dc_is_none(p->residual) || adds);
-    multiply(d, p, x, direct ? dc_channels(p->x) : g.channels, 0, y, adds ? p->residual.data : NULL, adds ? p->residual.stride : 0, whole ? f->bias : NULL);
+    multiply(d, p, x, direct ? dc_channels(p->x) : g.channels, 0, y, adds ? p->residual.data : NULL, adds ? p->residual.stride : 0,
+             whole ? f->bias : NULL);
     if (direct && !dc_is_none(p->pre->x2))
         multiply(d, p, cuda_view(p->pre->x2), dc_channels(p->pre->x2), dc_channels(p->x), y, y.data, y.stride, NULL);
     if (whole && p->act == DC_ACT_NONE && dc_is_none(p->add)) return;
@@ -144,8 +148,8 @@ dc_status cuda_linear(dc_device *d, const dc_linear_args *a, void *scratch)
 static bool is_product(const dc_conv_args *a)
 {
     const dc_conv_opt *o = &a->o;
-    return a->k->desc.kh == 1 && a->k->desc.kw == 1 && o->stride == 1 && !o->pad[0] && !o->pad[1] && !o->pad[2] && !o->pad[3] && a->in_h == a->x.dim[1] &&
-           a->in_w == a->x.dim[2];
+    return a->k->desc.kh == 1 && a->k->desc.kw == 1 && o->stride == 1 && !o->pad[0] && !o->pad[1] && !o->pad[2] && !o->pad[3] &&
+           a->in_h == a->x.dim[1] && a->in_w == a->x.dim[2];
 }
 
 static product conv_product(const dc_conv_args *a)
@@ -171,7 +175,8 @@ static dc_status lay_conv(dc_device *d, const dc_conv_args *a, conv *c, areas *s
     const bool even = o->pad[0] == o->pad[2] && o->pad[1] == o->pad[3], strips = !dc_is_none(o->strip.above) || !dc_is_none(o->strip.below);
     const bool same = a->in_h == a->x.dim[1] && a->in_w == a->x.dim[2];
     *c = (conv){.narrow = cuda_rows_of(a->k) != k->out};
-    c->gathers = !is_plain(&o->pre) || !dc_is_none(o->pre.x2) || !even || strips || !same || !is_ready(a->x, a->k->type) || a->x.stride != dc_channels(a->x);
+    c->gathers =
+        !is_plain(&o->pre) || !dc_is_none(o->pre.x2) || !even || strips || !same || !is_ready(a->x, a->k->type) || a->x.stride != dc_channels(a->x);
     c->gather = gather_of(d, a->x, &o->pre, a->k, s, run);
     k_gather_args *g = &c->gather;
     g->in_h = g->out_h = a->in_h;
@@ -188,7 +193,8 @@ static dc_status lay_conv(dc_device *d, const dc_conv_args *a, conv *c, areas *s
     }
     if (c->gathers) finish_gather(d, g, a->k->type, s, run);
     gpu_conv_shape *p = &c->shape;
-    *p = (gpu_conv_shape){.n = g->n, .h = g->out_h, .w = g->out_w, .c = g->channels, .k = cuda_rows_of(a->k), .r = k->kh, .s = k->kw, .stride = o->stride};
+    *p = (gpu_conv_shape){
+        .n = g->n, .h = g->out_h, .w = g->out_w, .c = g->channels, .k = cuda_rows_of(a->k), .r = k->kh, .s = k->kw, .stride = o->stride};
     p->pad_h = even && !strips ? o->pad[0] : 0;
     p->pad_w = even && !strips ? o->pad[1] : 0;
     p->type = (uint8_t)a->k->type;

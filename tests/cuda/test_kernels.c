@@ -395,44 +395,13 @@ static void test_timestep(void **state)
     }
 }
 
-static void test_dots(void **state)
-{
-    (void)state;
-    for (int round = 0; round < 8; round++) {
-        k_dots_args a = {.n = 1 + below(70), .queries = 1 + below(6), .width = 32 * ONE_OF(1, 3, 16, 24)};
-        a.step = a.n + below(3);
-        matrix rows = make_dense(DC_F16, a.n, a.width), query = make_dense(DC_F32, a.queries, a.width),
-               y = make(DC_F32, a.queries, (int)a.n, (int)(a.step - a.n), 0);
-        a.rows = rows.v.data, a.query = query.v.data, a.y = y.v.data;
-        assert_int_equal(k_dots(NULL, &a), DC_OK);
-        for (int q = 0; q < a.queries; q++)
-            for (int64_t r = 0; r < a.n; r++) {
-                double sum = 0, size = 0;
-                for (int i = 0; i < a.width; i++) {
-                    sum += get(&rows, r, i) * get(&query, q, i);
-                    size += fabs(get(&rows, r, i) * get(&query, q, i));
-                }
-                check("dots", get(&y, q, (int)r), DC_F32, sum, size);
-                float alone; /* the same bytes whatever is asked with it */
-                k_dots_args one = a;
-                one.rows += r * a.width, one.query += (int64_t)q * a.width, one.y = &alone, one.n = one.queries = 1;
-                if (below(8) == 0) {
-                    assert_int_equal(k_dots(NULL, &one), DC_OK);
-                    assert_memory_equal(&alone, a.y + q * a.step + r, sizeof alone);
-                }
-            }
-        check_gaps(&y);
-        drop(rows), drop(query), drop(y);
-    }
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_gather),   cmocka_unit_test(test_finish),     cmocka_unit_test(test_pack),    cmocka_unit_test(test_sums),
         cmocka_unit_test(test_scale),    cmocka_unit_test(test_layer_norm), cmocka_unit_test(test_softmax), cmocka_unit_test(test_lincomb),
         cmocka_unit_test(test_rescale),  cmocka_unit_test(test_stats),      cmocka_unit_test(test_rgb8),    cmocka_unit_test(test_embed_and_pick),
-        cmocka_unit_test(test_timestep), cmocka_unit_test(test_dots),
+        cmocka_unit_test(test_timestep),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
