@@ -5,7 +5,6 @@
 #include "backends/cuda/kernels.h"
 #ifdef DC_EMULATE
 #include "tests/cuda/emulate.h"
-#include "tests/cuda/gpu_emulated.h"
 #else
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>

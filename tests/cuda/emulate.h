@@ -4,6 +4,7 @@
  * for. A barrier that not all threads of a block reach, or an operation of a warp that not all its lanes reach, ends the program. */
 #ifndef DC_TESTS_CUDA_EMULATE_H
 #define DC_TESTS_CUDA_EMULATE_H
+#include "tests/cuda/gpu_emulated.h"
 #include <math.h>
 #include <stddef.h>
 #include <stdint.h>

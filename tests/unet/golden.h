@@ -116,7 +116,7 @@ static inline dc_device *try_device(const char *way)
     dc_device_options o = {.name = strtok_r(words, " ", &rest), .threads = 2};
     for (char *word; (word = strtok_r(NULL, " ", &rest));) {
         if (!strcmp(word, "exact")) o.exact = true;
-        else if (!strcmp(word, "bf16") || !strcmp(word, "int8")) o.precision = word;
+        else if (!strcmp(word, "bf16") || !strcmp(word, "f16") || !strcmp(word, "f32") || !strcmp(word, "int8")) o.precision = word;
         else o.cpu_level = word;
     }
     dc_status s = dc_device_open(&d, &o, &e);
@@ -136,9 +136,15 @@ static inline dc_device *open_device(const char *way)
     {                                                                                                                                                \
         .name = #test " on " way, .test_func = test, .initial_state = way                                                                            \
     }
+#ifdef TEST_CUDA /* beside the module of the CUDA device */
+#define ON_EVERY_LEVEL(test) ON(test, "cuda f32")
+#define ON_NARROW(test)      ON(test, "cuda f16"), ON(test, "cuda bf16")
+#else
+#define ON_NARROW(test) ON(test, "cpu bf16")
 #define ON_EVERY_LEVEL(test)                                                                                                                         \
     ON(test, "ref"), ON(test, "cpu portable"), ON(test, "cpu portable exact"), ON(test, "cpu avx2"), ON(test, "cpu avx2 exact"),                     \
         ON(test, "cpu avx512"), ON(test, "cpu avx512 exact")
+#endif
 
 /* The way of a test made by ON; on a machine that has it not the test ends here, as left out. */
 static inline const char *way_of(void **state)

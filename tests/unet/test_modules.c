@@ -89,7 +89,7 @@ static void check(const char *way, const char *model, bool taps, double narrow)
 static void modules(void **state) { check(way_of(state), "sd1", true, 0), check(*state, "sdxl", true, 0); }
 static void fused(void **state) { check(way_of(state), "sd1", false, 0), check(*state, "sdxl", false, 0); }
 
-/* bf16 at most 1.25 times as far off as PyTorch's (0.53 measured); int8 2.1 measured. The small SDXL one says less: over random inputs
+/* bf16 (f16 is nearer) at most 1.25 times as far off as PyTorch's (0.53 measured); int8 2.1 measured. The small SDXL one says less: over random inputs
  * PyTorch's own error is 0.8 to 4.5 times that on the golden's; 1.9 and 1.7 measured. */
 static void narrow(void **state)
 {
@@ -99,7 +99,7 @@ static void narrow(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {ON_EVERY_LEVEL(modules), ON_EVERY_LEVEL(fused), ON(narrow, "cpu bf16"), ON(narrow, "cpu int8"),
+    const struct CMUnitTest tests[] = {ON_EVERY_LEVEL(modules), ON_EVERY_LEVEL(fused), ON_NARROW(narrow), ON(narrow, "cpu int8"),
                                        ON(narrow, "cpu avx512vnni int8")};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

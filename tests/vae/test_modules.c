@@ -66,6 +66,6 @@ static void taesd(void **state) { tiny(way_of(state)); }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {ON_EVERY_LEVEL(kl_modules), ON_EVERY_LEVEL(kl_fused), ON_EVERY_LEVEL(taesd), ON(kl_narrow, "cpu bf16")};
+    const struct CMUnitTest tests[] = {ON_EVERY_LEVEL(kl_modules), ON_EVERY_LEVEL(kl_fused), ON_EVERY_LEVEL(taesd), ON_NARROW(kl_narrow)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -179,14 +179,19 @@ static void the_real_model_holds_one_activation(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {ON(matches_diffusers, "ref"),
-                                       ON(matches_diffusers, "cpu"),
-                                       ON(strips_are_the_whole, "cpu portable"),
-                                       ON(strips_are_the_whole, "cpu portable exact"),
-                                       ON(strips_are_the_whole, "cpu avx2"),
-                                       ON(strips_are_the_whole, "cpu avx2 exact"),
-                                       ON(strips_are_the_whole, "cpu avx512"),
-                                       ON(strips_are_the_whole, "cpu avx512 exact"),
-                                       cmocka_unit_test(the_real_model_holds_one_activation)};
+    const struct CMUnitTest tests[] = {
+#ifdef TEST_CUDA
+        ON(matches_diffusers, "cuda f32"), ON(strips_are_the_whole, "cuda f32"),
+#else
+        ON(matches_diffusers, "ref"),
+        ON(matches_diffusers, "cpu"),
+        ON(strips_are_the_whole, "cpu portable"),
+        ON(strips_are_the_whole, "cpu portable exact"),
+        ON(strips_are_the_whole, "cpu avx2"),
+        ON(strips_are_the_whole, "cpu avx2 exact"),
+        ON(strips_are_the_whole, "cpu avx512"),
+        ON(strips_are_the_whole, "cpu avx512 exact"),
+#endif
+        cmocka_unit_test(the_real_model_holds_one_activation)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
