@@ -108,7 +108,7 @@ template <bool WIDE, int HELD> static __global__ void __launch_bounds__(THREADS)
     const int64_t row = (int64_t)blockIdx.x * WARPS + threadIdx.x / 32;
     const int lane = threadIdx.x % 32, times = HELD ? HELD : (a.c + 32 * EIGHT - 1) / (32 * EIGHT);
     if (row >= a.rows) return; /* the whole warp */
-    f8 held[HELD ? HELD : 1];
+    f8 held[HELD ? HELD : 1] = {};
     const auto channel = [&](int i) { return (i * 32 + lane) * EIGHT; };
     const auto get = [&](int i) {
         if constexpr (HELD > 0) return held[i];
