@@ -14,17 +14,19 @@ template <bool WIDE> static __global__ void __launch_bounds__(THREADS) finish(co
     const place p = place_of(thread_of_grid(), (a.c + EIGHT - 1) / EIGHT);
     if (p.row >= a.rows) return;
     const int c = p.item * EIGHT, n = a.c - c;
-    f8 x = load_row8<WIDE>(a.x, p.row, c, n), gate, residual;
-    if (a.geglu) gate = load_row8<WIDE>(a.x, p.row, a.c + c, n);
-    if (a.residual.data) residual = load_row8<WIDE>(a.residual, p.row, c, n);
+    const eight<WIDE> read = fetch_row8<WIDE>(a.x, p.row, c, n);
+    const eight<WIDE> read_gate = a.geglu ? fetch_row8<WIDE>(a.x, p.row, a.c + c, n) : no_eight<WIDE>();
+    const eight<WIDE> residual = a.residual.data ? fetch_row8<WIDE>(a.residual, p.row, c, n) : no_eight<WIDE>();
+    f8 x = numbers<WIDE>(read, a.x.type);
     if (a.bias) add8(x, load8<WIDE>(a.bias, DC_F32, c, n));
     if (a.geglu) {
+        f8 gate = numbers<WIDE>(read_gate, a.x.type);
         if (a.bias) add8(gate, load8<WIDE>(a.bias, DC_F32, a.c + c, n));
 #pragma unroll
         for (int i = 0; i < EIGHT; i++) x.v[i] *= gelu(gate.v[i]);
     }
     if (a.add.data) add8(x, load_row8<WIDE>(a.add, a.add_images == 1 ? 0 : place_of(p.row, (int)a.rows_of_image).row, c, n));
-    if (a.residual.data) add8(x, residual);
+    if (a.residual.data) add8(x, numbers<WIDE>(residual, a.residual.type));
     activate8(x, a.act);
     store_row8<WIDE>(a.y, p.row, c, n, x);
 }

@@ -27,23 +27,24 @@ static __device__ __forceinline__ source source_of(const k_gather_args &a, int n
     return s;
 }
 
-/* Channels c.. of x|x2, 0 behind them. x2 goes with x, not with its neighbours. */
-template <bool WIDE> static __device__ __forceinline__ f8 load_joined(const k_gather_args &a, const k_view &x, int64_t pixel, int c)
+/* Channels c.. of x|x2, 0 behind them. x2 goes with x, not with its neighbours. *type: that of what was read. */
+template <bool WIDE>
+static __device__ __forceinline__ eight<WIDE> fetch_joined(const k_gather_args &a, const k_view &x, int64_t pixel, int c, int *type)
 {
-    f8 r;
-    if (WIDE) {
-        if (c < a.c) return load_row8<true>(x, pixel, c, EIGHT);
-        if (c < a.c + a.c2) return load_row8<true>(a.x2, pixel, c - a.c, EIGHT);
-        for (int i = 0; i < EIGHT; i++) r.v[i] = 0;
+    if constexpr (WIDE) {
+        const bool first = c < a.c;
+        *type = first ? x.type : a.x2.type;
+        return fetch8<true>(first ? x.data : a.x2.data, *type, first ? pixel * x.stride + c : pixel * a.x2.stride + c - a.c, EIGHT);
     } else {
+        eight<false> r;
         for (int i = 0; i < EIGHT; i++) {
             const int at = c + i;
-            r.v[i] = at < a.c          ? load1(x.data, x.type, pixel * x.stride + at)
-                     : at < a.c + a.c2 ? load1(a.x2.data, a.x2.type, pixel * a.x2.stride + at - a.c)
-                                       : 0;
+            if (at < a.c) r.x.v[i] = load1(x.data, x.type, pixel * x.stride + at);
+            else r.x.v[i] = at < a.c + a.c2 ? load1(a.x2.data, a.x2.type, pixel * a.x2.stride + at - a.c) : 0;
         }
+        *type = DC_F32;
+        return r;
     }
-    return r;
 }
 
 /* A block has a piece of a row of y: TWICE times as many eights as threads, all read before the first is written, to have more under way. */
@@ -54,8 +55,8 @@ template <bool WIDE> static __global__ void __launch_bounds__(THREADS) gather(co
     const int groups = (a.channels + EIGHT - 1) / EIGHT, total = a.c + a.c2, n = (int)blockIdx.z, oy = (int)blockIdx.y;
     const source s = source_of(a, n, oy - a.top);
     const float *scale = a.scale ? a.scale + (int64_t)n * 2 * total : NULL;
-    f8 x[TWICE];
-    int ox[TWICE], c[TWICE];
+    eight<WIDE> read[TWICE];
+    int ox[TWICE], c[TWICE], type[TWICE];
     bool there[TWICE];
 #pragma unroll
     for (int u = 0; u < TWICE; u++) {
@@ -64,28 +65,27 @@ template <bool WIDE> static __global__ void __launch_bounds__(THREADS) gather(co
         c[u] = (int)(i % (uint32_t)groups) * EIGHT;
         const int px = ox[u] - a.left;
         there[u] = s.there && ox[u] < a.out_w && px >= 0 && px < a.in_w && c[u] < total;
-        if (!there[u]) {
-            for (int k = 0; k < EIGHT; k++) x[u].v[k] = 0;
-            continue;
-        }
+        type[u] = DC_F32;
+        read[u] = no_eight<WIDE>();
+        if (!there[u]) continue;
         const int64_t ix = a.in_w == a.w ? px : (int64_t)px * a.w / a.in_w;
-        x[u] = load_joined<WIDE>(a, s.from, s.row * a.w + ix, c[u]);
+        read[u] = fetch_joined<WIDE>(a, s.from, s.row * a.w + ix, c[u], &type[u]);
     }
 #pragma unroll
     for (int u = 0; u < TWICE; u++) {
         if (ox[u] >= a.out_w) continue;
+        f8 x = numbers<WIDE>(read[u], type[u]);
         if (there[u]) {
             const int some = least(EIGHT, total - c[u]);
             if (scale) {
                 const f8 k = load8<WIDE>(scale, DC_F32, c[u], some), add = load8<WIDE>(scale, DC_F32, total + c[u], some);
 #pragma unroll
-                for (int i = 0; i < EIGHT; i++) x[u].v[i] = x[u].v[i] * k.v[i] + add.v[i];
+                for (int i = 0; i < EIGHT; i++) x.v[i] = x.v[i] * k.v[i] + add.v[i];
             }
-            activate8(x[u], a.act);
-            for (int i = 0; !WIDE && i < EIGHT; i++) x[u].v[i] = i < some ? x[u].v[i] : 0;
+            activate8(x, a.act); /* which makes 0 of 0 */
         }
         const int64_t pixel = ((int64_t)n * a.out_h + oy) * a.out_w + ox[u];
-        store8<WIDE>(a.y.data, a.y.type, pixel * a.channels + c[u], a.channels - c[u], x[u]);
+        store8<WIDE>(a.y.data, a.y.type, pixel * a.channels + c[u], a.channels - c[u], x);
     }
 }
 

@@ -16,23 +16,24 @@ template <bool WIDE> static __global__ void __launch_bounds__(THREADS) sums(cons
     const int64_t pixels = c < a.c ? (end - begin) * a.w : 0, from = ((int64_t)n * a.h + begin) * a.w;
     double sum[EIGHT] = {0}, square[EIGHT] = {0};
     for (int64_t p = threadIdx.x / ACROSS; p < pixels; p += PIXELS * AT_ONCE) {
-        f8 x[AT_ONCE];
+        eight<WIDE> read[AT_ONCE];
+        f8 s = {{0}}, q = {{0}};
+#pragma unroll
+        for (int u = 0; u < AT_ONCE; u++)
+            read[u] = p + u * PIXELS < pixels ? fetch_row8<WIDE>(a.x, from + p + u * PIXELS, c, a.c - c) : no_eight<WIDE>();
 #pragma unroll
         for (int u = 0; u < AT_ONCE; u++) {
-            if (p + u * PIXELS < pixels) x[u] = load_row8<WIDE>(a.x, from + p + u * PIXELS, c, a.c - c);
-            else
-                for (int i = 0; i < EIGHT; i++) x[u].v[i] = 0;
+            const f8 x = numbers<WIDE>(read[u], a.x.type);
+#pragma unroll
+            for (int i = 0; i < EIGHT; i++) {
+                s.v[i] += x.v[i];
+                q.v[i] += x.v[i] * x.v[i];
+            }
         }
 #pragma unroll
         for (int i = 0; i < EIGHT; i++) {
-            float s = 0, q = 0;
-#pragma unroll
-            for (int u = 0; u < AT_ONCE; u++) {
-                s += x[u].v[i];
-                q += x[u].v[i] * x[u].v[i];
-            }
-            sum[i] += s;
-            square[i] += q;
+            sum[i] += s.v[i];
+            square[i] += q.v[i];
         }
     }
     double *shared = (double *)shared_bytes(); /* [WARPS][2][CHANNELS] */
@@ -108,16 +109,20 @@ template <bool WIDE, int HELD> static __global__ void __launch_bounds__(THREADS)
     const int64_t row = (int64_t)blockIdx.x * WARPS + threadIdx.x / 32;
     const int lane = threadIdx.x % 32, times = HELD ? HELD : (a.c + 32 * EIGHT - 1) / (32 * EIGHT);
     if (row >= a.rows) return; /* the whole warp */
-    f8 held[HELD ? HELD : 1];
+    f8 held[HELD ? HELD : 1] = {};
     const auto channel = [&](int i) { return (i * 32 + lane) * EIGHT; };
     const auto get = [&](int i) {
         if constexpr (HELD > 0) return held[i];
         else return load_row8<WIDE>(a.x, row, channel(i), a.c - channel(i));
     };
     float sum = 0, square = 0;
+    if constexpr (HELD > 0) {
+        eight<WIDE> read[HELD];
 #pragma unroll
-    for (int i = 0; i < HELD; i++)
-        if (channel(i) < a.c) held[i] = load_row8<WIDE>(a.x, row, channel(i), a.c - channel(i));
+        for (int i = 0; i < HELD; i++) read[i] = channel(i) < a.c ? fetch_row8<WIDE>(a.x, row, channel(i), a.c - channel(i)) : no_eight<WIDE>();
+#pragma unroll
+        for (int i = 0; i < HELD; i++) held[i] = numbers<WIDE>(read[i], a.x.type);
+    }
 #pragma unroll(HELD ? HELD : 1)
     for (int i = 0; i < times; i++) {
         if (channel(i) >= a.c) continue;

@@ -44,22 +44,53 @@ static __device__ __forceinline__ uint32_t pack(const float *from, bool f16)
     return f16 ? f16_pair(from[0], from[1]) : bf16_pair(from[0], from[1]);
 }
 
+/* Eight numbers as they were read. To have several reads under way, a kernel fetches them all before it asks for the first one's numbers: the
+ * type is then no branch between them. */
+template <bool WIDE> struct eight {
+    uint4 a, b; /* b: F32 only */
+};
+template <> struct eight<false> {
+    f8 x;
+};
+
 /* n numbers (8 where WIDE) from place `at` on, 0 behind them. */
-template <bool WIDE> static __device__ __forceinline__ f8 load8(const void *x, int type, int64_t at, int n)
+template <bool WIDE> static __device__ __forceinline__ eight<WIDE> fetch8(const void *x, int type, int64_t at, int n)
 {
-    f8 r;
-    if (!WIDE) {
-        for (int i = 0; i < EIGHT; i++) r.v[i] = i < n ? load1(x, type, at + i) : 0;
-    } else if (type == DC_F32) {
-        const float4 *p = (const float4 *)((const float *)x + at), a = p[0], b = p[1];
-        r.v[0] = a.x, r.v[1] = a.y, r.v[2] = a.z, r.v[3] = a.w;
-        r.v[4] = b.x, r.v[5] = b.y, r.v[6] = b.z, r.v[7] = b.w;
+    eight<WIDE> r;
+    if constexpr (WIDE) {
+        const bool f32 = type == DC_F32;
+        const uint4 *p = (const uint4 *)((const char *)x + (f32 ? at * 4 : at * 2));
+        r.a = p[0];
+        r.b = f32 ? p[1] : make_uint4(0, 0, 0, 0);
     } else {
-        const uint4 w = *(const uint4 *)((const uint16_t *)x + at);
-        const bool f16 = type == DC_F16;
-        unpack(r.v, w.x, f16), unpack(r.v + 2, w.y, f16), unpack(r.v + 4, w.z, f16), unpack(r.v + 6, w.w, f16);
+        for (int i = 0; i < EIGHT; i++) r.x.v[i] = i < n ? load1(x, type, at + i) : 0;
     }
     return r;
+}
+template <bool WIDE> static __device__ __forceinline__ eight<WIDE> no_eight()
+{
+    eight<WIDE> r;
+    memset(&r, 0, sizeof r);
+    return r;
+}
+template <bool WIDE> static __device__ __forceinline__ f8 numbers(const eight<WIDE> &e, int type)
+{
+    if constexpr (WIDE) {
+        f8 r;
+        if (type == DC_F32) {
+            memcpy(&r, &e, sizeof r);
+        } else {
+            const bool f16 = type == DC_F16;
+            unpack(r.v, e.a.x, f16), unpack(r.v + 2, e.a.y, f16), unpack(r.v + 4, e.a.z, f16), unpack(r.v + 6, e.a.w, f16);
+        }
+        return r;
+    } else {
+        return e.x;
+    }
+}
+template <bool WIDE> static __device__ __forceinline__ f8 load8(const void *x, int type, int64_t at, int n)
+{
+    return numbers<WIDE>(fetch8<WIDE>(x, type, at, n), type);
 }
 template <bool WIDE> static __device__ __forceinline__ void store8(void *y, int type, int64_t at, int n, const f8 &x)
 {
@@ -74,6 +105,10 @@ template <bool WIDE> static __device__ __forceinline__ void store8(void *y, int 
         const bool f16 = type == DC_F16;
         *(uint4 *)((uint16_t *)y + at) = make_uint4(pack(x.v, f16), pack(x.v + 2, f16), pack(x.v + 4, f16), pack(x.v + 6, f16));
     }
+}
+template <bool WIDE> static __device__ __forceinline__ eight<WIDE> fetch_row8(const k_view &x, int64_t row, int c, int n)
+{
+    return fetch8<WIDE>(x.data, x.type, row * x.stride + c, n);
 }
 template <bool WIDE> static __device__ __forceinline__ f8 load_row8(const k_view &x, int64_t row, int c, int n)
 {

@@ -63,6 +63,7 @@ void *shared_memory;
 void (*thread_body)(void *);
 void *thread_ctx;
 std::mutex one_grid;
+float halves[1 << 16]; /* of each half-precision number; the first grid fills it */
 
 [[noreturn]] void die(const char *what, const char *more)
 {
@@ -199,6 +200,7 @@ void emulate(dim3 grid, dim3 block, size_t shared, void (*body)(void *ctx), void
         fibers = (fiber *)calloc(THREADS, sizeof *fibers);
         char *stacks = (char *)mmap(NULL, (size_t)STACK * THREADS, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (!fibers || stacks == MAP_FAILED) die("no memory", "");
+        for (int i = 0; i < 1 << 16; i++) halves[i] = dc_f16_to_f32((uint16_t)i);
         for (int i = 0; i < THREADS; i++) fibers[i].stack = stacks + (size_t)i * STACK;
     }
     threads = (int)(block.x * block.y * block.z);
@@ -253,7 +255,7 @@ void __syncwarp(void) { emulate_warp(nothing, NULL, "barrier"); }
 
 /* ---- numbers ------------------------------------------------------------------------------------------------------------------ */
 
-float f16_float(uint16_t h) { return dc_f16_to_f32(h); }
+float f16_float(uint16_t h) { return halves[h]; }
 uint32_t f16_pair(float lo, float hi) { return dc_f32_to_f16(lo) | (uint32_t)dc_f32_to_f16(hi) << 16; }
 uint32_t bf16_pair(float lo, float hi) { return dc_f32_to_bf16(lo) | (uint32_t)dc_f32_to_bf16(hi) << 16; }
 
@@ -334,9 +336,9 @@ template <bool BF16> static void multiply_op(void **lane)
 {
     const auto number = [](uint32_t pair, int which) {
         const uint16_t h = (uint16_t)(pair >> 16 * which);
-        return BF16 ? dc_bf16_to_f32(h) : dc_f16_to_f32(h);
+        return BF16 ? dc_bf16_to_f32(h) : halves[h];
     };
-    float a[16][16], b[16][8];
+    float a[16][16], b[16][8], d[16][8] = {{0}};
     for (int l = 0; l < 32; l++) {
         const product *p = (product *)lane[l];
         for (int i = 0; i < 4; i++)
@@ -344,13 +346,11 @@ template <bool BF16> static void multiply_op(void **lane)
         for (int i = 0; i < 2; i++)
             for (int j = 0; j < 2; j++) b[l % 4 * 2 + i * 8 + j][l / 4] = number(p->b[i], j);
     }
+    for (int row = 0; row < 16; row++)
+        for (int k = 0; k < 16; k++)
+            for (int column = 0; column < 8; column++) d[row][column] += a[row][k] * b[k][column];
     for (int l = 0; l < 32; l++)
-        for (int i = 0; i < 4; i++) {
-            const int row = l / 4 + i / 2 * 8, column = l % 4 * 2 + i % 2;
-            float sum = 0;
-            for (int k = 0; k < 16; k++) sum += a[row][k] * b[k][column];
-            ((product *)lane[l])->d[i] += sum;
-        }
+        for (int i = 0; i < 4; i++) ((product *)lane[l])->d[i] += d[l / 4 + i / 2 * 8][l % 4 * 2 + i % 2];
 }
 template <bool BF16> void multiply(float d[4], const uint32_t a[4], uint32_t b0, uint32_t b1)
 {
