@@ -50,7 +50,7 @@ static dc_status find_device(dc_error *e)
     cudaError_t r = cudaDriverGetVersion(&driver);
     if (r != cudaSuccess || !driver) {
         dc_status s = dc_fail(e, DC_UNAVAILABLE, "device cuda: found no NVIDIA driver, expected one for CUDA %d or newer", CUDART_VERSION / 1000);
-        dc_hint(e, "nvidia-smi tells whether a driver is there. In a container: start it with its GPUs (docker run --gpus all).\n%s", cpu_instead);
+        dc_hint(e, "nvidia-smi tells whether a driver is there. In a container: start it with its GPUs (docker run --gpus all). %s", cpu_instead);
         return s;
     }
     cudaRuntimeGetVersion(&runtime);
@@ -58,12 +58,12 @@ static dc_status find_device(dc_error *e)
     if (r == cudaErrorInsufficientDriver || r == cudaErrorCompatNotSupportedOnDevice) {
         dc_status s = dc_fail(e, DC_UNAVAILABLE, "device cuda: NVIDIA driver: found one for CUDA %d.%d, expected %d.0 or newer", driver / 1000,
                               driver % 1000 / 10, runtime / 1000);
-        dc_hint(e, "A newer driver, or diffc built with the CUDA of this one, would do.\n%s", cpu_instead);
+        dc_hint(e, "A newer driver, or diffc built with the CUDA of this one, would do. %s", cpu_instead);
         return s;
     }
     if (r == cudaErrorNoDevice || (r == cudaSuccess && !count)) {
         dc_status s = dc_fail(e, DC_UNAVAILABLE, "device cuda: found a driver but no GPU");
-        dc_hint(e, "nvidia-smi lists GPUs; CUDA_VISIBLE_DEVICES may hide them.\n%s", cpu_instead);
+        dc_hint(e, "nvidia-smi lists GPUs; CUDA_VISIBLE_DEVICES may hide them. %s", cpu_instead);
         return s;
     }
     if (r == cudaSuccess) r = cudaSetDevice(0);
