@@ -51,10 +51,7 @@ static descriptor finished(conv_graph *c, descriptor d)
 int64_t conv_out_h(const gpu_conv_shape *s) { return (s->h + 2 * s->pad_h - s->r) / s->stride + 1; }
 int64_t conv_out_w(const gpu_conv_shape *s) { return (s->w + 2 * s->pad_w - s->s) / s->stride + 1; }
 
-static cudnnDataType_t data_type(uint8_t t)
-{
-    return t == DC_F16 ? CUDNN_DATA_HALF : t == DC_BF16 ? CUDNN_DATA_BFLOAT16 : CUDNN_DATA_FLOAT;
-}
+static cudnnDataType_t data_type(uint8_t t) { return t == DC_F16 ? CUDNN_DATA_HALF : t == DC_BF16 ? CUDNN_DATA_BFLOAT16 : CUDNN_DATA_FLOAT; }
 
 /* Dimensions in the order N, C, H, W; in memory the channels lie innermost. */
 static descriptor tensor(conv_graph *c, int64_t id, cudnnDataType_t type, int64_t n, int64_t channels, int64_t h, int64_t w)
@@ -199,10 +196,14 @@ int conv_propose(gpu *g, const conv_graph *c, cudnnBackendHeurMode_t mode, cudnn
 }
 
 /* Sums in float32 of products of the numbers as they are: no TF32, no transform that rounds more (Winograd's, FFT). */
-static bool allowed(const gpu *g, const gpu_conv_shape *s, descriptor engine)
+static bool allowed(const gpu *g, const gpu_conv_shape *s, descriptor engine, bool compile)
 {
     cudnnBackendNumericalNote_t note[32];
+    cudnnBackendBehaviorNote_t behavior[32];
     int64_t n = 0;
+    if (!get(engine, CUDNN_ATTR_ENGINE_BEHAVIOR_NOTE, CUDNN_TYPE_BEHAVIOR_NOTE, 32, &n, behavior)) return false;
+    for (int64_t i = 0; i < n && i < 32; i++)
+        if (behavior[i] == CUDNN_BEHAVIOR_NOTE_RUNTIME_COMPILATION && !compile) return false;
     if (!get(engine, CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, CUDNN_TYPE_NUMERICAL_NOTE, 32, &n, note)) return false;
     for (int64_t i = 0; i < n && i < 32; i++) switch (note[i]) {
         case CUDNN_NUMERICAL_NOTE_TENSOR_CORE:
@@ -242,12 +243,12 @@ static void read_knobs(conv_way *way, descriptor config)
 }
 
 /* Fills out->way from out->config; false: not allowed. */
-static bool read_way(const gpu *g, conv_plan *out, const gpu_conv_shape *s)
+static bool read_way(const gpu *g, conv_plan *out, const gpu_conv_shape *s, bool compile)
 {
     int64_t n = 0;
     descriptor engine = make(CUDNN_BACKEND_ENGINE_DESCRIPTOR);
     bool ok = engine && get(out->config, CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &n, &engine) &&
-              get(engine, CUDNN_ATTR_ENGINE_GLOBAL_INDEX, CUDNN_TYPE_INT64, 1, &n, &out->way.engine) && allowed(g, s, engine);
+              get(engine, CUDNN_ATTR_ENGINE_GLOBAL_INDEX, CUDNN_TYPE_INT64, 1, &n, &out->way.engine) && allowed(g, s, engine, compile);
     destroy(engine);
     if (ok) read_knobs(&out->way, out->config);
     return ok;
@@ -273,10 +274,11 @@ static bool finish_plan(gpu *g, conv_plan *p)
     return true;
 }
 
-bool conv_plan_of_config(gpu *g, conv_plan *out, const gpu_conv_shape *s, descriptor config, const conv_plan *skip, int n_skip)
+bool conv_plan_of_config(gpu *g, conv_plan *out, const gpu_conv_shape *s, cudnnBackendDescriptor_t config, bool compile, const conv_plan *skip,
+                         int n_skip)
 {
     *out = (conv_plan){.config = config};
-    bool ok = read_way(g, out, s);
+    bool ok = read_way(g, out, s, compile);
     for (int i = 0; ok && i < n_skip; i++) ok = !conv_same_way(&skip[i].way, &out->way);
     if (ok && finish_plan(g, out)) return true;
     conv_plan_free(out);
@@ -305,9 +307,10 @@ bool conv_plan_of_way(gpu *g, conv_plan *out, const gpu_conv_shape *s, const con
     *out = (conv_plan){0};
     descriptor engine = make(CUDNN_BACKEND_ENGINE_DESCRIPTOR), config = make(CUDNN_BACKEND_ENGINECFG_DESCRIPTOR);
     bool ok = engine && config && way->n >= 0 && set(engine, CUDNN_ATTR_ENGINE_OPERATION_GRAPH, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &c->graph) &&
-              set(engine, CUDNN_ATTR_ENGINE_GLOBAL_INDEX, CUDNN_TYPE_INT64, 1, &way->engine) && cudnnBackendFinalize(engine) == CUDNN_STATUS_SUCCESS &&
+              set(engine, CUDNN_ATTR_ENGINE_GLOBAL_INDEX, CUDNN_TYPE_INT64, 1, &way->engine) &&
+              cudnnBackendFinalize(engine) == CUDNN_STATUS_SUCCESS &&
               set(config, CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &engine) && set_knobs(config, way);
-    if (ok) ok = conv_plan_of_config(g, out, s, config, NULL, 0);
+    if (ok) ok = conv_plan_of_config(g, out, s, config, true, NULL, 0);
     else destroy(config);
     destroy(engine);
     return ok;

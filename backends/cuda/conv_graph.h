@@ -41,9 +41,10 @@ typedef struct conv_plan {
 } conv_plan;
 /* The configurations the library proposes, best first, at most `room`, which the caller destroys. */
 int conv_propose(gpu *g, const conv_graph *c, cudnnBackendHeurMode_t mode, cudnnBackendDescriptor_t *configs, int room);
-/* A plan of a configuration, which becomes its own in any case; `s` says what arithmetic is allowed. False: not supported, or not allowed, or
- * in `skip` already; a kernel may be compiled in here. */
-bool conv_plan_of_config(gpu *g, conv_plan *out, const gpu_conv_shape *s, cudnnBackendDescriptor_t config, const conv_plan *skip, int n_skip);
+/* A plan of a configuration, which becomes its own in any case; `s` says what arithmetic is allowed. compile: also of engines that make their
+ * kernels now, which takes a second or ten. False: not supported, or not allowed, or in `skip` already. */
+bool conv_plan_of_config(gpu *g, conv_plan *out, const gpu_conv_shape *s, cudnnBackendDescriptor_t config, bool compile, const conv_plan *skip,
+                         int n_skip);
 bool conv_plan_of_way(gpu *g, conv_plan *out, const gpu_conv_shape *s, const conv_graph *c, const conv_way *way);
 void conv_plan_free(conv_plan *p); /* zeroed is fine */
 

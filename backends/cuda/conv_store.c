@@ -23,8 +23,8 @@ static char *file_of(const gpu *g)
 /* "8x64x64x320 320x3x3 stride 1 pad 1,1 BF16 act 1 add 8 bias residual" */
 static void key_of(char *out, size_t size, const gpu_conv_shape *s)
 {
-    snprintf(out, size, "%dx%dx%dx%d %dx%dx%d stride %d pad %d,%d %s act %d add %d%s%s", s->n, s->h, s->w, s->c, s->k, s->r, s->s, s->stride, s->pad_h,
-             s->pad_w, dc_dtype_name((dc_dtype)s->type), s->act, s->add, s->bias ? " bias" : "", s->residual ? " residual" : "");
+    snprintf(out, size, "%dx%dx%dx%d %dx%dx%d stride %d pad %d,%d %s act %d add %d%s%s", s->n, s->h, s->w, s->c, s->k, s->r, s->s, s->stride,
+             s->pad_h, s->pad_w, dc_dtype_name((dc_dtype)s->type), s->act, s->add, s->bias ? " bias" : "", s->residual ? " residual" : "");
 }
 
 static json_t *fresh(const gpu *g)

@@ -62,8 +62,10 @@ static uint64_t rounded(uint64_t bytes) { return (bytes + 255) / 256 * 256; }
 static dc_status bench_open(gpu *g, bench *b, const gpu_conv_shape *s, uint64_t workspace)
 {
     const uint64_t size = dc_dtype_size((dc_dtype)s->type), k = (uint64_t)s->k, pixels = (uint64_t)conv_out_h(s) * (uint64_t)conv_out_w(s);
-    const uint64_t x = rounded((uint64_t)s->n * (uint64_t)s->h * (uint64_t)s->w * (uint64_t)s->c * size), y = rounded((uint64_t)s->n * pixels * k * size);
-    const uint64_t w = rounded(k * (uint64_t)s->r * (uint64_t)s->s * (uint64_t)s->c * size), bias = rounded(4 * k), add = rounded((uint64_t)s->add * k * size);
+    const uint64_t x = rounded((uint64_t)s->n * (uint64_t)s->h * (uint64_t)s->w * (uint64_t)s->c * size),
+                   y = rounded((uint64_t)s->n * pixels * k * size);
+    const uint64_t w = rounded(k * (uint64_t)s->r * (uint64_t)s->s * (uint64_t)s->c * size), bias = rounded(4 * k),
+                   add = rounded((uint64_t)s->add * k * size);
     const uint64_t inputs = x + w + bias + add + (s->residual ? y : 0);
     *b = (bench){.all = gpu_alloc(g, inputs + y + workspace)};
     if (!b->all) return DC_NO_MEMORY;
@@ -131,19 +133,19 @@ static double measure(gpu *g, const bench *b, const gpu_conv_shape *s, const con
 
 /* ---- choosing ------------------------------------------------------------------------------------------------------- */
 
-enum { PROPOSED = 24, OF_A_MODE = 4, WAYS = 2 * OF_A_MODE };
+enum { PROPOSED = 64, OF_A_MODE = 6, WAYS = 8 };
 
 /* Plans of the first ways that can be, at most `room`: OF_A_MODE of each heuristic, and the fallback's when there is none. */
-static int gather(gpu *g, const gpu_conv_shape *s, const conv_graph *c, conv_plan *out, int room)
+static int gather(gpu *g, const gpu_conv_shape *s, const conv_graph *c, bool compile, conv_plan *out, int room)
 {
     static const cudnnBackendHeurMode_t modes[] = {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_B, CUDNN_HEUR_MODE_FALLBACK};
     int n = 0;
-    for (int m = 0; m < 3 && n < room && (m < 2 || !n); m++) {
+    for (int m = 0; c->graph && m < 3 && n < room && (m < 2 || !n); m++) {
         cudnnBackendDescriptor_t config[PROPOSED];
         const int proposed = conv_propose(g, c, modes[m], config, PROPOSED), limit = n + OF_A_MODE < room ? n + OF_A_MODE : room;
         for (int i = 0; i < proposed; i++)
             if (n == limit) cudnnBackendDestroyDescriptor(config[i]);
-            else n += conv_plan_of_config(g, &out[n], s, config[i], out, n);
+            else n += conv_plan_of_config(g, &out[n], s, config[i], compile, out, n);
     }
     return n;
 }
@@ -208,12 +210,15 @@ static bool try_all(gpu *g, gpu_conv_plan *p, candidates *c, conv_store *store)
 static bool search(gpu *g, gpu_conv_plan *p, conv_store *store, dc_error *e)
 {
     const gpu_conv_shape *s = &p->shape;
-    const bool choice = !g->deterministic && !g->recording;
+    const bool choice = !g->deterministic && !g->recording, more = conv_has_more(s);
     candidates *c = calloc(1, sizeof *c);
     if (!c) return dc_fail_memory(e, "plans of a convolution", sizeof *c), false;
-    for (int w = 1; w >= 0; w--) {
-        if (w ? !conv_has_more(s) || !conv_can_be_whole(s) : !choice && c->n[1]) continue;
-        if (conv_graph_build(g, &c->graph[w], s, w)) c->n[w] = gather(g, s, &c->graph[w], c->plan[w], choice ? WAYS : 1);
+    conv_graph_build(g, &c->graph[0], s, false);
+    if (more && conv_can_be_whole(s)) conv_graph_build(g, &c->graph[1], s, true);
+    /* Kernels that are compiled first only where there are no others: they save a pass over the output, and cost a second in every run. */
+    for (int compile = 0; compile < 2 && !(c->n[0] + c->n[1]); compile++) {
+        c->n[1] = gather(g, s, &c->graph[1], compile, c->plan[1], choice ? WAYS : 1);
+        if (choice || !c->n[1]) c->n[0] = gather(g, s, &c->graph[0], compile, c->plan[0], choice ? WAYS : 1);
     }
     bool found = c->n[0] + c->n[1] > 0;
     if (found && choice) found = try_all(g, p, c, store);
@@ -247,7 +252,8 @@ static dc_status find(gpu *g, const gpu_conv_shape *shape, gpu_conv_plan **out, 
     if (!p) return dc_fail_memory(e, "a plan of a convolution", sizeof *p);
     p->shape = *shape;
     const bool there = recall(g, p, &g->found->store) || search(g, p, &g->found->store, e);
-    if (there) snprintf(p->name, sizeof p->name, "cudnn engine %lld%s", (long long)p->plan.way.engine, p->whole && conv_has_more(shape) ? ", fused" : "");
+    if (there)
+        snprintf(p->name, sizeof p->name, "cudnn engine %lld%s", (long long)p->plan.way.engine, p->whole && conv_has_more(shape) ? ", fused" : "");
     if (!there && e && e->code) {
         free(p);
         return e->code;
@@ -266,8 +272,8 @@ dc_status gpu_conv_find(gpu *g, const gpu_conv_shape *shape, const gpu_conv_plan
     *workspace = 0;
     if (s) return s;
     if (!p->plan.plan)
-        return dc_fail(e, DC_UNAVAILABLE, "cuDNN %d.%d.%d: found no way for a convolution [%d,%d,%d,%d] to %d channels by %dx%d in %s", g->cudnn / 10000,
-                       g->cudnn / 100 % 100, g->cudnn % 100, shape->n, shape->h, shape->w, shape->c, shape->k, shape->r, shape->s,
+        return dc_fail(e, DC_UNAVAILABLE, "cuDNN %d.%d.%d: found no way for a convolution [%d,%d,%d,%d] to %d channels by %dx%d in %s",
+                       g->cudnn / 10000, g->cudnn / 100 % 100, g->cudnn % 100, shape->n, shape->h, shape->w, shape->c, shape->k, shape->r, shape->s,
                        dc_dtype_name((dc_dtype)shape->type));
     *out = p;
     *whole = p->whole;
