@@ -95,7 +95,7 @@ static void write_file(gpu *g, conv_store *s)
 {
     dc_error e = {0};
     dc_out *out = NULL;
-    char *path = file_of(g), *text = s->root ? json_dumps(s->root, JSON_INDENT(1) | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(4)) : NULL;
+    char *path = file_of(g), *text = s->root ? json_dumps(s->root, JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(4)) : NULL;
     if (!path || !text) dc_fail_memory(&e, "plans of convolutions", 0);
     else {
         mkdir(g->plans, 0777); /* where that is not enough, opening tells */
