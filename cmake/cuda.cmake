@@ -99,8 +99,10 @@ set_source_files_properties(${objects} PROPERTIES EXTERNAL_OBJECT ON GENERATED O
 # ---- the module ----
 
 file(GLOB sources CONFIGURE_DEPENDS backends/cuda/*.c)
-set(shared backends/tensor.c backends/blocks.c) # it sees nothing of the program's, and has what it needs of the library once more
+set(shared ${cuda_shared}) # it sees nothing of the program's, and has what it needs of the library once more
+list(TRANSFORM shared PREPEND backends/)
 add_library(diffc_cuda MODULE ${sources} ${shared} ${objects})
+target_compile_definitions(diffc_cuda PRIVATE DIFFC_VERSION="${PROJECT_VERSION}")
 target_include_directories(diffc_cuda SYSTEM PRIVATE ${CUDA_INCLUDE} ${CUBLASLT_INCLUDE} ${CUDNN_INCLUDE})
 target_link_libraries(diffc_cuda PRIVATE diffc_flags dc_base ${CUDNN_LIBRARY} ${CUBLASLT_LIBRARY} ${CUDART_LIBRARY} ${CMAKE_DL_LIBS} rt stdc++)
 target_link_options(diffc_cuda PRIVATE -Wl,--exclude-libs,ALL)

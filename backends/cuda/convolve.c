@@ -206,13 +206,13 @@ static bool try_all(gpu *g, gpu_conv_plan *p, candidates *c, conv_store *store)
     return runs;
 }
 
-/* False: there is no way. */
-static bool search(gpu *g, gpu_conv_plan *p, conv_store *store, dc_error *e)
+/* UNAVAILABLE: there is no way. NO_MEMORY. */
+static dc_status search(gpu *g, gpu_conv_plan *p, conv_store *store)
 {
     const gpu_conv_shape *s = &p->shape;
     const bool choice = !g->deterministic && !g->recording, more = conv_has_more(s);
     candidates *c = calloc(1, sizeof *c);
-    if (!c) return dc_fail_memory(e, "plans of a convolution", sizeof *c), false;
+    if (!c) return DC_NO_MEMORY;
     conv_graph_build(g, &c->graph[0], s, false);
     if (more && conv_can_be_whole(s)) conv_graph_build(g, &c->graph[1], s, true);
     /* Kernels that are compiled first only where there are no others: they save a pass over the output, and cost a second in every run. */
@@ -224,7 +224,7 @@ static bool search(gpu *g, gpu_conv_plan *p, conv_store *store, dc_error *e)
     if (found && choice) found = try_all(g, p, c, store);
     else if (found) take(p, c, c->n[1] > 0, 0);
     candidates_free(c);
-    return found;
+    return found ? DC_OK : DC_UNAVAILABLE;
 }
 
 /* As it was found in another run. */
@@ -251,13 +251,13 @@ static dc_status find(gpu *g, const gpu_conv_shape *shape, gpu_conv_plan **out, 
     gpu_conv_plan *p = calloc(1, sizeof *p);
     if (!p) return dc_fail_memory(e, "a plan of a convolution", sizeof *p);
     p->shape = *shape;
-    const bool there = recall(g, p, &g->found->store) || search(g, p, &g->found->store, e);
-    if (there)
-        snprintf(p->name, sizeof p->name, "cudnn engine %lld%s", (long long)p->plan.way.engine, p->whole && conv_has_more(shape) ? ", fused" : "");
-    if (!there && e && e->code) {
+    const dc_status s = recall(g, p, &g->found->store) ? DC_OK : search(g, p, &g->found->store);
+    if (s == DC_NO_MEMORY) {
         free(p);
-        return e->code;
+        return dc_fail_memory(e, "plans of a convolution", sizeof(candidates));
     }
+    if (!s)
+        snprintf(p->name, sizeof p->name, "cudnn engine %lld%s", (long long)p->plan.way.engine, p->whole && conv_has_more(shape) ? ", fused" : "");
     p->next = g->found->first;
     *out = g->found->first = p;
     return DC_OK;
