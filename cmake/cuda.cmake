@@ -1,11 +1,15 @@
 # The CUDA device: a module of its own, diffc-cuda.so, that the program opens when a GPU is asked for, so that it runs without NVIDIA's libraries.
 # Built where the compiler (nvcc), the CUDA runtime, cuBLASLt and cuDNN 9 are found: in a toolkit (/usr/local/cuda, CUDAToolkit_ROOT, CUDA_PATH,
 # CUDNN_ROOT), or in the folder that their Python packages share (DIFFC_CUDA_ROOT=.../site-packages/nvidia, else that of python3).
-set(DIFFC_CUDA AUTO CACHE STRING "build the CUDA device: AUTO (where its libraries are found), ON, OFF")
+set(DIFFC_CUDA AUTO CACHE STRING "build the CUDA device: AUTO (where its libraries are found, without sanitizers), ON, OFF")
 set_property(CACHE DIFFC_CUDA PROPERTY STRINGS AUTO ON OFF)
 set(DIFFC_CUDA_ROOT "" CACHE PATH "folder of NVIDIA's Python packages, .../site-packages/nvidia, or of a toolkit")
 set(DIFFC_CUDA_ARCHITECTURES 80 86 89 90 CACHE STRING "compute capabilities that kernels are compiled for; newer GPUs compile those of the last one")
-if(NOT DIFFC_CUDA AND NOT DIFFC_CUDA STREQUAL AUTO)
+if(NOT DIFFC_CUDA STREQUAL AUTO)
+  if(NOT DIFFC_CUDA)
+    return()
+  endif()
+elseif(DIFFC_SANITIZE OR DIFFC_FUZZ) # NVIDIA's driver does not run beside sanitizers
   return()
 endif()
 
@@ -86,7 +90,8 @@ foreach(kernel ${kernels})
   add_custom_command(
     OUTPUT ${object}
     COMMAND ${CMAKE_COMMAND} -E make_directory ${CMAKE_CURRENT_BINARY_DIR}/cuda
-    COMMAND ${CUDA_NVCC} -c -O3 -std=c++17 -Xcompiler=-fPIC,-fvisibility=hidden,-fno-exceptions,-fno-rtti -I${PROJECT_SOURCE_DIR} ${targets} -MD
+    COMMAND ${CUDA_NVCC} -c -O3 -std=c++17 -Xcompiler=-fPIC,-fvisibility=hidden,-fno-exceptions,-fno-rtti -I${PROJECT_SOURCE_DIR}
+            -isystem ${CUDA_INCLUDE} ${targets} -MD
             -MF ${object}.d -MT ${object} ${kernel} -o ${object}
     DEPENDS ${kernel}
     DEPFILE ${object}.d
