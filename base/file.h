@@ -30,6 +30,9 @@ dc_status dc_map_read(const dc_map *m, uint64_t at, void *to, uint64_t n, const 
 /* The range has been copied: its pages may leave memory (madvise). Safe for any range. */
 void dc_map_forget(const void *at, size_t bytes);
 
+/* Opens a regular file; *st is of it. NO_INPUT: missing, unreadable, a folder, device or pipe. */
+struct stat;
+dc_status dc_open_regular(int *fd, struct stat *st, const char *path, dc_error *e);
 /* Reads a whole file of at most `limit` bytes into a new NUL-terminated buffer; the caller frees *out.
  * Errors: NO_INPUT, DATA (larger than limit), NO_MEMORY, IO. */
 dc_status dc_read_file(const char *path, uint64_t limit, char **out, size_t *n, dc_error *e);

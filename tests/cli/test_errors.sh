@@ -29,7 +29,8 @@ refused 64 "quotes" txt2img two words -m "$model"
 refused 64 "found nothing after it" txt2img house --steps
 refused 64 "WIDTHxHEIGHT" $t --size 64
 refused 64 "device: found abacus" $t --device abacus
-refused 69 "cuda" $t --device cuda
+export CUDA_VISIBLE_DEVICES= # none, where there are some
+if [ -e "${diffc%/*}/diffc-cuda.so" ]; then refused 69 'no GPU\|no NVIDIA driver' $t --device cuda; else refused 69 "cuda" $t --device cuda; fi
 refused 69 "precision int8" $t --precision int8 --cpu portable
 refused 69 "precision f16" $t --precision f16
 refused 64 "precision" $t --precision f7
