@@ -121,6 +121,7 @@ foreach(library ${CUDNN_LIBRARY} ${CUBLASLT_LIBRARY} ${CUDART_LIBRARY})
     list(APPEND beside ${folder})
   endif()
 endforeach()
+list(APPEND beside /usr/local/cuda/lib64) # where it is carried to another machine
 list(REMOVE_DUPLICATES beside)
 set_target_properties(diffc_cuda PROPERTIES PREFIX "" OUTPUT_NAME diffc-cuda BUILD_RPATH "${beside}" INSTALL_RPATH "${beside}")
 install(TARGETS diffc_cuda LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/diffc)
