@@ -24,6 +24,7 @@ static inline dim3 grid_of(int64_t items) { return dim3((unsigned)pieces(items, 
 
 static __device__ __forceinline__ float load1(const void *x, int type, int64_t at)
 {
+    assume_global(x);
     if (type == DC_F32) return ((const float *)x)[at];
     const uint16_t h = ((const uint16_t *)x)[at];
     return type == DC_F16 ? f16_float(h) : __int_as_float((int32_t)((uint32_t)h << 16));
@@ -60,6 +61,7 @@ template <bool WIDE> static __device__ __forceinline__ eight<WIDE> fetch8(const 
     if constexpr (WIDE) {
         const bool f32 = type == DC_F32;
         const uint4 *p = (const uint4 *)((const char *)x + (f32 ? at * 4 : at * 2));
+        assume_global(p);
         r.a = p[0];
         r.b = f32 ? p[1] : make_uint4(0, 0, 0, 0);
     } else {
