@@ -15,19 +15,22 @@ template <int D, int TALL> struct tiles {
     static constexpr int pitch = depth + 8;
     static constexpr int queries = WARPS * 16 * TALL;
     static constexpr int keys = D > 128 ? 32 : 64; /* more would pass the 99 KiB of shared memory of 8.6 and 8.9 */
+    /* Blocks on a multiprocessor, as its registers allow: softmax and products overlap across them. Queries stay in registers where these suffice. */
+    static constexpr int blocks = D <= 40 ? 5 - TALL : 4 - TALL;
+    static constexpr bool held = D <= 64 && !(D <= 40 && TALL == 2);
     static constexpr size_t bytes = sizeof(uint16_t) * pitch * (queries + 2 * 2 * keys);
 };
 
 /* ROWS rows of WIDTH numbers to shared memory, of which `rows` and d are there; zeros for the others, which are neither NaN nor read. */
 template <int ROWS, int WIDTH, int PITCH>
-static __device__ __forceinline__ void load_tile(uint16_t *to, const uint16_t *from, int64_t stride, int rows, int d)
+static __device__ __forceinline__ void load_tile(uint16_t *to, const uint16_t *from, int stride, int rows, int d)
 {
     constexpr int across = WIDTH / EIGHT;
 #pragma unroll
     for (int i = threadIdx.x; i < ROWS * across; i += BLOCK) {
         const int row = i / across, c = i % across * EIGHT;
         const bool there = row < rows && c < d;
-        copy_async(to + row * PITCH + c, there ? from + row * stride + c : from, there ? 16 : 0);
+        copy_async(to + row * PITCH + c, from + (there ? row * stride + c : 0), there ? 16 : 0);
     }
 }
 
@@ -173,35 +176,35 @@ static __device__ __forceinline__ void write(state<D, TALL> &w, uint16_t *rows, 
     }
 }
 
-template <int D, int TALL, bool BF16> static __global__ void __launch_bounds__(BLOCK) attention(const __grid_constant__ k_attention_args a)
+template <int D, int TALL, bool BF16>
+static __global__ void __launch_bounds__(BLOCK, tiles<D, TALL>::blocks) attention(const __grid_constant__ k_attention_args a)
 {
     typedef tiles<D, TALL> size;
-    constexpr bool held = D <= 64; /* queries stay in registers where there is room */
     const int first = (int)blockIdx.x * size::queries, head = (int)blockIdx.y, lane = threadIdx.x % 32, mine = threadIdx.x / 32 * 16 * TALL;
     const int64_t image = blockIdx.z, from = a.kn == 1 ? 0 : image * a.tk;
     const uint16_t *k = head_of(a.k, from, head, a.d), *v = head_of(a.v, from, head, a.d);
     uint16_t *q_tile = (uint16_t *)shared_bytes(), *k_tile = q_tile + size::queries * size::pitch, *v_tile = k_tile + 2 * size::keys * size::pitch;
     const auto fetch = [&](int tile) {
         const int key = tile * size::keys, which = tile % 2 * size::keys * size::pitch;
-        load_tile<size::keys, size::depth, size::pitch>(k_tile + which, k + key * a.k.stride, a.k.stride, a.keys - key, a.d);
-        load_tile<size::keys, D, size::pitch>(v_tile + which, v + key * a.v.stride, a.v.stride, a.keys - key, a.d);
+        load_tile<size::keys, size::depth, size::pitch>(k_tile + which, k + key * a.k.stride, (int)a.k.stride, a.keys - key, a.d);
+        load_tile<size::keys, D, size::pitch>(v_tile + which, v + key * a.v.stride, (int)a.v.stride, a.keys - key, a.d);
         copy_commit();
     };
-    load_tile<size::queries, size::depth, size::pitch>(q_tile, head_of(a.q, image * a.tq + first, head, a.d), a.q.stride, a.tq - first, a.d);
+    load_tile<size::queries, size::depth, size::pitch>(q_tile, head_of(a.q, image * a.tq + first, head, a.d), (int)a.q.stride, a.tq - first, a.d);
     fetch(0);
     copy_wait<0>();
     __syncthreads();
 
-    uint32_t q_held[held ? size::depth / 16 : 1][TALL][4];
+    uint32_t q_held[size::held ? size::depth / 16 : 1][TALL][4];
     const auto load_query = [&](uint32_t q[TALL][4], int c) {
 #pragma unroll
         for (int t = 0; t < TALL; t++) load_matrices(q[t], q_tile + (mine + t * 16 + lane % 16) * size::pitch + c * 16 + lane / 16 * 8);
     };
     const auto query = [&](uint32_t q[TALL][4], int c) {
-        if constexpr (held) memcpy(q, q_held[c], sizeof q_held[c]);
+        if constexpr (size::held) memcpy(q, q_held[c], sizeof q_held[c]);
         else load_query(q, c);
     };
-    if constexpr (held)
+    if constexpr (size::held)
 #pragma unroll
         for (int c = 0; c < size::depth / 16; c++) load_query(q_held[c], c);
 
@@ -246,7 +249,7 @@ template <int D> static dc_status start_either(gpu *g, const k_attention_args &a
 }
 
 /* While planning there are no addresses yet. */
-static bool takes(const k_view &v, int type) { return v.type == type && v.stride % EIGHT == 0 && aligned(v.data); }
+static bool takes(const k_view &v, int type) { return v.type == type && v.stride % EIGHT == 0 && v.stride < 1 << 24 && aligned(v.data); }
 
 /* scale > 0: the largest score is then the largest power. */
 bool k_attention_takes(const k_attention_args *a)

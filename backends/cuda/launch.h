@@ -14,6 +14,7 @@
 #ifdef DC_EMULATE
 
 static inline void *shared_bytes() { return emulate_shared(); }
+static inline void assume_global(const void *) {}
 
 template <class A> struct emulated_launch {
     void (*kernel)(A);
@@ -54,6 +55,9 @@ template <class A> static dc_status launch(gpu *g, void (*kernel)(A), dim3 grid,
     kernel<<<grid, block, shared, (cudaStream_t)gpu_stream(g)>>>(args);
     return cudaGetLastError() == cudaSuccess ? DC_OK : DC_IO;
 }
+
+/* Told where it cannot see it: which of two pointers was chosen depends on data. */
+static __device__ __forceinline__ void assume_global(const void *p) { __builtin_assume(__isGlobal(p)); }
 
 /* ---- instructions (PTX ISA), each with its twin in tests/cuda/emulate.h ------------------------------------------------------ */
 

@@ -24,6 +24,7 @@ static inline dim3 grid_of(int64_t items) { return dim3((unsigned)pieces(items, 
 
 static __device__ __forceinline__ float load1(const void *x, int type, int64_t at)
 {
+    assume_global(x);
     if (type == DC_F32) return ((const float *)x)[at];
     const uint16_t h = ((const uint16_t *)x)[at];
     return type == DC_F16 ? f16_float(h) : __int_as_float((int32_t)((uint32_t)h << 16));
@@ -34,14 +35,24 @@ static __device__ __forceinline__ void store1(void *y, int type, int64_t at, flo
     else ((uint16_t *)y)[at] = (uint16_t)(type == DC_F16 ? f16_pair(v, 0) : bf16_pair(v, 0));
 }
 
-static __device__ __forceinline__ void unpack(float *to, uint32_t pair, bool f16)
+/* The type is asked for once for all eight: a branch, not a choice between two results each time. */
+template <bool F16> static __device__ __forceinline__ f8 unpack(const uint4 &w)
 {
-    to[0] = f16 ? f16_float((uint16_t)pair) : __int_as_float((int32_t)(pair << 16));
-    to[1] = f16 ? f16_float((uint16_t)(pair >> 16)) : __int_as_float((int32_t)(pair & 0xffff0000u));
+    const uint32_t pairs[4] = {w.x, w.y, w.z, w.w};
+    f8 r;
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        r.v[2 * i] = F16 ? f16_float((uint16_t)pairs[i]) : __int_as_float((int32_t)(pairs[i] << 16));
+        r.v[2 * i + 1] = F16 ? f16_float((uint16_t)(pairs[i] >> 16)) : __int_as_float((int32_t)(pairs[i] & 0xffff0000u));
+    }
+    return r;
 }
-static __device__ __forceinline__ uint32_t pack(const float *from, bool f16)
+template <bool F16> static __device__ __forceinline__ uint4 pack(const f8 &x)
 {
-    return f16 ? f16_pair(from[0], from[1]) : bf16_pair(from[0], from[1]);
+    uint32_t pairs[4];
+#pragma unroll
+    for (int i = 0; i < 4; i++) pairs[i] = F16 ? f16_pair(x.v[2 * i], x.v[2 * i + 1]) : bf16_pair(x.v[2 * i], x.v[2 * i + 1]);
+    return make_uint4(pairs[0], pairs[1], pairs[2], pairs[3]);
 }
 
 /* Eight numbers as they were read. To have several reads under way, a kernel fetches them all before it asks for the first one's numbers: the
@@ -60,6 +71,7 @@ template <bool WIDE> static __device__ __forceinline__ eight<WIDE> fetch8(const 
     if constexpr (WIDE) {
         const bool f32 = type == DC_F32;
         const uint4 *p = (const uint4 *)((const char *)x + (f32 ? at * 4 : at * 2));
+        assume_global(p);
         r.a = p[0];
         r.b = f32 ? p[1] : make_uint4(0, 0, 0, 0);
     } else {
@@ -76,13 +88,10 @@ template <bool WIDE> static __device__ __forceinline__ eight<WIDE> no_eight()
 template <bool WIDE> static __device__ __forceinline__ f8 numbers(const eight<WIDE> &e, int type)
 {
     if constexpr (WIDE) {
+        if (type == DC_F16) return unpack<true>(e.a);
+        if (type == DC_BF16) return unpack<false>(e.a);
         f8 r;
-        if (type == DC_F32) {
-            memcpy(&r, &e, sizeof r);
-        } else {
-            const bool f16 = type == DC_F16;
-            unpack(r.v, e.a.x, f16), unpack(r.v + 2, e.a.y, f16), unpack(r.v + 4, e.a.z, f16), unpack(r.v + 6, e.a.w, f16);
-        }
+        memcpy(&r, &e, sizeof r);
         return r;
     } else {
         return e.x;
@@ -102,8 +111,9 @@ template <bool WIDE> static __device__ __forceinline__ void store8(void *y, int 
         p[0] = make_float4(x.v[0], x.v[1], x.v[2], x.v[3]);
         p[1] = make_float4(x.v[4], x.v[5], x.v[6], x.v[7]);
     } else {
-        const bool f16 = type == DC_F16;
-        *(uint4 *)((uint16_t *)y + at) = make_uint4(pack(x.v, f16), pack(x.v + 2, f16), pack(x.v + 4, f16), pack(x.v + 6, f16));
+        uint4 *p = (uint4 *)((uint16_t *)y + at);
+        if (type == DC_F16) *p = pack<true>(x);
+        else *p = pack<false>(x);
     }
 }
 template <bool WIDE> static __device__ __forceinline__ eight<WIDE> fetch_row8(const k_view &x, int64_t row, int c, int n)
@@ -149,20 +159,20 @@ static __device__ __forceinline__ int64_t least64(int64_t a, int64_t b) { return
 static __device__ __forceinline__ float sigmoid_linear(float x, float k) { return __fdividef(x, 1.0f + __expf(-k * x)); }
 static __device__ __forceinline__ float gelu(float x) { return 0.5f * x * (1.0f + erff(x * 0.70710678f)); }
 
+template <class F> static __device__ __forceinline__ void each8(f8 &x, const F &f)
+{
+#pragma unroll
+    for (int i = 0; i < EIGHT; i++) x.v[i] = f(x.v[i]);
+}
 static __device__ __forceinline__ void activate8(f8 &x, int act)
 {
-    if (act == DC_ACT_NONE) return;
-#pragma unroll
-    for (int i = 0; i < EIGHT; i++) {
-        float &v = x.v[i];
-        switch (act) {
-        case DC_ACT_SILU: v = sigmoid_linear(v, 1.0f); break;
-        case DC_ACT_GELU: v = gelu(v); break;
-        case DC_ACT_QUICK_GELU: v = sigmoid_linear(v, 1.702f); break;
-        case DC_ACT_RELU: v = v > 0 || v != v ? v : 0; break;
-        case DC_ACT_TANH3: v = 3.0f * tanhf(v / 3.0f); break;
-        default: break;
-        }
+    switch (act) {
+    case DC_ACT_SILU: each8(x, [](float v) { return sigmoid_linear(v, 1.0f); }); break;
+    case DC_ACT_GELU: each8(x, [](float v) { return gelu(v); }); break;
+    case DC_ACT_QUICK_GELU: each8(x, [](float v) { return sigmoid_linear(v, 1.702f); }); break;
+    case DC_ACT_RELU: each8(x, [](float v) { return v > 0 || v != v ? v : 0.0f; }); break;
+    case DC_ACT_TANH3: each8(x, [](float v) { return 3.0f * tanhf(v / 3.0f); }); break;
+    default: break;
     }
 }
 
