@@ -1,6 +1,5 @@
 /* selftest.c - does this machine compute right? Cases of every op, and a model's parts, beside a device whose sums are trusted. */
 #include "pipeline/selftest.h"
-#include "backends/cases.h"
 #include "base/checked.h"
 #include <math.h>
 #include <stdio.h>
@@ -71,7 +70,7 @@ static dc_status run_case(check *k, dc_device *d, dc_device *beside, const dc_ca
 }
 
 /* Random cases, then those of known sizes. */
-static dc_status check_op(diffc_selftest *t, dc_case_kind kind, dc_device *d, dc_device *beside, dc_error *e)
+dc_status selftest_op(diffc_selftest *t, dc_case_kind kind, dc_device *d, dc_device *beside, dc_error *e)
 {
     const int random = t->quick ? 12 : 60;
     uint64_t rng = 1 + (uint64_t)kind;
@@ -91,23 +90,7 @@ static dc_status check_op(diffc_selftest *t, dc_case_kind kind, dc_device *d, dc
     return s;
 }
 
-dc_status selftest_ops(diffc_selftest *t, dc_device *d, dc_device *beside, dc_error *e)
-{
-    dc_status s = DC_OK;
-    for (int kind = 0; !s && kind < DC_CASE_KINDS; kind++) s = check_op(t, (dc_case_kind)kind, d, beside, e);
-    return s;
-}
-
 /* ---- a model --------------------------------------------------------------------------------------------------------- */
-
-/* The device under test and the one beside it, each with the model. */
-typedef struct pair {
-    diffc_selftest *t;
-    diffc_model *m, *beside;
-    diffc_clip *clip, *clip_beside;
-    double bound; /* of a pass */
-    int side;     /* of the model's own pictures */
-} pair;
 
 typedef struct part {
     const char *what;
@@ -131,6 +114,9 @@ static dc_status one_pass(diffc_model *m, diffc_clip *clip, const part *p, diffc
                  &error, e);
 }
 
+/* Of a pass through a model (docs/selftest.md). */
+static double pass_bound(const selftest_pair *x) { return 4 * dc_error_bound(x->m->device, 2880, true); }
+
 static size_t numbers(const diffc_bench *b)
 {
     size_t n = 1;
@@ -138,7 +124,7 @@ static size_t numbers(const diffc_bench *b)
     return n;
 }
 
-static dc_status check_part(const pair *x, const part *p, dc_error *e)
+static dc_status check_part(const selftest_pair *x, const part *p, dc_error *e)
 {
     const bool clip = !strcmp(p->what, "clip-image");
     diffc_bench found = {0}, again = {0}, expected = {0};
@@ -152,8 +138,8 @@ static dc_status check_part(const pair *x, const part *p, dc_error *e)
     if (!s) s = one_pass(x->beside, clip ? x->clip_beside : NULL, p, &expected, e);
     if (!s) {
         const size_t n = numbers(&expected);
-        judge(&k, dc_relative_error(found.output, expected.output, (int64_t)n, 0), x->bound, !memcmp(found.output, again.output, n * sizeof(float)),
-              name);
+        judge(&k, dc_relative_error(found.output, expected.output, (int64_t)n, 0), pass_bound(x),
+              !memcmp(found.output, again.output, n * sizeof(float)), name);
         end(&k);
     }
     diffc_bench_free(&found);
@@ -189,7 +175,7 @@ static bool on_step(void *user, const diffc_progress *p)
     return t->on_progress && t->on_progress(t->user, "picture", (int)p->done, (int)p->total);
 }
 
-static dc_status draw(diffc_model *m, const pair *x, drawn *out, dc_error *e)
+static dc_status draw(diffc_model *m, const selftest_pair *x, drawn *out, dc_error *e)
 {
     diffc_error error = {0};
     diffc_request q;
@@ -208,7 +194,7 @@ static void drawn_free(drawn *d)
     free(d->pixels);
 }
 
-static dc_status check_picture(const pair *x, dc_error *e)
+static dc_status check_picture(const selftest_pair *x, dc_error *e)
 {
     drawn found = {0}, again = {0}, expected = {0};
     check k;
@@ -219,8 +205,8 @@ static dc_status check_picture(const pair *x, dc_error *e)
     if (!s) {
         const bool steady = !memcmp(found.latent, again.latent, (size_t)found.n_latent * sizeof(float)) &&
                             !memcmp(found.pixels, again.pixels, (size_t)found.n_pixels * sizeof(float));
-        judge(&k, dc_relative_error(found.latent, expected.latent, found.n_latent, 0), 4 * x->bound, steady, "latent");
-        judge(&k, dc_relative_error(found.pixels, expected.pixels, found.n_pixels, 0), 4 * x->bound + 1.0 / 256, steady, "pixels");
+        judge(&k, dc_relative_error(found.latent, expected.latent, found.n_latent, 0), 4 * pass_bound(x), steady, "latent");
+        judge(&k, dc_relative_error(found.pixels, expected.pixels, found.n_pixels, 0), 4 * pass_bound(x) + 1.0 / 256, steady, "pixels");
         end(&k);
     }
     drawn_free(&found);
@@ -232,7 +218,7 @@ static dc_status check_picture(const pair *x, dc_error *e)
 /* A side of about so much, that is an odd number of latents. */
 static int odd(int latents, int factor) { return (latents > 1 ? (latents - 1) | 1 : 1) * factor; }
 
-static dc_status check_parts(const pair *x, dc_error *e)
+dc_status selftest_parts(const selftest_pair *x, dc_error *e)
 {
     const int f = dc_vae_configuration(x->m->vae)->factor, side = x->t->quick ? x->side / 2 : x->side, L = side / f;
     const part all[] = {{"clip-text", 2, 0, 0},
@@ -262,7 +248,7 @@ static dc_status choose_beside(const diffc_model *m, int side, bool *ref, dc_err
 }
 
 /* The same model, computed otherwise. The default model has an encoder of pictures among its kin. */
-static dc_status open_pair(pair *x, const diffc_options *o, dc_error *e)
+static dc_status open_pair(selftest_pair *x, const diffc_options *o, dc_error *e)
 {
     diffc_error error = {0};
     diffc_options beside = *o;
@@ -270,7 +256,6 @@ static dc_status open_pair(pair *x, const diffc_options *o, dc_error *e)
     dc_status s = inner(diffc_open(&x->m, o, &error), &error, e);
     if (!s) {
         x->side = dc_unet_configuration(x->m->unet)->sample_size * dc_vae_configuration(x->m->vae)->factor;
-        x->bound = 4 * dc_error_bound(x->m->device, 2880, true);
         s = choose_beside(x->m, x->side, &ref, e);
     }
     beside.device = ref ? "ref" : "cpu", beside.cpu_level = "portable", beside.precision = "f32", beside.exact = true;
@@ -280,36 +265,33 @@ static dc_status open_pair(pair *x, const diffc_options *o, dc_error *e)
     return s;
 }
 
-dc_status selftest_model(diffc_selftest *t, const diffc_options *o, dc_error *e)
+/* ---- all of it ------------------------------------------------------------------------------------------------------- */
+
+/* The ops, on a device of their own. */
+static dc_status check_ops(diffc_selftest *t, const diffc_options *o, dc_error *e)
 {
-    pair x = {.t = t};
-    dc_status s = open_pair(&x, o, e);
-    if (!s) s = check_parts(&x, e);
+    dc_device *d = NULL, *ref = NULL;
+    const dc_device_options own = {
+        .name = o->device ? o->device : "auto", .threads = o->threads, .cpu_level = o->cpu_level, .precision = o->precision, .exact = o->exact};
+    dc_status s = dc_device_open(&d, &own, e);
+    if (!s) s = dc_device_open(&ref, &(dc_device_options){.name = "ref"}, e);
+    for (int kind = 0; !s && kind < DC_CASE_KINDS; kind++) s = selftest_op(t, (dc_case_kind)kind, d, ref, e);
+    dc_device_close(ref);
+    dc_device_close(d);
+    return s;
+}
+
+static void selftest(diffc_selftest *t, const diffc_options *o, dc_error *e)
+{
+    selftest_pair x = {.t = t};
+    dc_status s = open_pair(&x, o, e); /* first, so that a model that is not there is told before the work */
+    if (!s) snprintf(t->device, sizeof t->device, "%s", diffc_device_summary(x.m));
+    if (!s) s = check_ops(t, o, e);
+    if (!s) selftest_parts(&x, e);
     diffc_close(x.m);
     diffc_close(x.beside);
     diffc_clip_close(x.clip);
     diffc_clip_close(x.clip_beside);
-    return s;
-}
-
-/* ---- all of it ------------------------------------------------------------------------------------------------------- */
-
-static dc_status selftest(diffc_selftest *t, const diffc_options *o, dc_error *e)
-{
-    dc_device *d = NULL, *ref = NULL;
-    dc_status s = dc_device_open(
-        &d,
-        &(dc_device_options){
-            .name = o->device ? o->device : "auto", .threads = o->threads, .cpu_level = o->cpu_level, .precision = o->precision, .exact = o->exact},
-        e);
-    if (!s) s = dc_device_open(&ref, &(dc_device_options){.name = "ref"}, e);
-    if (!s) {
-        snprintf(t->device, sizeof t->device, "%s", dc_device_summary(d));
-        s = selftest_ops(t, d, ref, e);
-    }
-    dc_device_close(ref);
-    dc_device_close(d);
-    return s ? s : selftest_model(t, o, e);
 }
 
 diffc_status diffc_selftest_run(diffc_selftest *t, const diffc_options *o, diffc_error *error)
