@@ -168,6 +168,9 @@ void dc_case_draw(dc_case *out, dc_case_kind kind, uint64_t *rng, int64_t most_p
         case DC_CASE_LINCOMB: draw_lincomb(&c, rng); break;
         default: draw_rest(&c, rng);
         }
+        c.wide = !pick(rng, 6);
+        c.made = pick(rng, 2) ? 0 : (kind == DC_CASE_CONV || kind == DC_CASE_LINEAR) && pick(rng, 2) ? pick(rng, 16) : 15;
+        if (c.bad || kind == DC_CASE_TIMESTEP || kind == DC_CASE_EMBED) c.made = 0;
     } while (products(&c) > most_products ||
              ((kind == DC_CASE_GROUP_NORM || kind == DC_CASE_RESCALE || (kind == DC_CASE_STRIPS && c.norm)) && c.c * c.h * c.w < 8));
     *out = c;
@@ -213,6 +216,7 @@ bool dc_case_known(dc_case *c, dc_case_kind kind, int i)
             for (int p = 0; p < 4; p++) c->pad[p] = 1;
         if (is_conv(c)) c->bias = true, c->pre_act = c->norm ? DC_ACT_SILU : DC_ACT_NONE;
         if (is_conv(c) || is_linear(c)) c->type = DC_F16, c->int8 = true;
+        if (kind != DC_CASE_EMBED) c->made = 15;
         return true;
     }
     return false;
@@ -222,12 +226,12 @@ void dc_case_describe(const dc_case *c, char *out, size_t size)
 {
     snprintf(out, size,
              "%s %dx%dx%dx%d+%d->%d k%dx%d/%d pad %d,%d,%d,%d up %dx%d strip %d groups %d%s act %d/%d%s%s%s%s%s %s in %d heads %dx%d keys %d%s%s "
-             "terms %d%s slice %d%s",
+             "terms %d%s slice %d%s made %d%s",
              names[c->kind], (int)c->n, (int)c->h, (int)c->w, (int)c->c, (int)c->c2, (int)c->o, c->kh, c->kw, c->stride, c->pad[0], c->pad[1],
              c->pad[2], c->pad[3], c->up_h, c->up_w, c->strip, c->groups, c->norm ? " normed" : "", c->pre_act, c->act,
              c->residual ? " residual" : "", c->add ? " add" : "", c->bias ? " bias" : "", c->transposed ? " transposed" : "", c->int8 ? " int8" : "",
              dc_dtype_name(c->type), c->parts, c->heads, c->head, c->keys, c->causal ? " causal" : "", c->shared ? " shared" : "", c->terms,
-             c->into ? " into" : "", c->slice, c->bad ? " not finite" : "");
+             c->into ? " into" : "", c->slice, c->bad ? " not finite" : "", c->made, c->wide ? " wide" : "");
 }
 
 /* Output size of a convolution. */
@@ -313,6 +317,8 @@ dc_status dc_case_make(dc_case *c, dc_error *e)
 {
     int wanted = 4;
     bool whole = true;
+    const int64_t most = (c->o > joined(c) ? c->o : joined(c)) + c->slice;
+    if (c->made) whole = (c->maker = draw_floats(most * DC_CASE_MADE_OF, 0.87f, 0, c->seed + 9)) != NULL; /* keeps the variance */
     if (is_conv(c) || is_linear(c)) {
         make_matrix_op(c);
     } else if (c->kind == DC_CASE_ATTENTION) {
@@ -320,7 +326,7 @@ dc_status dc_case_make(dc_case *c, dc_error *e)
         for (int i = 0; i < 3; i++) c->in[i] = draw_floats(c->n * (i ? c->w : c->h) * (c->c + c->slice), 1.5f, 0, c->seed + (uint64_t)i);
     } else {
         make_other(c);
-        wanted = 2, whole = c->ids != NULL;
+        wanted = 2, whole = whole && c->ids;
     }
     for (int i = 0; i < wanted; i++) whole = whole && c->in[i];
     for (int i = 0; i < 4 && c->kind != DC_CASE_ATTENTION; i++) whole = whole && c->source[i];
@@ -334,6 +340,7 @@ void dc_case_free(dc_case *c)
         free(c->source[i]);
     }
     free(c->ids);
+    free(c->maker);
 }
 
 /* ---- the judgement --------------------------------------------------------------------------------------------------- */
@@ -373,17 +380,19 @@ double dc_error_bound(const dc_device *d, double k, bool winograd)
 
 double dc_case_bound(const dc_case *c, const dc_device *d)
 {
-    const bool f32 = !strcmp(dc_device_precision(d), "f32");
+    const char *precision = dc_device_precision(d);
+    const bool f32 = !strcmp(precision, "f32");
+    if (c->kind == DC_CASE_RGB8) return f32 ? 1e-3 : 1.0 / 128; /* a level of 255 here and there; everywhere */
+    if (c->wide && !strcmp(precision, "f16")) return 4 * 0x1p-8;
     switch (c->kind) {
     case DC_CASE_CONV:
     case DC_CASE_STRIPS:
     case DC_CASE_LINEAR:
     case DC_CASE_GEGLU:
-        if (c->int8 && !strcmp(dc_device_precision(d), "int8")) return 4 * 0x1p-7;
+        if (c->int8 && !strcmp(precision, "int8")) return 4 * 0x1p-7;
         return dc_error_bound(d, (double)joined(c) * (is_conv(c) ? c->kh * c->kw : 1), is_conv(c) && c->kh == 3 && c->kw == 3 && c->stride == 1);
     case DC_CASE_ATTENTION: return dc_error_bound(d, c->head + (double)c->w, false);
     case DC_CASE_TIMESTEP: return f32 ? 1e-4 : dc_error_bound(d, 1, false); /* the angle, up to 1000, is a float32 */
-    case DC_CASE_RGB8: return f32 ? 1e-3 : 1.0 / 128;                       /* a level of 255 here and there; everywhere */
     default: return dc_error_bound(d, 1, false);
     }
 }

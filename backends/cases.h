@@ -35,7 +35,9 @@ typedef struct dc_case {
     dc_case_kind kind;
     int64_t n, h, w, c, c2, o; /* c2: channels that are joined to c; o: that come out; embed: rows of the table */
     int kh, kw, stride, pad[4], up_h, up_w, groups, heads, head, keys, strip, parts, terms;
-    int slice;                                                                                 /* the input is the last c of slice + c channels */
+    int slice; /* the input is the last c of slice + c channels */
+    int made;  /* by bits, place in `in`: inputs that a linear layer makes on the device, which so have the type of its activations */
+    bool wide; /* dc_params_wide */
     bool norm, residual, add, bias, causal, tokens, shared, transposed, int8, into, flip, bad; /* bad: some numbers are not finite */
     dc_act act, pre_act;
     dc_dtype type; /* of weights */
@@ -43,7 +45,10 @@ typedef struct dc_case {
     float *in[4]; /* x, x2, add, residual; q, k, v; terms in one */
     int32_t *ids;
     uint8_t *source[4]; /* weight, bias, scale, shift */
+    float *maker;       /* weights of what makes inputs, [most channels, DC_CASE_MADE_OF] */
 } dc_case;
+
+#define DC_CASE_MADE_OF 4 /* numbers that a pixel of such an input is made of */
 
 /* Most products of a case of random shape: the reference device needs some tenths of a second for them. */
 #define DC_CASE_PRODUCTS 40000000

@@ -5,7 +5,7 @@
 
 typedef struct job {
     const dc_case *c;
-    dc_param *k, *norm, *positions;
+    dc_param *k, *norm, *positions, *maker[4];
     float *out;
     dc_stats stats;
     uint8_t *bytes; /* to_rgb8: where its result is, in `out` itself */
@@ -52,6 +52,18 @@ static dc_param *add_matrix(dc_params *set, const dc_case *c)
     return dc_params_add(set, &d);
 }
 
+/* Channels of input i, with those that are not looked at; 0: the op has no such input. */
+static int64_t made_width(const dc_case *c, int i)
+{
+    if (c->kind == DC_CASE_ATTENTION) return i < 3 ? c->c + c->slice : 0;
+    if (i == 0) return c->c + c->slice;
+    if (i == 1) return c->kind == DC_CASE_RESCALE ? c->c : c->c2;
+    if (i == 2) return c->add ? c->o : 0;
+    return !c->residual ? 0 : (c->kind == DC_CASE_GEGLU ? c->o / 2 : c->o) + c->slice;
+}
+
+static int64_t made_of(const dc_case *c, int i) { return made_width(c, i) < DC_CASE_MADE_OF ? made_width(c, i) : DC_CASE_MADE_OF; }
+
 static dc_status add_params(dc_params *set, job *j, dc_error *e)
 {
     const dc_case *c = j->c;
@@ -64,20 +76,33 @@ static dc_status add_params(dc_params *set, job *j, dc_error *e)
     }
     if (c->norm || c->kind == DC_CASE_GROUP_NORM || c->kind == DC_CASE_LAYER_NORM)
         whole = whole && (j->norm = add_param(set, "norm", DC_PARAM_NORM, c->c + c->c2, 1, DC_F32, c->source[2], c->source[3]));
+    for (int i = 0; i < 4; i++)
+        if (c->made >> i & 1 && made_width(c, i))
+            whole = whole && (j->maker[i] = add_param(set, "maker", DC_PARAM_LINEAR, made_width(c, i), made_of(c, i), DC_F32, c->maker, NULL));
     return whole ? DC_OK : dc_fail_memory(e, "parameters", 0);
 }
 
 /* ---- the pass -------------------------------------------------------------------------------------------------------- */
 
-/* [n,h,w,c] (or [n,h*w,c]), the last c of slice + c channels. */
-static dc_tensor up(const dc_case *c, dc_run *r, int64_t h, int64_t w, int64_t channels, int slice, const float *host)
+/* Input i as it is uploaded, or made of some numbers. */
+static dc_tensor bring(const job *j, dc_run *r, int i, int rank, const int64_t dim[4], const float *host)
 {
-    dc_tensor t = dc_upload(r, DC_F32, 4, (int64_t[4]){c->n, h, w, channels + slice}, host);
-    t = dc_view_channels(t, slice, channels);
-    return c->tokens ? dc_view_tokens(t) : t;
+    int64_t narrow[4];
+    if (!j->maker[i]) return dc_upload(r, DC_F32, rank, dim, host);
+    memcpy(narrow, dim, sizeof narrow);
+    narrow[rank - 1] = made_of(j->c, i);
+    return dc_linear(r, dc_upload(r, DC_F32, rank, narrow, host), j->maker[i], (dc_linear_opt){0});
 }
 
-static dc_tensor input(const dc_case *c, dc_run *r) { return up(c, r, c->h, c->w, c->c, c->slice, c->in[0]); }
+/* [n,h,w,c] (or [n,h*w,c]), the last c of slice + c channels. */
+static dc_tensor up(const job *j, dc_run *r, int i, int64_t h, int64_t w, int64_t channels, int slice, const float *host)
+{
+    dc_tensor t = bring(j, r, i, 4, (int64_t[4]){j->c->n, h, w, channels + slice}, host);
+    t = dc_view_channels(t, slice, channels);
+    return j->c->tokens ? dc_view_tokens(t) : t;
+}
+
+static dc_tensor input(const job *j, dc_run *r) { return up(j, r, 0, j->c->h, j->c->w, j->c->c, j->c->slice, j->c->in[0]); }
 
 /* Of what comes out of the same input: its size is told by a number of rows and columns. */
 static int64_t out_of(const dc_case *c, bool rows)
@@ -91,18 +116,18 @@ static dc_conv_opt conv_options(const job *j, dc_run *r)
     const dc_case *c = j->c;
     dc_conv_opt o = {.pre = {.act = c->pre_act, .h = c->up_h, .w = c->up_w}, .stride = c->stride, .act = c->act};
     memcpy(o.pad, c->pad, sizeof o.pad);
-    if (c->add) o.add = dc_upload(r, DC_F32, 2, (int64_t[2]){c->shared ? 1 : c->n, c->o}, c->in[2]);
-    if (c->residual) o.residual = up(c, r, out_of(c, true), out_of(c, false), c->o, c->slice, c->in[3]);
+    if (c->add) o.add = bring(j, r, 2, 2, (int64_t[4]){c->shared ? 1 : c->n, c->o}, c->in[2]);
+    if (c->residual) o.residual = up(j, r, 3, out_of(c, true), out_of(c, false), c->o, c->slice, c->in[3]);
     return o;
 }
 
 static dc_tensor conv(const job *j, dc_run *r)
 {
     const dc_case *c = j->c;
-    const dc_tensor x = input(c, r);
+    const dc_tensor x = input(j, r);
     dc_conv_opt o = conv_options(j, r);
     if (j->norm) o.pre.norm = j->norm, o.pre.groups = c->groups, o.pre.eps = 1e-5f;
-    if (c->c2) o.pre.x2 = up(c, r, c->h, c->w, c->c2, 0, c->in[1]);
+    if (c->c2) o.pre.x2 = up(j, r, 1, c->h, c->w, c->c2, 0, c->in[1]);
     return dc_conv2d(r, x, j->k, o);
 }
 
@@ -111,7 +136,7 @@ static void strips(const job *j, dc_run *r)
 {
     enum { MOST = 32 };
     const dc_case *c = j->c;
-    const dc_tensor x = input(c, r);
+    const dc_tensor x = input(j, r);
     dc_tensor at[MOST], sums[MOST];
     int n = 0;
     dc_conv_opt o = conv_options(j, r);
@@ -138,17 +163,18 @@ static dc_tensor linear(const job *j, dc_run *r)
 {
     const dc_case *c = j->c;
     dc_linear_opt o = {.pre = {.norm = j->norm, .groups = c->groups, .eps = 1e-5f, .act = c->pre_act}, .act = c->act};
-    const dc_tensor x = input(c, r);
-    if (c->c2) o.pre.x2 = up(c, r, c->h, c->w, c->c2, 0, c->in[1]);
-    if (c->residual) o.residual = up(c, r, c->h, c->w, c->kind == DC_CASE_GEGLU ? c->o / 2 : c->o, c->slice, c->in[3]);
+    const dc_tensor x = input(j, r);
+    if (c->c2) o.pre.x2 = up(j, r, 1, c->h, c->w, c->c2, 0, c->in[1]);
+    if (c->residual) o.residual = up(j, r, 3, c->h, c->w, c->kind == DC_CASE_GEGLU ? c->o / 2 : c->o, c->slice, c->in[3]);
     return dc_linear(r, x, j->k, o);
 }
 
-static dc_tensor attention(const dc_case *c, dc_run *r)
+static dc_tensor attention(const job *j, dc_run *r)
 {
+    const dc_case *c = j->c;
     dc_tensor t[3];
     for (int i = 0; i < 3; i++) {
-        t[i] = dc_upload(r, DC_F32, 3, (int64_t[3]){c->n, i ? c->w : c->h, c->c + c->slice}, c->in[i]);
+        t[i] = bring(j, r, i, 3, (int64_t[4]){c->n, i ? c->w : c->h, c->c + c->slice}, c->in[i]);
         t[i] = dc_view_channels(t[i], i == 2 ? 0 : c->slice, c->c);
         if (i && c->shared) t[i] = dc_view_batch(t[i], c->n - 1, 1);
     }
@@ -156,13 +182,14 @@ static dc_tensor attention(const dc_case *c, dc_run *r)
 }
 
 /* Factors and terms; with `into` the first term is also where the sum goes. */
-static dc_tensor lincomb(const dc_case *c, dc_run *r)
+static dc_tensor lincomb(const job *j, dc_run *r)
 {
+    const dc_case *c = j->c;
     static const float factor[8] = {0.3f, -1.7f, 1, 0.01f, 2.5f, -0.9f, 0.5f, -3};
     const int64_t all = c->n * c->h * c->w * (c->c + c->slice);
     dc_term term[8];
     for (int i = 0; i < c->terms; i++) {
-        term[i] = (dc_term){i == 1 && c->bad ? 0 : factor[i], up(c, r, c->h, c->w, c->c, c->slice, c->in[0] + i * all)};
+        term[i] = (dc_term){i == 1 && c->bad ? 0 : factor[i], up(j, r, 0, c->h, c->w, c->c, c->slice, c->in[0] + i * all)};
         if (i && i + 1 == c->terms && c->shared) term[i].x = dc_view_batch(term[i].x, c->n - 1, 1);
     }
     if (!c->into) return dc_lincomb(r, term, c->terms);
@@ -174,17 +201,17 @@ static dc_tensor small_op(job *j, dc_run *r)
 {
     const dc_case *c = j->c;
     switch (c->kind) {
-    case DC_CASE_GROUP_NORM: return dc_group_norm(r, input(c, r), j->norm, c->groups, 1e-5f, c->act);
-    case DC_CASE_LAYER_NORM: return dc_layer_norm(r, input(c, r), j->norm, 1e-5f);
+    case DC_CASE_GROUP_NORM: return dc_group_norm(r, input(j, r), j->norm, c->groups, 1e-5f, c->act);
+    case DC_CASE_LAYER_NORM: return dc_layer_norm(r, input(j, r), j->norm, 1e-5f);
     case DC_CASE_EMBED: return dc_embed(r, dc_upload(r, DC_I32, 2, (int64_t[2]){c->n, c->h}, c->ids), j->k, j->positions);
-    case DC_CASE_GATHER: return dc_gather_rows(r, dc_view_tokens(input(c, r)), dc_upload(r, DC_I32, 1, &c->n, c->ids));
+    case DC_CASE_GATHER: return dc_gather_rows(r, dc_view_tokens(input(j, r)), dc_upload(r, DC_I32, 1, &c->n, c->ids));
     case DC_CASE_TIMESTEP:
         return dc_timestep_embedding(r, dc_upload(r, DC_F32, 1, &c->n, c->in[0]),
                                      (dc_timestep_opt){.dim = (int)c->c, .flip_sin_to_cos = c->flip, .freq_shift = c->into ? 1 : 0});
-    case DC_CASE_ACTIVATE: return dc_activate(r, input(c, r), c->act);
-    case DC_CASE_RESCALE: return dc_rescale_std(r, input(c, r), up(c, r, c->h, c->w, c->c, 0, c->in[1]), 0.7f);
-    case DC_CASE_RGB8: return dc_to_rgb8(r, input(c, r));
-    default: return lincomb(c, r);
+    case DC_CASE_ACTIVATE: return dc_activate(r, input(j, r), c->act);
+    case DC_CASE_RESCALE: return dc_rescale_std(r, input(j, r), up(j, r, 1, c->h, c->w, c->c, 0, c->in[1]), 0.7f);
+    case DC_CASE_RGB8: return dc_to_rgb8(r, input(j, r));
+    default: return lincomb(j, r);
     }
 }
 
@@ -193,11 +220,11 @@ static void pass(void *ctx, dc_run *r)
     job *j = ctx;
     switch (j->c->kind) {
     case DC_CASE_STRIPS: strips(j, r); break;
-    case DC_CASE_STATS: dc_stats_of(r, input(j->c, r), &j->stats); break;
+    case DC_CASE_STATS: dc_stats_of(r, input(j, r), &j->stats); break;
     case DC_CASE_CONV: dc_download(r, conv(j, r), j->out); break;
     case DC_CASE_LINEAR:
     case DC_CASE_GEGLU: dc_download(r, linear(j, r), j->out); break;
-    case DC_CASE_ATTENTION: dc_download(r, attention(j->c, r), j->out); break;
+    case DC_CASE_ATTENTION: dc_download(r, attention(j, r), j->out); break;
     default: dc_download(r, small_op(j, r), j->out);
     }
 }
@@ -220,6 +247,7 @@ dc_status dc_case_run(dc_device *d, const dc_case *c, float *out, float *again, 
     job j = {.c = c, .out = out};
     dc_params *set = dc_params_new(d, "a case");
     dc_run *r = dc_run_new(d);
+    if (set && c->wide) dc_params_wide(set);
     dc_status s = set && r ? add_params(set, &j, e) : dc_fail_memory(e, "a case", 0);
     if (!s && before) before(r);
     if (!s) s = dc_params_prepare(set, NULL, NULL, e);

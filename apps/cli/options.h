@@ -50,7 +50,7 @@ typedef struct option {
     const char *help;
 } option;
 const option *options_table(int *n);
-enum { MOST_OPTIONS = 128 };
+enum { MOST_OPTIONS = 160 };
 
 struct settings;
 typedef struct command {
