@@ -317,8 +317,7 @@ dc_status dc_case_make(dc_case *c, dc_error *e)
 {
     int wanted = 4;
     bool whole = true;
-    const int64_t most = (c->o > joined(c) ? c->o : joined(c)) + c->slice;
-    if (c->made) whole = (c->maker = draw_floats(most * DC_CASE_MADE_OF, 0.87f, 0, c->seed + 9)) != NULL; /* keeps the variance */
+    if (c->made) whole = (c->maker = draw_floats(4 * dc_case_widest(c) * DC_CASE_MADE_OF, 0.87f, 0, c->seed + 9)) != NULL; /* keeps the variance */
     if (is_conv(c) || is_linear(c)) {
         make_matrix_op(c);
     } else if (c->kind == DC_CASE_ATTENTION) {

@@ -45,8 +45,10 @@ typedef struct dc_case {
     float *in[4]; /* x, x2, add, residual; q, k, v; terms in one */
     int32_t *ids;
     uint8_t *source[4]; /* weight, bias, scale, shift */
-    float *maker;       /* weights of what makes inputs, [most channels, DC_CASE_MADE_OF] */
+    float *maker;       /* weights of what makes inputs, [4][dc_case_widest][DC_CASE_MADE_OF] */
 } dc_case;
+/* Most channels of an input. */
+static inline int64_t dc_case_widest(const dc_case *c) { return (c->o > c->c + c->c2 ? c->o : c->c + c->c2) + c->slice; }
 
 #define DC_CASE_MADE_OF 4 /* numbers that a pixel of such an input is made of */
 

@@ -78,7 +78,8 @@ static dc_status add_params(dc_params *set, job *j, dc_error *e)
         whole = whole && (j->norm = add_param(set, "norm", DC_PARAM_NORM, c->c + c->c2, 1, DC_F32, c->source[2], c->source[3]));
     for (int i = 0; i < 4; i++)
         if (c->made >> i & 1 && made_width(c, i))
-            whole = whole && (j->maker[i] = add_param(set, "maker", DC_PARAM_LINEAR, made_width(c, i), made_of(c, i), DC_F32, c->maker, NULL));
+            whole = whole && (j->maker[i] = add_param(set, "maker", DC_PARAM_LINEAR, made_width(c, i), made_of(c, i), DC_F32,
+                                                      c->maker + i * DC_CASE_MADE_OF * dc_case_widest(c), NULL));
     return whole ? DC_OK : dc_fail_memory(e, "parameters", 0);
 }
 
