@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """diffc and PyTorch on one GPU, on the same random weights and inputs: what tools/gpu_check.sh runs.
 
+    python gpu.py selftest -d FOLDER --diffc build/release/diffc
     python gpu.py weights -d FOLDER                     # sd15, sd21, sdxl, taesd.safetensors: 12 GB
     python gpu.py diffc -d FOLDER --diffc build/release/diffc
     python gpu.py torch -d FOLDER                       # eager, channels last, a CUDA graph of it; the peak; errors of both
@@ -89,6 +90,26 @@ def turbo(a):
     one, all_of_them = seconds(1), seconds(many)
     if one and all_of_them:
         put(a, case="turbo picture", program="diffc", variant="auto", seconds=(all_of_them - one) / (many - 1), loading=one, size=a.size or 512)
+
+
+def selftest(a):
+    """diffc selftest, its lines to be read and its numbers into a file."""
+    path = os.path.join(a.folder, a.name + ".json")
+    with open(path, "w") as f:
+        code = subprocess.call([a.diffc, "selftest", "--device", a.device, "--json", *a.more.split()], stdout=f)
+    try:
+        with open(path) as f:
+            t = json.load(f)
+    except ValueError:
+        sys.exit(code or 70)
+    print(t["device"])
+    for r in t["rows"]:
+        error = "not finite" if r["error"] is None else f"{r['error']:.1e}"
+        print(f"{r['name']:18} {r['cases']:4d} cases  error {error:>8}  bound {r['bound']:.1e}  {r['seconds']:7.2f} s  {'ok' if r['ok'] else 'FAILED'}")
+        if not r["ok"]:
+            print(f"    {r['wrong']} wrong, {r['unsteady']} with other bytes the second time; farthest: {r['farthest']}")
+    print(f"{t['checks']} checks of {t['cases']} cases, {t['failed']} failed, {t['seconds']:.1f} s")
+    sys.exit(code)
 
 
 # ---- torch ---------------------------------------------------------------------------------------------------------------
@@ -279,7 +300,7 @@ def summary(a):
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("command", choices=("weights", "diffc", "torch", "compile", "summary"))
+    p.add_argument("command", choices=("selftest", "weights", "diffc", "torch", "compile", "summary"))
     p.add_argument("-d", "--folder", required=True)
     p.add_argument("--diffc", default="diffc")
     p.add_argument("--device", default="cuda")
@@ -287,11 +308,13 @@ def main():
     p.add_argument("--precisions", default="auto", help="of diffc, separated by commas")
     p.add_argument("--size", type=int, default=0, help="pixels in place of each case's own: to try this out")
     p.add_argument("--seconds", type=float, default=2)
+    p.add_argument("--name", default="selftest", help="selftest: of its file")
+    p.add_argument("--more", default="", help="selftest: more options")
     p.add_argument("--machine", default="")
     p.add_argument("-o", "--output", default="gpu_check.json")
     a = p.parse_args()
     sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-    {"weights": weights, "diffc": diffc, "torch": on_torch, "compile": compiled, "summary": summary}[a.command](a)
+    {"selftest": selftest, "weights": weights, "diffc": diffc, "torch": on_torch, "compile": compiled, "summary": summary}[a.command](a)
 
 
 if __name__ == "__main__":

@@ -603,6 +603,7 @@ typedef struct diffc_selftest {
     void *user;
     bool (*on_progress)(void *user, const char *name, int done, int total); /* true stops: CANCELLED. May be NULL; so may the next */
     void (*on_check)(void *user, const diffc_check *check);
+    void (*on_model)(void *user, diffc_model *model); /* it begins to work, for diffc_cancel; NULL: it has ended */
     /* What came of it, filled as it goes: */
     char device[128]; /* "cpu avx2, 2 threads, f32": before the first call */
     int checks, failed, cases;

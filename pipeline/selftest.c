@@ -106,12 +106,19 @@ static dc_status inner(diffc_status s, const diffc_error *from, dc_error *e)
     return (dc_status)s;
 }
 
-static dc_status one_pass(diffc_model *m, diffc_clip *clip, const part *p, diffc_bench *out, dc_error *e)
+static void tell_model(const diffc_selftest *t, diffc_model *m)
+{
+    if (t->on_model) t->on_model(t->user, m);
+}
+
+static dc_status one_pass(const diffc_selftest *t, diffc_model *m, diffc_clip *clip, const part *p, diffc_bench *out, dc_error *e)
 {
     diffc_error error = {0};
-    return inner(clip ? diffc_clip_bench_run(clip, p->batch, 0, false, out, &error)
-                      : diffc_bench_run(m, p->what, p->batch, p->width, p->height, 0, false, out, &error),
-                 &error, e);
+    if (!clip) tell_model(t, m);
+    const diffc_status s = clip ? diffc_clip_bench_run(clip, p->batch, 0, false, out, &error)
+                                : diffc_bench_run(m, p->what, p->batch, p->width, p->height, 0, false, out, &error);
+    tell_model(t, NULL);
+    return inner(s, &error, e);
 }
 
 /* Of a pass through a model (docs/selftest.md); through a VAE, where float16 is too narrow. */
@@ -136,9 +143,9 @@ static dc_status check_part(const selftest_pair *x, const part *p, dc_error *e)
     snprintf(name, sizeof name, p->width ? "%s %dx%d" : "%s", p->what, p->width, p->height);
     begin(&k, x->t, clip ? diffc_clip_about(x->clip_beside)->device : diffc_device_summary(x->beside), name);
     dc_status s = go_on(x->t, name, 0, 1, e);
-    if (!s) s = one_pass(x->m, clip ? x->clip : NULL, p, &found, e);
-    if (!s) s = one_pass(x->m, clip ? x->clip : NULL, p, &again, e);
-    if (!s) s = one_pass(x->beside, clip ? x->clip_beside : NULL, p, &expected, e);
+    if (!s) s = one_pass(x->t, x->m, clip ? x->clip : NULL, p, &found, e);
+    if (!s) s = one_pass(x->t, x->m, clip ? x->clip : NULL, p, &again, e);
+    if (!s) s = one_pass(x->t, x->beside, clip ? x->clip_beside : NULL, p, &expected, e);
     if (!s) {
         const size_t n = numbers(&expected);
         judge(&k, dc_relative_error(found.output, expected.output, (int64_t)n, 0), pass_bound(x, p->what[0] == 'v'),
@@ -188,7 +195,10 @@ static dc_status draw(diffc_model *m, const selftest_pair *x, drawn *out, dc_err
     q.width = q.height = x->t->quick ? x->side / 2 : x->side;
     q.steps = x->t->quick ? 2 : 4;
     q.on_image = take, q.on_progress = on_step, q.user = out;
-    return inner(diffc_generate(m, &q, &error), &error, e);
+    tell_model(x->t, m);
+    const diffc_status s = diffc_generate(m, &q, &error);
+    tell_model(x->t, NULL);
+    return inner(s, &error, e);
 }
 
 static void drawn_free(drawn *d)

@@ -47,11 +47,18 @@ static void on_check(void *user, const diffc_check *c)
     fflush(stdout);
 }
 
+/* Ctrl-C ends a pass, too. */
+static void on_model(void *user, diffc_model *m)
+{
+    (void)user;
+    signals_model(m);
+}
+
 int run_selftest(const settings *s)
 {
     diffc_error e = {0};
     const diffc_options o = model_options(s);
-    diffc_selftest test = {.quick = s->quick, .on_progress = on_progress, .on_check = on_check};
+    diffc_selftest test = {.quick = s->quick, .on_progress = on_progress, .on_check = on_check, .on_model = on_model};
     telling t = {.s = s, .test = &test, .rows = s->json ? json_array() : NULL, .bar = !s->quiet && isatty(STDERR_FILENO)};
     test.user = &t;
     if (s->n_words) return report(DIFFC_USAGE, "", "selftest: found \"%s\", expected options only", s->word[0]);
