@@ -560,7 +560,7 @@ typedef struct diffc_layer {
     double multiply_adds;
 } diffc_layer;
 
-/* Times one part on the model's weights with random input: what is "unet", "vae", "taesd", "clip-text". Warm-up, then rounds until
+/* Times one part on the model's weights with random input: what is "unet", "vae", "taesd", "vae-encode", "clip-text". Warm-up, then rounds until
  * `seconds` have passed (at least 3; 1 when they are 0). out: seconds of each round, in a new array; gflop: of a direct pass that makes
  * everything, also what is made once. */
 typedef struct diffc_bench {
@@ -584,6 +584,36 @@ DIFFC_API diffc_status diffc_bench_plan(diffc_model *model, const char *what, in
 DIFFC_API diffc_status diffc_clip_bench_run(diffc_clip *clip, int batch, double seconds, bool profile, diffc_bench *out, diffc_error *error);
 DIFFC_API diffc_status diffc_clip_bench_plan(diffc_clip *clip, int batch, diffc_bench *out, diffc_error *error);
 DIFFC_API void diffc_bench_free(diffc_bench *bench);
+
+/* ---- does this machine compute right? ------------------------------------------------------------------ */
+
+/* One check: cases of an op, or a part of the model. Strings are valid during the call only. */
+typedef struct diffc_check {
+    const char *name;     /* "conv2d", "unet 72x56" */
+    const char *beside;   /* the device it is compared with: "ref, 1 thread" */
+    int cases;            /* that were run */
+    int wrong, unsteady;  /* of them: farther off than the bound; gave other bytes when they were asked again */
+    double error, bound;  /* relative, of the case that is farthest off by its bound (docs/selftest.md) */
+    const char *farthest; /* that case, in words */
+    double seconds;
+} diffc_check;
+
+typedef struct diffc_selftest {
+    bool quick; /* fewer and smaller cases */
+    void *user;
+    bool (*on_progress)(void *user, const char *name, int done, int total); /* true stops: CANCELLED. May be NULL; so may the next */
+    void (*on_check)(void *user, const diffc_check *check);
+    void (*on_model)(void *user, diffc_model *model); /* it begins to work, for diffc_cancel; NULL: it has ended */
+    /* What came of it, filled as it goes: */
+    char device[128]; /* "cpu avx2, 2 threads, f32": before the first call */
+    int checks, failed, cases;
+    double seconds;
+} diffc_selftest;
+
+/* Every op on random shapes beside the reference device (plain loops, sums in double), then the parts of a model and a picture beside that device or, where
+ * it would take too long, beside the CPU's plain float32; everything twice, for the same bytes. options: device, cpu_level, precision, exact, threads say
+ * what is tested, the others name the model. Errors: INTERNAL (something is wrong), those of diffc_open, diffc_bench_run and diffc_generate. */
+DIFFC_API diffc_status diffc_selftest_run(diffc_selftest *test, const diffc_options *options, diffc_error *error);
 
 #ifdef __cplusplus
 }

@@ -15,7 +15,8 @@ typedef struct bench_pass {
     float *in, *context, *pooled, *time_ids, *out;
     int32_t *ids;
     dc_tensor *text;
-    bool whole; /* with what is made once in the pass, too: for counting */
+    bool whole;  /* with what is made once in the pass, too: for counting */
+    bool encode; /* `in` is a picture */
     float t, lcm_w;
 } bench_pass;
 
@@ -68,6 +69,13 @@ static void run_vae(void *ctx, dc_run *r)
     dc_download(r, dc_vae_decode(p->m->vae, r, up(r, 4, p->n, p->h, p->w, L, p->in)), p->out);
 }
 
+static void run_encode(void *ctx, dc_run *r)
+{
+    const bench_pass *p = ctx;
+    const int f = dc_vae_configuration(p->m->vae)->factor;
+    dc_download(r, dc_vae_encode(p->m->vae, r, up(r, 4, p->n, (int64_t)p->h * f, (int64_t)p->w * f, 3, p->in)).mean, p->out);
+}
+
 static void run_text(void *ctx, dc_run *r)
 {
     const bench_pass *p = ctx;
@@ -97,8 +105,8 @@ static dc_status fill_inputs(bench_pass *p, size_t out, dc_error *e)
 {
     const diffc_model *m = p->m;
     const dc_unet_config *c = dc_unet_configuration(m->unet);
-    size_t n = (size_t)p->n, area = (size_t)p->h * (size_t)p->w, T = (size_t)m->text[0].length;
-    p->in = random_floats(n * area * (size_t)c->in_channels, 1);
+    size_t n = (size_t)p->n, area = (size_t)p->h * (size_t)p->w, T = (size_t)m->text[0].length, f = (size_t)dc_vae_configuration(m->vae)->factor;
+    p->in = random_floats(n * area * (p->encode ? 3 * f * f : (size_t)c->in_channels), 1);
     p->context = random_floats(n * T * (size_t)c->context, 2);
     p->pooled = random_floats(n * (size_t)pooled_width(c), 3);
     p->time_ids = random_floats(n * 6, 4);
@@ -196,6 +204,14 @@ static dc_status choose(bench_pass *p, const char *what, bench_part *part, dc_er
                              .pass = run_vae,
                              .rank = 4,
                              .dim = {p->n, (int64_t)p->h * v->factor, (int64_t)p->w * v->factor, 3}};
+    } else if (!strcmp(what, "vae-encode")) {
+        if (!dc_vae_encoder_params(m->vae)) return dc_fail(e, DC_USAGE, "bench %s: found no encoder in the model's VAE, expected one", what);
+        p->encode = true;
+        *part = (bench_part){.from = m->vae_weights,
+                             .weights = dc_vae_encoder_params(m->vae),
+                             .pass = run_encode,
+                             .rank = 4,
+                             .dim = {p->n, p->h, p->w, v->latent_channels}};
     } else if (!strcmp(what, "clip-text")) {
         dc_clip_text *t = m->text[0].model;
         *part = (bench_part){.from = m->text[0].weights,
@@ -204,7 +220,7 @@ static dc_status choose(bench_pass *p, const char *what, bench_part *part, dc_er
                              .rank = 3,
                              .dim = {p->n, m->text[0].length, dc_clip_text_configuration(t)->width, 0}};
     } else {
-        return dc_fail(e, DC_USAGE, "bench: found %s, expected unet, vae, taesd, clip-text or clip-image", what);
+        return dc_fail(e, DC_USAGE, "bench: found %s, expected unet, vae, taesd, vae-encode, clip-text or clip-image", what);
     }
     part->device = m->device, part->ctx = p, part->whole = &p->whole, part->out = &p->out;
     return DC_OK;

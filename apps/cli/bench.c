@@ -104,7 +104,8 @@ int run_bench(const settings *s)
     diffc_error e = {0};
     diffc_model *m = NULL;
     diffc_bench b = {0};
-    if (s->n_words != 1) return report(DIFFC_USAGE, "", "bench: found %d parts, expected one of unet, vae, taesd, clip-text, clip-image", s->n_words);
+    if (s->n_words != 1)
+        return report(DIFFC_USAGE, "", "bench: found %d parts, expected one of unet, vae, taesd, vae-encode, clip-text, clip-image", s->n_words);
     if (!strcmp(s->word[0], "clip-image")) return bench_clip(s);
     int code = open_model(&m, s);
     if (!code)

@@ -16,6 +16,7 @@ int run_tokenize(const settings *s);
 int run_noise(const settings *s);
 int run_schedule(const settings *s);
 int run_bench(const settings *s);
+int run_selftest(const settings *s);
 int run_version(const settings *s);
 int run_man(const settings *s);
 int run_completion(const settings *s);

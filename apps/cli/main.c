@@ -29,7 +29,11 @@ static const command commands[] = {
     {"schedule", CMD_SCHEDULE, run_schedule,
      "--sampler NAME [--scheduler NAME[,NAME...]] --steps N [--rng RULES] [-m MODEL | --prediction KIND] [--plot FILE]",
      "Prints or draws the timesteps and sigmas of a sampler.", NULL},
-    {"bench", CMD_BENCH, run_bench, "unet|vae|taesd|clip-text|clip-image [-m MODEL] [options]", "Times one part of a model on random input.", NULL},
+    {"bench", CMD_BENCH, run_bench, "unet|vae|taesd|vae-encode|clip-text|clip-image [-m MODEL] [options]",
+     "Times one part of a model on random input.", NULL},
+    {"selftest", CMD_SELFTEST, run_selftest, "[--device DEVICE] [-m MODEL] [options]", "Checks that this machine computes right.",
+     "Every operation on random shapes beside plain loops, then the parts of a model and a picture; everything twice, for the same bytes.\n"
+     "A line a check: the error, relative, of the case that is farthest off by its bound. Exits with 70 when something is wrong."},
     {"completion", CMD_COMPLETION, run_completion, "bash|zsh|fish", "Prints what makes the shell complete diffc's commands and options.",
      "bash: source <(diffc completion bash)\nzsh: diffc completion zsh >_diffc, into a folder of $fpath\nfish: diffc completion fish | source"},
     {"man", CMD_MAN, run_man, "", "Prints the manual page: diffc man | man -l -", NULL},

@@ -13,12 +13,13 @@
 #define AT(field)      offsetof(settings, field)
 #define REQUEST        (CMD_TXT2IMG | CMD_LINE | CMD_VIEW)
 #define MODEL_COMMANDS (CMD_TXT2IMG | CMD_BENCH | CMD_VIEW)
+#define COMPUTING      (MODEL_COMMANDS | CMD_SELFTEST)
 #define PARTS_COMMANDS (MODEL_COMMANDS | CMD_CONVERT)
 #define CLIP_COMMANDS  (CMD_EMBED | CMD_CLASSIFY | CMD_INDEX | CMD_SEARCH)
 #define MANY_WORDS     CLIP_COMMANDS /* positional arguments are items, any number of them */
 
 static const option table[] = {
-    {"model", 'm', TEXT, AT(model), NONE, MODEL_COMMANDS | CMD_TOKENIZE | CMD_SCHEDULE, "PATH",
+    {"model", 'm', TEXT, AT(model), NONE, COMPUTING | CMD_TOKENIZE | CMD_SCHEDULE, "PATH",
      "model: a diffusers folder or a single file (default: the model that comes with diffc)"},
     {"model", 'm', TEXT, AT(model), NONE, CLIP_COMMANDS, "PATH",
      "CLIP model: a folder of transformers or open_clip, or a single file (default: the model that comes with diffc)"},
@@ -138,20 +139,19 @@ static const option table[] = {
      "draw previews, and the pictures, in the terminal (of a batch its first)"},
     {"show", 0, FLAG, AT(show), NONE, CMD_TXT2IMG, NULL, "draw the pictures in the terminal, when they are finished"},
     {"vae-tiling", 0, FLAG, AT(vae_tiling), NONE, REQUEST, NULL, "decode in overlapping tiles: less memory, not the same bytes"},
-    {"precision|type", 0, TEXT, AT(precision), NONE, MODEL_COMMANDS, "auto|f32|bf16|f16|int8",
+    {"precision|type", 0, TEXT, AT(precision), NONE, COMPUTING, "auto|f32|bf16|f16|int8",
      "arithmetic: auto is f32, on a GPU f16; bf16 (linear layers, attention), int8 (the UNet's linear layers)"},
     {"precision|type", 0, TEXT, AT(precision), NONE, CMD_CONVERT, "auto|f32|f16|bf16",
      "type of the numbers; auto: as stored, but f16 for what is narrower than 16 bits"},
     {"precision|type", 0, TEXT, AT(precision), NONE, CLIP_COMMANDS, "auto|f32|bf16|f16", "arithmetic: auto is f32, on a GPU f16"},
-    {"device", 0, TEXT, AT(device), NONE, MODEL_COMMANDS | CLIP_COMMANDS, "auto|cpu|cuda", "what computes: auto is an NVIDIA GPU where there is one"},
-    {"cpu", 0, TEXT, AT(cpu), NONE, MODEL_COMMANDS | CLIP_COMMANDS, "auto|portable|avx2|avx512|avx512vnni|avx512bf16",
+    {"device", 0, TEXT, AT(device), NONE, COMPUTING | CLIP_COMMANDS, "auto|cpu|cuda", "what computes: auto is an NVIDIA GPU where there is one"},
+    {"cpu", 0, TEXT, AT(cpu), NONE, COMPUTING | CLIP_COMMANDS, "auto|portable|avx2|avx512|avx512vnni|avx512bf16",
      "instruction set: no higher than this"},
-    {"deterministic", 0, FLAG, AT(deterministic), NONE, MODEL_COMMANDS | CLIP_COMMANDS, NULL,
-     "on a GPU: algorithms by rule, not the fastest measured"},
-    {"max-vram", 0, BYTES, AT(max_vram), NONE, MODEL_COMMANDS | CLIP_COMMANDS, "BYTES", "most memory to take of a GPU, e.g. 6G"},
-    {"exact", 0, FLAG, AT(exact), NONE, MODEL_COMMANDS, NULL, "only algorithms without approximation"},
+    {"deterministic", 0, FLAG, AT(deterministic), NONE, COMPUTING | CLIP_COMMANDS, NULL, "on a GPU: algorithms by rule, not the fastest measured"},
+    {"max-vram", 0, BYTES, AT(max_vram), NONE, COMPUTING | CLIP_COMMANDS, "BYTES", "most memory to take of a GPU, e.g. 6G"},
+    {"exact", 0, FLAG, AT(exact), NONE, COMPUTING, NULL, "only algorithms without approximation"},
     {"threads", 0, INT, AT(threads), NONE, CMD_SEARCH, "N", "threads (default: all usable CPUs)"},
-    {"threads", 't', INT, AT(threads), NONE, MODEL_COMMANDS | (CLIP_COMMANDS & ~CMD_SEARCH), "N",
+    {"threads", 't', INT, AT(threads), NONE, COMPUTING | (CLIP_COMMANDS & ~CMD_SEARCH), "N",
      "threads (default: all usable CPUs); the result does not depend on it"},
     {"max-memory", 0, BYTES, AT(max_memory), NONE, CMD_TXT2IMG | CMD_VIEW, "BYTES",
      "refuse a plan that takes more (suffixes k, M, G); to fit, the VAE works in strips, with the same result"},
@@ -166,6 +166,7 @@ static const option table[] = {
     {"dry-run", 0, FLAG, AT(dry_run), NONE, CMD_TXT2IMG, NULL, "print what it would take, do nothing"},
     {"profile", 0, FLAG, AT(profile), NONE, MODEL_COMMANDS & ~CMD_VIEW, NULL, "print the time of every kind of layer"},
     {"plan", 0, FLAG, AT(plan), NONE, CMD_BENCH, NULL, "print how each layer would be computed, and why; run nothing"},
+    {"quick", 0, FLAG, AT(quick), NONE, CMD_SELFTEST, NULL, "fewer and smaller cases"},
     {"hash", 0, FLAG, AT(hash), NONE, CMD_INSPECT, NULL, "also SHA-256 and AutoV2 of each model file"},
     {"seconds", 0, REAL, AT(seconds), NONE, CMD_BENCH, "S", "how long to measure (default 5; at least 3 rounds, 1 with 0)"},
     {"tokenizer", 0, TEXT, AT(tokenizer), NONE, CMD_TOKENIZE, "FOLDER", "a tokenizer folder (vocab.json, merges.txt)"},
@@ -179,12 +180,13 @@ static const option table[] = {
     {"quality", 0, INT, AT(quality), NONE, REQUEST, "N", "of JPEG and WebP, 1 to 100 (default 90)"},
     {"lossless", 0, FLAG, AT(lossless), NONE, REQUEST, NULL, "WebP without loss"},
     {"json", 0, FLAG, AT(json), NONE, CLIP_COMMANDS, NULL, "results as JSON, an object a line (and errors)"},
-    {"json", 0, FLAG, AT(json), NONE, CMD_TXT2IMG | CMD_INSPECT | CMD_SCHEDULE | CMD_BENCH | CMD_VERSION | CMD_TOKENIZE | CMD_NOISE | CMD_CONVERT,
-     NULL, "results (and errors) as JSON"},
+    {"json", 0, FLAG, AT(json), NONE,
+     CMD_TXT2IMG | CMD_INSPECT | CMD_SCHEDULE | CMD_BENCH | CMD_VERSION | CMD_TOKENIZE | CMD_NOISE | CMD_CONVERT | CMD_SELFTEST, NULL,
+     "results (and errors) as JSON"},
     {"progress", 0, TEXT, AT(progress), NONE, (PARTS_COMMANDS & ~CMD_BENCH & ~CMD_VIEW) | CMD_INDEX | CMD_SEARCH, "auto|bar|json|none",
      "on stderr; auto: a bar on a terminal; json: an object a line, errors too"},
-    {"quiet", 'q', FLAG, AT(quiet), NONE, PARTS_COMMANDS | CLIP_COMMANDS, NULL, "errors only"},
-    {"verbose", 'v', FLAG, AT(verbose), NONE, PARTS_COMMANDS | CLIP_COMMANDS, NULL, "also notes"},
+    {"quiet", 'q', FLAG, AT(quiet), NONE, PARTS_COMMANDS | CLIP_COMMANDS | CMD_SELFTEST, NULL, "errors only"},
+    {"verbose", 'v', FLAG, AT(verbose), NONE, PARTS_COMMANDS | CLIP_COMMANDS | CMD_SELFTEST, NULL, "also notes"},
     {"no-defaults", 0, FLAG, AT(no_defaults), NONE, ~0u, NULL, "do not read the file of defaults"},
     {"help", 'h', FLAG, AT(help), NONE, ~0u, NULL, "this text"},
 };

@@ -23,7 +23,8 @@ enum {
     CMD_CLASSIFY = 4096,
     CMD_INDEX = 8192,
     CMD_SEARCH = 16384,
-    CMD_VIEW = 32768
+    CMD_VIEW = 32768,
+    CMD_SELFTEST = 65536
 };
 
 typedef enum option_kind {
@@ -49,7 +50,7 @@ typedef struct option {
     const char *help;
 } option;
 const option *options_table(int *n);
-enum { MOST_OPTIONS = 128 };
+enum { MOST_OPTIONS = 160 };
 
 struct settings;
 typedef struct command {
@@ -93,7 +94,7 @@ typedef struct settings {
         window, live, light, preview_terminal, show, taesd_preview_only;
     bool given[MOST_OPTIONS]; /* by place in the table: on the command line or in a line of prompts, not in the file of defaults */
     diffc_replay *replay;     /* of --from; NULL */
-    bool explain, lossless, vae_tiling, exact, deterministic, dry_run, profile, plan, hash, json, quiet, verbose, help, no_defaults;
+    bool quick, explain, lossless, vae_tiling, exact, deterministic, dry_run, profile, plan, hash, json, quiet, verbose, help, no_defaults;
 } settings;
 
 /* Fills *s from the file of defaults and argv (argv[1] is the command). Returns 0, or an exit code after telling what is wrong. Free with
