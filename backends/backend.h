@@ -11,6 +11,9 @@
 #define DC_BACKENDS_BACKEND_H
 #include "backends/ops.h"
 
+/* Bytes of a file that go to a device's own memory at once, but for rows that are longer. */
+#define DC_PIECE (1u << 20)
+
 /* One layer's parameters as devices see them. */
 struct dc_param {
     dc_param_desc desc;  /* desc.name is owned by the set */
@@ -94,6 +97,9 @@ typedef struct dc_backend {
     dc_status (*open)(dc_device *d, const dc_device_options *o, dc_error *e); /* fills d->impl, d->precision, d->summary */
     void (*close)(dc_device *d);
 
+    /* Bytes of its own memory that may be taken at once, and how many of them weights leave to buffers; both NULL: it computes in the host's. */
+    uint64_t (*memory)(const dc_device *d);
+    void (*keep_free)(dc_device *d, uint64_t bytes);
     void *(*alloc)(dc_device *d, uint64_t bytes); /* 64-byte aligned at least; NULL when out */
     void (*free)(dc_device *d, void *p, uint64_t bytes);
     dc_status (*upload)(dc_device *d, void *to, const void *host, uint64_t bytes);

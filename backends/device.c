@@ -120,6 +120,11 @@ void dc_device_close(dc_device *d)
 
 const char *dc_device_name(const dc_device *d) { return d->be->name; }
 const char *dc_device_summary(const dc_device *d) { return d->summary; }
+uint64_t dc_device_memory(const dc_device *d) { return d->be->memory ? d->be->memory(d) : 0; }
+void dc_device_keep_free(dc_device *d, uint64_t bytes)
+{
+    if (d->be->keep_free) d->be->keep_free(d, bytes);
+}
 const char *dc_device_precision(const dc_device *d) { return dc_precision_name(d->precision); }
 
 dc_status dc_dots(dc_device *d, const dc_dots_args *a, dc_error *e)

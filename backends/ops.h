@@ -107,6 +107,11 @@ void dc_device_close(dc_device *d);
 const char *dc_device_name(const dc_device *d);      /* "cpu" */
 const char *dc_device_summary(const dc_device *d);   /* "cpu avx512, 2 threads, f32" */
 const char *dc_device_precision(const dc_device *d); /* "f32": as settled when it was opened */
+/* Bytes of memory of its own that may be in use at once; 0: it computes in the host's. */
+uint64_t dc_device_memory(const dc_device *d);
+/* On a device with memory of its own: what is prepared from now on leaves so many bytes there to buffers. Weights that do not fit beside them
+ * stay in host memory, and come for each use. */
+void dc_device_keep_free(dc_device *d, uint64_t bytes);
 
 /* ---- rows and queries, outside of any pass ----------------------------------------------------------- */
 
@@ -171,6 +176,9 @@ dc_status dc_params_prepare(dc_params *p, void (*progress)(void *user, uint64_t 
 void dc_params_drop(dc_params *p);
 bool dc_params_ready(const dc_params *p);
 uint64_t dc_params_bytes(const dc_params *p); /* of the device forms, known without preparing */
+/* On a device with memory of its own: what must lie there when weights come for their use: norms and tables, the largest matrix, and a piece of a
+ * file on its way. */
+uint64_t dc_params_least(const dc_params *p);
 uint64_t dc_params_count(const dc_params *p); /* numbers in all weights and biases */
 int dc_param_out(const dc_param *p);
 int dc_param_in(const dc_param *p);

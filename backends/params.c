@@ -205,6 +205,16 @@ void dc_params_drop(dc_params *p)
 
 bool dc_params_ready(const dc_params *p) { return p->ready; }
 uint64_t dc_params_bytes(const dc_params *p) { return p->bytes; }
+uint64_t dc_params_least(const dc_params *p)
+{
+    uint64_t fixed = 0, most = 0;
+    for (int i = 0; i < p->n; i++) {
+        const dc_param *k = p->at[i];
+        if (k->desc.kind == DC_PARAM_NORM || k->desc.kind == DC_PARAM_TABLE) fixed += k->form_bytes;
+        else if (k->form_bytes > most) most = k->form_bytes;
+    }
+    return fixed + most + DC_PIECE;
+}
 uint64_t dc_params_count(const dc_params *p) { return p->count; }
 int dc_param_out(const dc_param *p) { return p->desc.out; }
 int dc_param_in(const dc_param *p) { return p->desc.in; }

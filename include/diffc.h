@@ -262,17 +262,21 @@ DIFFC_API void diffc_replay_close(diffc_replay *replay); /* NULL is fine */
 typedef struct diffc_plan_stage {
     const char *name;
     uint64_t weights, buffers;
+    uint64_t least; /* of weights on a GPU, where not all fit */
     double gflop;
     int passes;
-    int strip;  /* the VAE under max_memory: rows of the picture computed at a time; 0: all */
+    int strip;  /* the VAE where memory is short: rows of the picture computed at a time; 0: all */
     bool again; /* and part of them more than once */
 } diffc_plan_stage;
 typedef struct diffc_plan {
     int n_stages;
     diffc_plan_stage stage[8];
-    uint64_t peak;                  /* most anonymous memory at once, everything counted */
-    uint64_t mapped;                /* model files mapped (page cache, shared) */
-    uint64_t available;             /* what the machine, its limits and max_memory leave */
+    uint64_t peak;        /* most anonymous memory at once, everything counted */
+    uint64_t mapped;      /* model files mapped (page cache, shared) */
+    uint64_t available;   /* what the machine, its limits and max_memory leave */
+    uint64_t device_peak; /* on a GPU: weights and buffers are in its memory. Both 0: there is none */
+    uint64_t device_available;
+    bool visits;                    /* weights that do not fit there stay in the host's memory and come for each use */
     int width, height, steps, rows; /* as resolved; rows: UNet passes a picture; both 0: dpm_adaptive, as many as it finds needed */
     const char *sampler, *schedule;
 } diffc_plan;

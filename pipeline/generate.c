@@ -75,7 +75,12 @@ void job_drop(job *j, dc_params *p)
 
 static void add_stage(diffc_plan *p, const char *name, const dc_params *weights, const dc_run *r, int passes)
 {
-    p->stage[p->n_stages++] = (diffc_plan_stage){name, dc_params_bytes(weights), dc_run_bytes(r), 1e-9 * (double)dc_run_flops(r), passes, 0, false};
+    p->stage[p->n_stages++] = (diffc_plan_stage){.name = name,
+                                                 .weights = dc_params_bytes(weights),
+                                                 .least = dc_params_least(weights),
+                                                 .buffers = dc_run_bytes(r),
+                                                 .gflop = 1e-9 * (double)dc_run_flops(r),
+                                                 .passes = passes};
 }
 
 /* Bytes of the job on the host beside the stages: latents and their copies, pictures, conditioning. */
@@ -111,6 +116,14 @@ static uint64_t most_at_once(const job *j, const diffc_plan *p)
     return j->count > j->batch && both > most ? both : most;
 }
 
+/* The same with as few weights on the device as can be. */
+static uint64_t least_at_once(const job *j, const diffc_plan *p)
+{
+    diffc_plan least = *p;
+    for (int i = 0; i < p->n_stages; i++) least.stage[i].weights = p->stage[i].least;
+    return most_at_once(j, &least);
+}
+
 static void tell_strips(const job *j, diffc_plan *p, dc_vae_strips how)
 {
     p->stage[p->n_stages - 1].strip = how.rows * dc_vae_configuration(j->m->vae)->factor;
@@ -124,7 +137,7 @@ static void add_preview(const job *j, diffc_plan *p)
     if (!d) return;
     add_stage(p, "preview", dc_vae_params(d->vae), d->run, preview_passes(j));
     diffc_plan_stage *x = &p->stage[p->n_stages - 1];
-    if (d == &j->decode) x->weights = x->buffers = 0;
+    if (d == &j->decode) x->weights = x->least = x->buffers = 0;
     else if (d->finish) x->buffers += dc_run_bytes(d->finish);
 }
 
@@ -149,11 +162,19 @@ static void fill_plan(const job *j, diffc_plan *p)
     add_stage(p, "vae decoder", dc_vae_params(m->vae), j->decode.run, j->count);
     tell_strips(j, p, j->decode.strips);
     if (j->decode.finish) p->stage[p->n_stages - 1].buffers += dc_run_bytes(j->decode.finish);
-    p->peak = memory_anonymous() + host_bytes(j) + most_at_once(j, p);
+    p->peak = memory_anonymous() + host_bytes(j);
     p->available = memory_available(m->max_memory);
+    p->device_available = dc_device_memory(m->device);
+    *(p->device_available ? &p->device_peak : &p->peak) += most_at_once(j, p);
+    if (p->device_peak <= p->device_available) return;
+    p->peak += p->device_peak - p->device_available; /* weights that stay in the host's memory */
+    p->device_peak = least_at_once(j, p);
+    p->visits = true;
 }
 
-/* Over the limit that the user has set one half of the VAE, if it is what takes too much, runs in strips: lower and lower ones until it fits. */
+static bool fits(const diffc_plan *p) { return p->peak <= p->available && p->device_peak <= p->device_available && !p->visits; }
+
+/* Over the limit that the user has set, or a GPU's memory, one half of the VAE, if it is what takes too much, runs in strips: lower and lower ones until it fits. */
 static dc_status fit_strips(job *j, const char *stage, bool encode, dc_vae_strips *how, dc_status (*plan)(job *j))
 {
     const dc_vae_config *c = dc_vae_configuration(j->m->vae);
@@ -164,12 +185,12 @@ static dc_status fit_strips(job *j, const char *stage, bool encode, dc_vae_strip
         without = p;
         for (int i = 0; i < p.n_stages; i++)
             if (!strcmp(p.stage[i].name, stage)) without.stage[i].buffers = 0;
-        if (p.peak <= p.available || most_at_once(j, &without) == most_at_once(j, &p) || !dc_vae_next_strips(c, j->h, encode, how)) break;
+        if (fits(&p) || most_at_once(j, &without) == most_at_once(j, &p) || !dc_vae_next_strips(c, j->h, encode, how)) break;
         s = plan(j);
     }
     if (how->rows)
-        dc_log_write(&j->m->log, DC_LOG_NOTE, "%s: in strips of %d rows%s, to fit into %llu bytes", stage, how->rows * c->factor,
-                     how->again ? ", some computed twice" : "", (unsigned long long)j->m->max_memory);
+        dc_log_write(&j->m->log, DC_LOG_NOTE, "%s: in strips of %d rows%s, to fit into memory", stage, how->rows * c->factor,
+                     how->again ? ", some computed twice" : "");
     return s;
 }
 
@@ -180,7 +201,7 @@ static dc_status plan_passes(job *j)
     if (!s) s = sample_plan(j);
     if (!s) s = decode_plan(j);
     if (!s) s = preview_plan(j);
-    if (s || !j->m->max_memory || j->q->trace) return s; /* a trace shows whole activations */
+    if (s || (!j->m->max_memory && !dc_device_memory(j->m->device)) || j->q->trace) return s; /* a trace shows whole activations */
     if (!j->decode.finish) s = fit_strips(j, "vae decoder", false, &j->decode.strips, decode_plan);
     if (!s && j->encodes) s = fit_strips(j, "vae encoder", true, &j->encode_strips, encode_plan);
     return s;
@@ -191,15 +212,17 @@ static dc_status check_memory(const job *j)
 {
     diffc_plan p;
     fill_plan(j, &p);
-    if (p.peak <= p.available) return DC_OK;
+    const bool there = p.device_peak > p.device_available;
+    if (p.peak <= p.available && !there) return DC_OK;
     const diffc_plan_stage *worst = &p.stage[0];
     for (int i = 1; i < p.n_stages; i++)
         if (p.stage[i].weights + p.stage[i].buffers > worst->weights + worst->buffers) worst = &p.stage[i];
     char strip[48] = "";
     if (worst->strip) snprintf(strip, sizeof strip, " in strips of %d rows", worst->strip);
     dc_status s =
-        dc_fail(j->e, DC_NO_MEMORY, "memory: found %llu bytes available, expected at least %llu (%s%s: %llu of weights, %llu of activations)",
-                (unsigned long long)p.available, (unsigned long long)p.peak, worst->name, strip, (unsigned long long)worst->weights,
+        dc_fail(j->e, DC_NO_MEMORY, "memory%s: found %llu bytes available, expected at least %llu (%s%s: %llu of weights, %llu of activations)",
+                there ? " of the GPU" : "", (unsigned long long)(there ? p.device_available : p.available),
+                (unsigned long long)(there ? p.device_peak : p.peak), worst->name, strip, (unsigned long long)worst->weights,
                 (unsigned long long)worst->buffers);
     dc_hint(j->e, "A smaller size or --batch-size needs less%s; --dry-run prints the whole plan.",
             j->q->vae_tiling ? "" : ", --vae-tiling less for the VAE");
@@ -314,12 +337,22 @@ static dc_status sample_and_decode(job *j)
     return s;
 }
 
+/* On a GPU: weights take what buffers leave; with room for all they need not look. */
+static void share_device(const job *j)
+{
+    diffc_plan p;
+    fill_plan(j, &p);
+    dc_device_keep_free(j->m->device, p.visits ? p.device_peak : 0);
+    if (p.visits) dc_log_write(&j->m->log, DC_LOG_NOTE, "weights: not all fit into the GPU's memory, so some come from the host's for each use");
+}
+
 static dc_status generate(job *j, diffc_model *m, const diffc_request *q, dc_error *e)
 {
     dc_status s = job_begin(j, m, q, e);
     if (!s) s = plan_passes(j);
     if (!s) s = check_memory(j);
     if (!s) s = job_cancelled(j);
+    if (!s) share_device(j);
     if (!s) s = encode_prompt(j);
     if (!s) s = encode_images(j);
     if (!s) s = sample_and_decode(j);

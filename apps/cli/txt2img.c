@@ -123,9 +123,11 @@ static void print_plan_json(const diffc_plan *p)
                               json_pack("{s:s,s:I,s:I,s:f,s:i,s:i,s:b}", "stage", p->stage[i].name, "weights", (json_int_t)p->stage[i].weights,
                                         "buffers", (json_int_t)p->stage[i].buffers, "gflop", p->stage[i].gflop, "passes", p->stage[i].passes,
                                         "strip_rows", p->stage[i].strip, "again", p->stage[i].again));
-    json_t *o = json_pack("{s:i,s:i,s:i,s:i,s:s,s:s,s:I,s:I,s:I,s:o}", "width", p->width, "height", p->height, "steps", p->steps, "passes", p->rows,
-                          "sampler", p->sampler, "scheduler", p->schedule ? p->schedule : "model", "peak_bytes", (json_int_t)p->peak, "mapped_bytes",
-                          (json_int_t)p->mapped, "available_bytes", (json_int_t)p->available, "stages", stages);
+    json_t *o =
+        json_pack("{s:i,s:i,s:i,s:i,s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:b,s:o}", "width", p->width, "height", p->height, "steps", p->steps, "passes",
+                  p->rows, "sampler", p->sampler, "scheduler", p->schedule ? p->schedule : "model", "peak_bytes", (json_int_t)p->peak, "mapped_bytes",
+                  (json_int_t)p->mapped, "available_bytes", (json_int_t)p->available, "device_peak_bytes", (json_int_t)p->device_peak,
+                  "device_available_bytes", (json_int_t)p->device_available, "weights_visit", p->visits, "stages", stages);
     json_dumpf(o, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
     putchar('\n');
     json_decref(o);
@@ -150,10 +152,13 @@ static int dry_run(diffc_model *m, const diffc_request *q, bool json)
                p.stage[i].passes);
     for (int i = 0; i < p.n_stages; i++)
         if (p.stage[i].strip)
-            printf("\n%s: in strips of %d rows%s, to fit into --max-memory", p.stage[i].name, p.stage[i].strip,
+            printf("\n%s: in strips of %d rows%s, to fit into memory", p.stage[i].name, p.stage[i].strip,
                    p.stage[i].again ? ", some computed twice" : "");
     printf("\npeak memory %.1f MB (%llu bytes); model files mapped %.1f MB; available %.1f MB\n", mb(p.peak), (unsigned long long)p.peak,
            mb(p.mapped), mb(p.available));
+    if (p.device_available)
+        printf("GPU memory %.1f MB of %.1f MB%s\n", mb(p.device_peak), mb(p.device_available),
+               p.visits ? " at least; weights that do not fit come from the host's for each use" : "");
     return 0;
 }
 

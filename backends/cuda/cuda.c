@@ -11,7 +11,7 @@
 void *cuda_alloc(dc_device *d, uint64_t bytes)
 {
     cuda *c = cuda_of(d);
-    if (c->limit && (bytes > c->limit || c->held > c->limit - bytes)) return NULL;
+    if (bytes > c->limit || c->held > c->limit - bytes) return NULL;
     void *p = gpu_alloc(c->g, bytes);
     if (p) c->held += bytes;
     return p;
@@ -24,6 +24,9 @@ void cuda_free(dc_device *d, void *p, uint64_t bytes)
     gpu_free(cuda_of(d)->g, p);
     cuda_of(d)->held -= bytes;
 }
+
+static uint64_t cuda_memory(const dc_device *d) { return cuda_of(d)->limit; }
+static void cuda_keep_free(dc_device *d, uint64_t bytes) { cuda_of(d)->kept_free = bytes; }
 
 dc_status cuda_wait(dc_device *d)
 {
@@ -39,6 +42,7 @@ static void cuda_close(dc_device *d)
         gpu_free(c->g, c->factors);
         gpu_free(c->g, c->stats);
         gpu_free(c->g, c->temporary);
+        gpu_free(c->g, c->visitor);
         gpu_close(c->g);
     }
     free(c);
@@ -58,7 +62,6 @@ static dc_status cuda_open(dc_device *d, const dc_device_options *o, dc_error *e
     if (s) return s;
     cuda *c = d->impl = calloc(1, sizeof *c);
     if (!c) return dc_fail_memory(e, "a device", sizeof *c);
-    c->limit = o->max_vram;
     s = gpu_open(&c->g, &(gpu_options){.deterministic = o->deterministic, .plans = o->plans, .log = o->log}, e);
     if (!s) s = queue_open(&c->q, c->g);
     if (!s) {
@@ -72,6 +75,8 @@ static dc_status cuda_open(dc_device *d, const dc_device_options *o, dc_error *e
         return s;
     }
     const gpu_info *about = gpu_about(c->g);
+    const uint64_t free_now = about->free - about->free / 32; /* the libraries load kernels as they need them */
+    c->limit = o->max_vram && o->max_vram < free_now ? o->max_vram : free_now;
     snprintf(d->summary, sizeof d->summary, "cuda %.48s, %s%s", about->name, dc_precision_name(d->precision), d->type == DC_F16 ? " (VAE bf16)" : "");
     dc_log_write(d->log, DC_LOG_NOTE, "%s: %s, %llu of %llu MiB free", about->name, about->libraries, (unsigned long long)(about->free >> 20),
                  (unsigned long long)(about->memory >> 20));
@@ -105,16 +110,16 @@ static dc_status check_ids(dc_device *d, dc_tensor ids, int64_t limit)
     return s;
 }
 
-static k_view table_of(const dc_param *p)
+static k_view table_of(dc_device *d, const dc_param *p)
 {
-    return p ? (k_view){.data = cuda_form_of(p)->weight, .stride = p->desc.in, .type = p->type} : (k_view){0};
+    return p ? (k_view){.data = cuda_form_of(d, p).weight, .stride = p->desc.in, .type = p->type} : (k_view){0};
 }
 
 static dc_status cuda_embed(dc_device *d, const dc_embed_args *a)
 {
     dc_status s = check_ids(d, a->ids, a->table->desc.out);
     k_embed_args e = {
-        .y = cuda_view(a->y), .table = table_of(a->table), .positions = table_of(a->positions), .ids = a->ids.data, .rows = dc_numel(a->ids)};
+        .y = cuda_view(a->y), .table = table_of(d, a->table), .positions = table_of(d, a->positions), .ids = a->ids.data, .rows = dc_numel(a->ids)};
     e.t = (int32_t)a->ids.dim[1];
     e.c = a->table->desc.in;
     if (!s) QUEUE(cuda_queue(d), k_embed, e);
@@ -208,6 +213,8 @@ static const dc_backend backend = {
     .open = cuda_open,
     .close = cuda_close,
     .conv_apart = true,
+    .memory = cuda_memory,
+    .keep_free = cuda_keep_free,
     .alloc = cuda_alloc,
     .free = cuda_free,
     .upload = cuda_upload,

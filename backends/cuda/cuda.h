@@ -8,12 +8,14 @@
 typedef struct cuda {
     gpu *g;
     queue q;
-    uint64_t held, limit; /* bytes on the device, and how many there may be */
-    void *factors;        /* of lincombs: CUDA_FACTORS slots of 8 floats */
+    uint64_t held, limit, kept_free; /* bytes on the device, how many there may be, and how many weights leave to buffers */
+    void *factors;                   /* of lincombs: CUDA_FACTORS slots of 8 floats */
     int next_factor;
     double *stats;   /* K_STATS x 4 */
     void *temporary; /* weights on their way */
     uint64_t temporary_bytes;
+    void *visitor; /* room for the weights of one op that come for its use */
+    uint64_t visitor_bytes;
 } cuda;
 
 #define CUDA_FACTORS 4096
@@ -45,11 +47,14 @@ static inline int64_t cuda_pixels(dc_tensor t) { return dc_rows(t) / (t.dim[0] ?
  * that type and as F32, `rows` of each (zeros without one). Tables: [out][in]. Norms: weight and bias in F32. */
 #define CUDA_CHANNELS 8
 typedef struct cuda_form {
-    void *weight, *bias;
+    void *weight, *bias; /* weight: the beginning of the form's memory */
     float *bias32;
     int32_t rows, channels;
+    void *host; /* NULL: it lies on the device; else page-locked memory, from which it comes for each use */
 } cuda_form;
-static inline const cuda_form *cuda_form_of(const dc_param *p) { return p->form; }
+/* Where it lies now: one that lives in host memory is sent for, to a place that the next one takes. So an op uses one matrix at a time (norms and
+ * tables always lie on the device). */
+cuda_form cuda_form_of(dc_device *d, const dc_param *p);
 int32_t cuda_channels_of(const dc_param *p); /* known before the form is there */
 int32_t cuda_rows_of(const dc_param *p);
 

@@ -101,32 +101,19 @@ dc_status k_gather(gpu *g, const void *args)
 
 /* ---- k_pack ------------------------------------------------------------------------------------------------------------------- */
 
-/* A thread writes eight channels. Neighbours in a warp read neighbours: places of a window, then channels; rows where they lie so. */
+/* A thread writes eight channels. Neighbours in a warp read neighbours: places of a window, then channels. */
 template <bool WIDE> static __global__ void __launch_bounds__(THREADS) pack_weight(const __grid_constant__ k_pack_args a)
 {
     const int groups = (a.channels + EIGHT - 1) / EIGHT;
     const int64_t i = thread_of_grid();
     if (i >= a.rows * a.area * groups) return;
-    int64_t row, from, step;
-    int spot = 0, c;
-    if (a.transposed) {
-        const int64_t group = i / a.rows;
-        row = i - group * a.rows;
-        c = (int)group * EIGHT;
-        from = c * a.row_step + row;
-        step = a.row_step;
-    } else {
-        const place p = place_of(i, a.area * groups);
-        row = p.row;
-        spot = p.item % a.area;
-        c = p.item / a.area * EIGHT;
-        from = row * a.row_step + (int64_t)c * a.area + spot;
-        step = a.area;
-    }
+    const place p = place_of(i, a.area * groups);
+    const int spot = p.item % a.area, c = p.item / a.area * EIGHT;
+    const int64_t row = p.row, from = (row * a.c + c) * a.area + spot;
     f8 x;
 #pragma unroll
     for (int k = 0; k < EIGHT; k++) {
-        x.v[k] = c + k < a.c ? load1(a.from, a.from_type, from + k * step) : 0;
+        x.v[k] = c + k < a.c ? load1(a.from, a.from_type, from + (int64_t)k * a.area) : 0;
         if (a.scale != 0) x.v[k] *= a.scale;
     }
     store8<WIDE>(a.y.data, a.y.type, (row * a.area + spot) * a.channels + c, a.channels - c, x);

@@ -161,15 +161,14 @@ typedef struct k_attention_args {
 gpu_work k_attention;
 bool k_attention_takes(const k_attention_args *a); /* type, head dimension, and alignment: strides of 8 numbers, addresses of 16 bytes */
 
-/* A stored weight as the products want it: from [rows,c,area] (area = r*s; transposed: [c,rows], area 1), any float type F32, F16, BF16,
- * `scale` times each (0: as they are), to y: [rows,area,channels], zeros behind c. y.stride is ignored: it is dense. */
+/* A stored weight as the products want it: from [rows,c,area] (area = r*s), F32, F16 or BF16, `scale` times each (0: as they are), to
+ * y: [rows,area,channels], zeros behind c. y.stride is ignored: it is dense. */
 typedef struct k_pack_args {
     k_view y;
     const void *from;
-    int64_t rows, row_step; /* row_step: numbers from a column of a transposed source to the next; else c * area */
+    int64_t rows;
     float scale;
     int32_t from_type, c, area, channels;
-    bool transposed;
 } k_pack_args;
 gpu_work k_pack;
 

@@ -82,9 +82,9 @@ typedef struct product {
 } product;
 
 /* y's rows += x's by the weight's columns from `from` on. c: what is added, or NULL. */
-static void multiply(dc_device *d, const product *p, k_view x, int64_t channels, int64_t from, k_view y, const void *c, int64_t ldc, const void *bias)
+static void multiply(dc_device *d, const product *p, const cuda_form *f, k_view x, int64_t channels, int64_t from, k_view y, const void *c,
+                     int64_t ldc, const void *bias)
 {
-    const cuda_form *f = cuda_form_of(p->k);
     gpu_product_args a = {.y = y.data, .a = x.data, .c = c, .bias = bias, .ldc = ldc, .lda = x.stride, .ldb = f->channels, .ldy = y.stride};
     a.b = (const char *)f->weight + bytes_of(p->k->type, from);
     a.m = dc_rows(p->y);
@@ -111,15 +111,15 @@ static void lay_product(dc_device *d, const product *p, areas *s, bool run)
     }
     if (geglu) y = (k_view){.data = area(s, bytes_of(p->k->type, dc_rows(p->y) * out)), .stride = out, .type = p->k->type};
     if (!run) return;
-    const cuda_form *f = cuda_form_of(p->k);
+    const cuda_form f = cuda_form_of(d, p->k);
     /* The product itself adds what has its type; an activation comes behind everything that is added. */
     const bool adds = !geglu && p->residual.dtype == p->k->type && !dc_is_none(p->residual), whole = !geglu && (dc_is_none(p->residual) || adds);
-    multiply(d, p, x, direct ? dc_channels(p->x) : g.channels, 0, y, adds ? p->residual.data : NULL, adds ? p->residual.stride : 0,
-             whole ? f->bias : NULL);
+    multiply(d, p, &f, x, direct ? dc_channels(p->x) : g.channels, 0, y, adds ? p->residual.data : NULL, adds ? p->residual.stride : 0,
+             whole ? f.bias : NULL);
     if (direct && !dc_is_none(p->pre->x2))
-        multiply(d, p, cuda_view(p->pre->x2), dc_channels(p->pre->x2), dc_channels(p->x), y, y.data, y.stride, NULL);
+        multiply(d, p, &f, cuda_view(p->pre->x2), dc_channels(p->pre->x2), dc_channels(p->x), y, y.data, y.stride, NULL);
     if (whole && p->act == DC_ACT_NONE && dc_is_none(p->add)) return;
-    finish(d, p->y, y.data, y.stride, whole ? NULL : f, p->add, adds ? DC_NONE : p->residual, p->act, geglu);
+    finish(d, p->y, y.data, y.stride, whole ? NULL : &f, p->add, adds ? DC_NONE : p->residual, p->act, geglu);
 }
 
 static product linear_product(const dc_linear_args *a)
@@ -239,18 +239,18 @@ dc_status cuda_conv2d(dc_device *d, const dc_conv_args *a, void *scratch)
     dc_status status = lay_conv(d, a, &c, &s, true, NULL);
     if (status) return status;
     const dc_conv_opt *o = &a->o;
-    const cuda_form *f = cuda_form_of(a->k);
-    gpu_conv_args v = {.plan = c.plan, .y = a->y.data, .x = c.gathers ? c.gather.y.data : a->x.data, .weight = f->weight};
+    const cuda_form f = cuda_form_of(d, a->k);
+    gpu_conv_args v = {.plan = c.plan, .y = a->y.data, .x = c.gathers ? c.gather.y.data : a->x.data, .weight = f.weight};
     if (c.narrow) v.y = area(&s, bytes_of(a->k->type, dc_rows(a->y) * c.shape.k));
     v.workspace = area(&s, c.workspace);
     const bool all = c.whole && c.shape.bias; /* the plan does everything that was asked for */
     if (all) {
-        v.bias = f->bias;
+        v.bias = f.bias;
         v.add = o->add.data;
         v.residual = o->residual.data;
     }
     QUEUE(cuda_queue(d), gpu_conv, v);
-    if (!all) finish(d, a->y, v.y, c.shape.k, f, o->add, o->residual, o->act, false);
+    if (!all) finish(d, a->y, v.y, c.shape.k, &f, o->add, o->residual, o->act, false);
     return DC_OK;
 }
 

@@ -28,12 +28,12 @@ static void sums(dc_device *d, dc_tensor x, double *y, int rows, int32_t total, 
 const float *cuda_group(dc_device *d, dc_tensor x, dc_tensor x2, const dc_param *norm, int groups, float eps, void *scratch)
 {
     const int32_t C = (int32_t)(dc_channels(x) + dc_channels(x2));
-    const cuda_form *f = cuda_form_of(norm);
+    const cuda_form f = cuda_form_of(d, norm);
     double *y = (double *)(void *)((char *)scratch + scale_bytes(x, C));
     sums(d, x, y, dc_norm_rows(x.dim[1]), C, 0);
     if (!dc_is_none(x2)) sums(d, x2, y, dc_norm_rows(x.dim[1]), C, (int32_t)dc_channels(x));
     k_scale_args a = {
-        .sums = {y}, .blocks = {blocks_of(x)}, .weight = f->weight, .bias = f->bias, .y = scratch, .eps = eps, .parts = 1, .groups = groups};
+        .sums = {y}, .blocks = {blocks_of(x)}, .weight = f.weight, .bias = f.bias, .y = scratch, .eps = eps, .parts = 1, .groups = groups};
     a.n = (int32_t)x.dim[0];
     a.c = C;
     a.count = (double)cuda_pixels(x) * (C / groups);
@@ -47,9 +47,9 @@ dc_status cuda_norm(dc_device *d, const dc_norm_args *a, void *scratch)
 {
     const int32_t C = (int32_t)dc_channels(a->x);
     if (!a->groups) {
-        const cuda_form *f = cuda_form_of(a->norm);
+        const cuda_form f = cuda_form_of(d, a->norm);
         k_layer_norm_args l = {
-            .x = cuda_view(a->x), .y = cuda_view(a->y), .weight = f->weight, .bias = f->bias, .rows = dc_rows(a->x), .c = C, .eps = a->eps};
+            .x = cuda_view(a->x), .y = cuda_view(a->y), .weight = f.weight, .bias = f.bias, .rows = dc_rows(a->x), .c = C, .eps = a->eps};
         QUEUE(cuda_queue(d), k_layer_norm, l);
         return DC_OK;
     }
@@ -70,9 +70,9 @@ dc_status cuda_group_sums(dc_device *d, const dc_group_sums_args *a)
 
 dc_status cuda_group_scale(dc_device *d, const dc_group_scale_args *a)
 {
-    const cuda_form *f = cuda_form_of(a->norm);
+    const cuda_form f = cuda_form_of(d, a->norm);
     k_scale_args s = {
-        .weight = f->weight, .bias = f->bias, .y = a->y.data, .eps = a->eps, .parts = a->n, .n = (int32_t)a->y.dim[0], .groups = a->groups};
+        .weight = f.weight, .bias = f.bias, .y = a->y.data, .eps = a->eps, .parts = a->n, .n = (int32_t)a->y.dim[0], .groups = a->groups};
     if (a->n > K_PARTS) return DC_INTERNAL; /* dc_norm_rows makes 64 blocks at most of a picture, and a strip has one at least */
     for (int i = 0; i < a->n; i++) {
         s.sums[i] = a->sums[i].data;
