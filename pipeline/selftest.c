@@ -11,7 +11,7 @@
 typedef struct check {
     diffc_selftest *t;
     diffc_check row;
-    char name[48], farthest[320];
+    char name[48], farthest[1400];
     double began;
 } check;
 
@@ -31,6 +31,17 @@ static void judge(check *k, double error, double bound, bool steady, const char 
     }
     row->wrong += !(error <= bound);
     row->unsteady += !steady;
+}
+
+/* A case that ended with an error is wrong, and the others go on; but not after Ctrl-C. */
+static dc_status endure(check *k, dc_status s, double bound, const char *what, dc_error *e)
+{
+    char text[1400];
+    if (!s || s == DC_CANCELLED) return s;
+    snprintf(text, sizeof text, "%s: %s", what, e->text);
+    judge(k, INFINITY, bound, true, text);
+    *e = (dc_error){0};
+    return DC_OK;
 }
 
 static void end(check *k)
@@ -55,18 +66,16 @@ static dc_status go_on(const diffc_selftest *t, const char *name, int done, int 
 /* Twice in one run and, with everything made anew, once in another. */
 static dc_status run_case(check *k, dc_device *d, dc_device *beside, const dc_case *c, dc_error *e)
 {
+    char text[320];
     const size_t n = (size_t)dc_case_count(c), bytes = n * sizeof(float);
     float *v = dc_calloc(4 * n, sizeof *v), *found = v, *again = v + n, *anew = v + 2 * n, *expected = v + 3 * n;
-    char text[320];
+    dc_case_describe(c, text, sizeof text);
     dc_status s = v ? dc_case_run(d, c, found, again, NULL, e) : dc_fail_memory(e, "results", 4 * bytes);
     if (!s) s = dc_case_run(d, c, anew, NULL, NULL, e);
     if (!s) s = dc_case_run(beside, c, expected, NULL, NULL, e);
-    if (!s) {
-        dc_case_describe(c, text, sizeof text);
-        judge(k, dc_case_error(c, found, expected), dc_case_bound(c, d), !memcmp(found, again, bytes) && !memcmp(found, anew, bytes), text);
-    }
+    if (!s) judge(k, dc_case_error(c, found, expected), dc_case_bound(c, d), !memcmp(found, again, bytes) && !memcmp(found, anew, bytes), text);
     free(v);
-    return s;
+    return endure(k, s, dc_case_bound(c, d), text, e);
 }
 
 /* Random cases, then those of known sizes. */
@@ -150,8 +159,9 @@ static dc_status check_part(const selftest_pair *x, const part *p, dc_error *e)
         const size_t n = numbers(&expected);
         judge(&k, dc_relative_error(found.output, expected.output, (int64_t)n, 0), pass_bound(x, p->what[0] == 'v'),
               !memcmp(found.output, again.output, n * sizeof(float)), name);
-        end(&k);
     }
+    s = endure(&k, s, pass_bound(x, false), name, e);
+    if (!s) end(&k);
     diffc_bench_free(&found);
     diffc_bench_free(&again);
     diffc_bench_free(&expected);
@@ -220,8 +230,9 @@ static dc_status check_picture(const selftest_pair *x, dc_error *e)
                             !memcmp(found.pixels, again.pixels, (size_t)found.n_pixels * sizeof(float));
         judge(&k, dc_relative_error(found.latent, expected.latent, found.n_latent, 0), 4 * pass_bound(x, false), steady, "latent");
         judge(&k, dc_relative_error(found.pixels, expected.pixels, found.n_pixels, 0), 4 * pass_bound(x, true) + 1.0 / 256, steady, "pixels");
-        end(&k);
     }
+    s = endure(&k, s, 4 * pass_bound(x, false), "picture", e);
+    if (!s) end(&k);
     drawn_free(&found);
     drawn_free(&again);
     drawn_free(&expected);

@@ -96,6 +96,8 @@ python() {
 
 if [ -z "$diffc" ]; then
     diffc=build/gpu/diffc
+    capability=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | head -1 | tr -d .) # kernels for this GPU alone
+    cmake="${capability:+-DDIFFC_CUDA_ARCHITECTURES=$capability} $cmake"
     if [ "$device" = cpu ]; then cuda=OFF target=diffc; else cuda=ON target="diffc diffc_cuda"; fi
     section build 200 sh -c "cmake -S . -B build/gpu -G Ninja -DCMAKE_BUILD_TYPE=Release -DDIFFC_TESTS=OFF -DDIFFC_CUDA=$cuda $cmake && cmake --build build/gpu --target $target"
 fi

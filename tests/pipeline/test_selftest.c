@@ -72,7 +72,13 @@ static dc_status rounding_activate(dc_device *d, const dc_act_args *a)
 
 /* ---- devices with one fault each -------------------------------------------------------------------------------------- */
 
-typedef enum fault { NUDGED, MISSING, UNSTEADY, FAULTS } fault; /* a number that is a little off, one that is NaN, one that changes */
+typedef enum fault {
+    NUDGED,
+    MISSING,
+    UNSTEADY,
+    REFUSED,
+    FAULTS
+} fault; /* a number that is a little off, one that is NaN, one that changes; an error */
 static fault the_fault;
 static int calls;
 
@@ -80,6 +86,7 @@ static dc_status harm(dc_tensor y)
 {
     const int64_t last = (dc_rows(y) - 1) * y.stride + dc_channels(y) - 1;
     float *v = (float *)y.data + last;
+    if (the_fault == REFUSED) return DC_IO;
     if (y.dtype == DC_U8) ((uint8_t *)y.data)[last] = (uint8_t)(((uint8_t *)y.data)[last] ^ (the_fault == UNSTEADY ? calls++ & 1 : 0x80));
     else if (y.dtype == DC_F64) ((double *)y.data)[last] *= the_fault == NUDGED ? 1.5 : the_fault == MISSING ? NAN : 1 + 1e-3 * (calls++ & 1);
     else if (the_fault == NUDGED) *v += 0.02f;
@@ -117,6 +124,7 @@ HARMED(to_rgb8, dc_rgb8_args)
 static dc_status harmed_stats(dc_device *d, const dc_stats_args *a)
 {
     dc_status s = dc_backend_ref.stats(d, a);
+    if (the_fault == REFUSED) return DC_IO;
     a->host->mean += the_fault == NUDGED ? 0.01 : the_fault == MISSING ? NAN : 1e-5 * (calls++ & 1);
     return s;
 }
