@@ -81,10 +81,19 @@ static dc_status open_on(const dc_backend *be, dc_device **out, const dc_device_
     return s;
 }
 
-/* The GPU, unless something is asked for that only the CPU has. NULL: there is none, which a note says. */
+/* Is NVIDIA's driver there? Asked before the module is opened, since that loads 200 MB of libraries. */
+static bool has_driver(void)
+{
+    void *driver = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL);
+    if (driver) dlclose(driver);
+    return driver != NULL;
+}
+
+/* The GPU, unless something is asked for that only the CPU has. False: there is none, which a note says where one could be. */
 static bool open_gpu(dc_device **out, const dc_device_options *o)
 {
     dc_error e = {0};
+    if (!has_driver()) return false;
     if ((o->cpu_level && strcmp(o->cpu_level, "auto")) || (o->precision && !strcmp(o->precision, "int8"))) return false;
     const dc_backend *be = cuda_backend(&e);
     if (be && !open_on(be, out, o, &e)) return true;
