@@ -405,7 +405,7 @@ DIFFC_API diffc_status diffc_index_watch(const diffc_index_options *options, con
 
 /* An index open for reading: one state of it, whatever is written meanwhile. By one thread at a time. */
 typedef struct diffc_index diffc_index;
-/* folder: the index's own; NULL: ".diffc" in `from` (NULL: ".") or in the nearest folder around it. device, cpu_level, threads of `options` (NULL: the
+/* folder: the index's own; NULL: ".diffc" in `from` (NULL: ".") or in the nearest folder around it. cpu_level, threads of `options` (NULL: the
  * defaults) are what compares. Errors: NO_INPUT (none there), DATA, UNAVAILABLE, NO_MEMORY, IO. */
 DIFFC_API diffc_status diffc_index_open(diffc_index **out, const char *folder, const char *from, const diffc_options *options, diffc_error *error);
 DIFFC_API void diffc_index_close(diffc_index *index); /* NULL is fine */

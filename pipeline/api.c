@@ -33,7 +33,7 @@ const char *diffc_version(void) { return DIFFC_VERSION; }
 
 const char *diffc_build_info(void)
 {
-    return "compiler " __VERSION__ ", devices cpu ref, CPU levels portable"
+    return "compiler " __VERSION__ ", devices cpu ref, cuda as a module, CPU levels portable"
 #if defined(__x86_64__)
            " avx2 avx512"
 #endif
