@@ -436,6 +436,9 @@ typedef struct diffc_query {
     bool automatic;   /* cut where the scores of this query fall most (docs/search.md) */
 } diffc_query;
 
+/* The path of the picture that a term names ("-": stdin), in the term; NULL: it is a text, or no term. */
+DIFFC_API const char *diffc_term_picture(const char *term);
+
 typedef struct diffc_match {
     const char *path; /* relative to the root, bytes as in the file system */
     float score;      /* cosine */

@@ -40,6 +40,12 @@ dc_status dc_term_parse(const char *word, dc_term_of_query *out, dc_error *e)
     return *out->text ? DC_OK : dc_fail(e, DC_USAGE, "query: found an empty term, expected a text or a picture");
 }
 
+const char *diffc_term_picture(const char *term)
+{
+    dc_term_of_query t;
+    return dc_term_parse(term, &t, NULL) || !t.image ? NULL : t.text;
+}
+
 /* ---- vectors ---------------------------------------------------------------------------------------------------------- */
 
 static dc_status embed_image(const diffc_embedder *m, const char *path, float *out, dc_error *e)

@@ -253,23 +253,15 @@ typedef struct terms {
     int n_add, n_subtract;
 } terms;
 
-/* Behind a weight, "2:" or "0.5:". */
-static const char *without_weight(const char *term)
-{
-    const size_t n = strspn(term, "0123456789.");
-    return n && term[n] == ':' ? term + n + 1 : term;
-}
-
 /* Whether the blank at `at` ends the term: a sign that stands alone follows. Blanks and signs belong to paths, too, until these name a file. */
 static bool ends_term(const char *term, char *at)
 {
     if (at[0] != ' ' || (at[1] != '+' && at[1] != '-') || (at[2] && at[2] != ' ')) return false;
-    const char *path = without_weight(term);
-    if (*path != '@' && *path != '/' && *path != '.') return true;
     *at = 0;
-    const bool there = access(path + (*path == '@'), F_OK) == 0;
+    const char *path = diffc_term_picture(term);
+    const bool ends = !path || access(path, F_OK) == 0;
     *at = ' ';
-    return there;
+    return ends;
 }
 
 /* "red car + sunset - people", as on the command line. Cuts `text`. A sign at the end waits for its term. false: too many. */
@@ -296,8 +288,10 @@ static bool split(char *text, terms *t)
 /* "@-" is a picture from stdin, which is not the window's. */
 static bool asks_stdin(const char *const *term, int n)
 {
-    for (int i = 0; i < n; i++)
-        if (!strcmp(without_weight(term[i]), "@-")) return true;
+    for (int i = 0; i < n; i++) {
+        const char *path = diffc_term_picture(term[i]);
+        if (path && !strcmp(path, "-")) return true;
+    }
     return false;
 }
 

@@ -111,11 +111,13 @@ static void terms(void **state)
         assert_int_equal(dc_term_parse(good[i].word, &t, &e), DC_OK);
         assert_true(t.weight == good[i].weight && t.image == good[i].image);
         assert_string_equal(t.text, good[i].text);
+        assert_ptr_equal(diffc_term_picture(good[i].word), t.image ? t.text : NULL);
     }
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         dc_term_of_query t;
         dc_error e = {0};
         assert_int_equal(dc_term_parse(bad[i], &t, &e), DC_USAGE);
+        assert_null(diffc_term_picture(bad[i]));
     }
 }
 
