@@ -295,10 +295,11 @@ static int forgive(void *display, void *event)
 }
 
 /* SDL wakes the window's thread by an X event to the window, over a connection of its own. One that is under way while the window goes comes back as an
- * error, for which Xlib would end the program. Nothing, where Xlib is not what SDL has loaded. */
+ * error, for which Xlib would end the program. Asked for twice: before SDL starts, since at its end it puts back what it has found, before the last
+ * errors are read; and behind that, in the place of its own handler. Nothing, where there is no X. */
 static void forgive_x_errors(void)
 {
-    void *x11 = dlopen("libX11.so.6", RTLD_LAZY | RTLD_NOLOAD), *found = x11 ? dlsym(x11, "XSetErrorHandler") : NULL;
+    void *x11 = dlopen("libX11.so.6", RTLD_LAZY | (getenv("DISPLAY") ? 0 : RTLD_NOLOAD)), *found = x11 ? dlsym(x11, "XSetErrorHandler") : NULL;
     void *(*set)(int (*)(void *, void *));
     memcpy(&set, &found, sizeof set);
     if (set) set(forgive);
@@ -312,6 +313,7 @@ static diffc_status open_window(view *v, const char *title, double scale, bool l
     SDL_SetHint(SDL_HINT_FRAMEBUFFER_ACCELERATION, "0"); /* not through OpenGL, which without a GPU is another program on the CPU */
     if (log && !(v->log = fopen(log, "w"))) return fail(error, DIFFC_NO_CREATE, "", "%.600s: cannot be written", log);
     /* SDL settles for drivers that show nothing; they are meant only where somebody names them */
+    forgive_x_errors();
     bool started = SDL_Init(SDL_INIT_VIDEO) == 0, named = getenv("SDL_VIDEODRIVER") != NULL;
     const char *driver = started ? SDL_GetCurrentVideoDriver() : "";
     if (!started || (!named && (!strcmp(driver, "offscreen") || !strcmp(driver, "dummy"))))
@@ -363,7 +365,6 @@ static void close_window(view *v)
     SDL_Renderer *r = v->d.renderer;
     draw_close(&v->d);
     if (r) SDL_DestroyRenderer(r);
-    forgive_x_errors(); /* again: SDL sets handlers of its own on the way */
     if (v->window) SDL_DestroyWindow(v->window);
     if (TTF_WasInit()) TTF_Quit();
     SDL_Quit();

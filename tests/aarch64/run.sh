@@ -6,7 +6,7 @@ source=$1 work=$2
 mkdir -p "$work"
 cd "$source"
 headers="-I. -idirafter /usr/include -idirafter /usr/include/$(gcc -print-multiarch)"
-flags="-std=c11 -D_GNU_SOURCE -O2 -Wall -Wextra -Werror $headers"
+flags="-std=c11 -D_GNU_SOURCE -O2 -Wall -Wextra -Werror -DDIFFC_VERSION=\"0\" -DDIFFC_MODULE_DIR=\"/usr/local/lib/diffc\" $headers"
 objects=""
 for f in base/*.c backends/*.c backends/ref/*.c backends/cpu/*.c weights/*.c image/*.c clip/*.c unet/*.c vae/*.c scheduler/*.c prompt/*.c pipeline/*.c search/*.c apps/cli/*.c; do
     o="$work/$(echo "$f" | tr / _).o"
