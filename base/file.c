@@ -281,18 +281,22 @@ char *dc_path_join(const char *folder, const char *name)
     return dc_format("%s%s%s", folder, n && folder[n - 1] == '/' ? "" : "/", name);
 }
 
-char *dc_cache_path(const char *name, bool make)
+char *dc_cache_path(const char *name)
 {
     const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
     char *base = cache && *cache == '/' ? dc_strdup(cache) : home && *home == '/' ? dc_path_join(home, ".cache") : NULL;
     char *folder = base ? dc_path_join(base, "diffc") : NULL, *path = folder ? dc_path_join(folder, name) : NULL;
-    if (path && make) {
-        mkdir(base, 0700);
-        mkdir(folder, 0700);
-    }
     free(base);
     free(folder);
     return path;
+}
+
+void dc_make_folders(char *path)
+{
+    for (char *at = path + 1; (at = strchr(at, '/')); *at++ = '/') {
+        *at = 0;
+        mkdir(path, 0700);
+    }
 }
 
 char *dc_path_folder(const char *path)

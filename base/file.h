@@ -70,9 +70,10 @@ void dc_sync_folder_of(const char *path); /* fsync of the folder around `path`; 
 
 /* path of `name` in `folder`; the caller frees. NULL when memory is out. */
 char *dc_path_join(const char *folder, const char *name);
-/* Where the user's caches are (XDG_CACHE_HOME or ~/.cache): "diffc/NAME" in it; make: with its folders. NULL when there is no place, or no
- * memory. The caller frees it. */
-char *dc_cache_path(const char *name, bool make);
+/* Where the user's caches are (XDG_CACHE_HOME or ~/.cache): "diffc/NAME" in it. NULL when there is no place, or no memory. The caller frees it. */
+char *dc_cache_path(const char *name);
+/* The folders that a path goes through, for the user alone. Where that is not enough, opening it tells. The path is as it was when this returns. */
+void dc_make_folders(char *path);
 /* Folder part of a path, "." without one; NULL when memory is out. The caller frees. */
 char *dc_path_folder(const char *path);
 bool dc_is_file(const char *path);

@@ -259,7 +259,7 @@ static void forward_log(void *user, dc_log_level level, const char *line)
 
 dc_status model_device(dc_device **out, const diffc_options *o, const atomic_int *cancel, const dc_log *log, dc_error *e)
 {
-    char *plans = dc_cache_path("cuda", false); /* made when something is kept there: opening writes nothing */
+    char *plans = dc_cache_path("cuda");
     const dc_device_options d = {.name = o->device ? o->device : "auto",
                                  .threads = o->threads,
                                  .cpu_level = o->cpu_level,

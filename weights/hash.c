@@ -38,7 +38,7 @@ static bool is_hash(const char *s) { return s && strlen(s) == DC_HASH_DIGITS && 
 
 static bool recall(const char *key, char hex[DC_HASH_DIGITS + 1])
 {
-    char *path = dc_cache_path("hashes.json", false);
+    char *path = dc_cache_path("hashes.json");
     json_t *root = path ? cache_read(path) : NULL;
     const char *found = json_string_value(json_object_get(root, key));
     bool known = is_hash(found);
@@ -50,12 +50,13 @@ static bool recall(const char *key, char hex[DC_HASH_DIGITS + 1])
 
 static void remember(const char *key, const char *hex)
 {
-    char *path = dc_cache_path("hashes.json", true);
+    char *path = dc_cache_path("hashes.json");
     json_t *root = path ? cache_read(path) : NULL;
     json_object_set_new(root, key, json_string(hex));
     char *text = root ? json_dumps(root, JSON_INDENT(0)) : NULL;
     dc_out *out = NULL;
     dc_error ignored = {0};
+    if (text) dc_make_folders(path);
     if (text && !dc_out_open(&out, path, false, NULL, &ignored)) {
         if (dc_out_write(out, text, strlen(text), &ignored)) dc_out_abandon(out);
         else dc_out_commit(out, &ignored);

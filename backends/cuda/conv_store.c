@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 /* "cudnn-92801-nvidia-h200.json"; NULL when memory is out */
 static char *file_of(const gpu *g)
@@ -91,15 +90,6 @@ bool conv_store_find(gpu *g, conv_store *s, const gpu_conv_shape *shape, conv_wa
     return read_way(json_object_get(plans_of(g, s), key), way, whole);
 }
 
-/* The folders that a path goes through. */
-static void make_folders(char *path)
-{
-    for (char *at = path + 1; (at = strchr(at, '/')); *at++ = '/') {
-        *at = 0;
-        mkdir(path, 0700);
-    }
-}
-
 static void write_file(gpu *g, conv_store *s)
 {
     dc_error e = {0};
@@ -107,7 +97,7 @@ static void write_file(gpu *g, conv_store *s)
     char *path = file_of(g), *text = s->root ? json_dumps(s->root, JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(4)) : NULL;
     if (!path || !text) dc_fail_memory(&e, "plans of convolutions", 0);
     else {
-        make_folders(path); /* where that is not enough, opening tells */
+        dc_make_folders(path); /* where that is not enough, opening tells */
         if (!dc_out_open(&out, path, false, NULL, &e)) {
             dc_out_fleeting(out); /* what is lost can be measured again */
             if (dc_out_write(out, text, strlen(text), &e)) dc_out_abandon(out);
